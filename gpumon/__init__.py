@@ -1,0 +1,3 @@
+"""gpumon: what every GPU of a lab is doing now."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,5 @@
+"""``python -m gpumon`` is ``gpumon``."""
+
+from gpumon.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""The agent: reads one machine's GPUs, serves them, pushes them to a hub."""

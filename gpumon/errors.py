@@ -1,0 +1,61 @@
+"""Every error that gpumon raises on purpose, grouped by what the caller can do.
+
+::
+
+    GpumonError
+    +-- UsageError          the user must change something: exit status 2, one line a fault
+    |   +-- ConfigError     the configuration file is wrong (every fault at once)
+    |   +-- ListenError     the address to listen on cannot be had
+    |   +-- BindingError    the wrong package answers to ``import pynvml``
+    +-- WireError           a peer sent something that is not in the agreed words
+    +-- ResolveError        no address was found for a host name
+    +-- PollError           a polled node gave no usable answer
+"""
+
+from collections.abc import Sequence
+
+
+class GpumonError(Exception):
+    """The root of the tree."""
+
+
+class UsageError(GpumonError):
+    """What the user asked for cannot be done as asked. Each line is one fault."""
+
+    def __init__(self, *faults: str) -> None:
+        super().__init__("\n".join(faults))
+        self.faults: Sequence[str] = faults
+
+
+class ConfigError(UsageError):
+    """The configuration file cannot be used."""
+
+
+class ListenError(UsageError):
+    """The address to listen on is taken, forbidden or not of this machine."""
+
+
+class BindingError(UsageError):
+    """``import pynvml`` does not give NVIDIA's own binding (distribution ``nvidia-ml-py``)."""
+
+
+class WireError(GpumonError):
+    """A message does not follow :mod:`gpumon.wire`; the text says where and what was expected."""
+
+
+class ResolveError(GpumonError):
+    """A host name has no address; the text names who was asked."""
+
+
+class PollError(GpumonError):
+    """A polled node gave no usable answer.
+
+    ``answered`` is true where something on the node did answer: it is alive, only not well.
+    """
+
+    def __init__(self, code: str, message: str, hint: str | None = None, *, answered: bool) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.hint = hint
+        self.answered = answered

@@ -1,0 +1,162 @@
+"""The nouns of gpumon: what an agent reports and what a hub tells. Typed, frozen, no I/O, no clock.
+
+Names are the field's own, with their units. ``None`` (``null`` on the wire) means that the hardware or
+the driver does not tell; :attr:`Gpu.unavailable` says why. The bounds are those of the wire: a decoder
+refuses what lies outside, so nothing behind it need ask again.
+"""
+
+from typing import Annotated, Any, Literal
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+SCHEMA = 1
+MAX_GPUS = 128
+MAX_PROCESSES = 512
+
+Name = Annotated[str, Meta(min_length=1, max_length=256)]
+Text = Annotated[str, Meta(max_length=256)]
+LongText = Annotated[str, Meta(max_length=1024)]
+Timestamp = Annotated[str, Meta(max_length=40, description="RFC 3339, UTC, milliseconds")]
+Count = Annotated[int, Meta(ge=0, le=2**53)]
+Percent = Annotated[float, Meta(ge=0, le=100)]
+Quantity = Annotated[float, Meta(ge=0, le=2**53)]
+Celsius = Annotated[float, Meta(ge=-100, le=1000)]
+
+ReportStatus = Literal["ok", "degraded", "no_driver", "driver_mismatch", "no_gpus", "error"]
+GpuStatus = Literal["ok", "lost", "unresponsive", "error"]
+NodeStatus = Literal["online", "stale", "offline", "pending"]
+Source = Literal["push", "poll"]
+ProcessType = Literal["compute", "graphics", "compute+graphics"]
+Reason = Literal["unsupported", "denied", "no_data", "lost", "reset_required", "driver", "timeout", "error"]
+
+
+class Fault(Struct, frozen=True, kw_only=True):
+    """What is wrong, for a program (``code``) and for a person (``message``, and what to do: ``hint``)."""
+
+    code: Text
+    message: LongText
+    hint: LongText | None = None
+
+
+class Process(Struct, frozen=True, kw_only=True):
+    """A process that holds a GPU."""
+
+    pid: Count
+    name: Text | None = None
+    user: Text | None = None
+    command: LongText | None = None
+    type: ProcessType | None = None
+    memory_used_bytes: Count | None = None
+    utilization_percent: Percent | None = None
+    started_at: Timestamp | None = None
+    container: Text | None = None
+    job: Text | None = None
+
+
+class MigDevice(Struct, frozen=True, kw_only=True):
+    """A slice of a GPU that is partitioned by MIG."""
+
+    index: Count
+    uuid: Text | None = None
+    name: Text | None = None
+    memory_total_bytes: Count | None = None
+    memory_used_bytes: Count | None = None
+    memory_free_bytes: Count | None = None
+
+
+class Gpu(Struct, frozen=True, kw_only=True):
+    """One GPU at one moment. ``uuid`` is its identity; ``index`` is only what the driver calls it today."""
+
+    index: Count
+    uuid: Text | None = None
+    name: Text | None = None
+    pci_bus_id: Text | None = None
+    status: GpuStatus = "ok"
+    error: Fault | None = None
+    utilization_percent: Percent | None = None
+    memory_utilization_percent: Percent | None = None
+    encoder_utilization_percent: Percent | None = None
+    decoder_utilization_percent: Percent | None = None
+    memory_total_bytes: Count | None = None
+    memory_used_bytes: Count | None = None
+    memory_free_bytes: Count | None = None
+    memory_reserved_bytes: Count | None = None
+    temperature_celsius: Celsius | None = None
+    memory_temperature_celsius: Celsius | None = None
+    fan_speed_percent: Quantity | None = None
+    power_draw_watts: Quantity | None = None
+    power_limit_watts: Quantity | None = None
+    energy_joules_total: Quantity | None = None
+    sm_clock_megahertz: Quantity | None = None
+    memory_clock_megahertz: Quantity | None = None
+    performance_state: Text | None = None
+    throttle_reasons: Annotated[list[Text], Meta(max_length=32)] | None = None
+    ecc_uncorrected_total: Count | None = None
+    pcie_generation: Count | None = None
+    pcie_width: Count | None = None
+    persistence_mode: bool | None = None
+    compute_mode: Text | None = None
+    mig_enabled: bool | None = None
+    mig_devices: Annotated[list[MigDevice], Meta(max_length=64)] | None = None
+    sampled_at: Timestamp | None = None
+    processes: Annotated[list[Process], Meta(max_length=MAX_PROCESSES)] | None = None
+    unavailable: Annotated[dict[Text, Reason], Meta(max_length=64)] = {}
+
+
+class Report(Struct, frozen=True, kw_only=True):
+    """What one agent says of its machine at one moment.
+
+    Only ``node`` must be there, so that the answers of agents that nobody here has met can be read:
+    whatever else is missing is null or its default.
+    """
+
+    schema: Count = SCHEMA
+    node: Name
+    hostname: Text | None = None
+    agent_version: Text | None = None
+    boot_id: Text | None = None
+    sequence: Count | None = None
+    sampled_at: Timestamp | None = None
+    interval_seconds: Quantity | None = None
+    simulated: bool = False
+    driver_version: Text | None = None
+    cuda_version: Text | None = None
+    nvml_version: Text | None = None
+    status: ReportStatus = "ok"
+    error: Fault | None = None
+    gpus: Annotated[list[Gpu], Meta(max_length=MAX_GPUS)] = []
+
+
+class Node(Struct, frozen=True, kw_only=True):
+    """A node as the hub tells of it: who it is, how it is, and the last report it gave.
+
+    ``report`` is kept while the node is offline; ``last_seen_at`` dates its last sign of life.
+    """
+
+    name: Name
+    alias: Text
+    host: Text | None
+    port: Count | None
+    address: Text | None = None
+    configured: bool
+    status: NodeStatus = "pending"
+    status_since: Timestamp
+    last_seen_at: Timestamp | None = None
+    source: Source | None = None
+    error: Fault | None = None
+    clock_offset_seconds: float | None = None
+    report: Report | None = None
+
+
+class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An HTTP error, ``application/problem+json`` (RFC 9457)."""
+
+    title: str
+    status: int
+    detail: str
+    type: str = "about:blank"
+    instance: str | UnsetType = UNSET
+
+
+Json = dict[str, Any]
+"""A JSON object whose shape its reader checks."""

@@ -1,0 +1,24 @@
+"""Moments on the wire: RFC 3339, UTC, milliseconds (``2026-11-23T14:15:54.123Z``)."""
+
+from datetime import UTC, datetime
+
+
+def rfc3339(seconds: float) -> str:
+    """``seconds`` since the epoch, as text."""
+    moment = datetime.fromtimestamp(seconds, UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+
+
+def seconds(text: str) -> float:
+    """The moment that ``text`` names, as seconds since the epoch.
+
+    Any RFC 3339 form is understood, with or without a fraction, in any zone; a text without a zone
+    counts as UTC.
+
+    Raises:
+        ValueError: ``text`` names no moment.
+    """
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return moment.timestamp()

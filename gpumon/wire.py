@@ -1,0 +1,154 @@
+"""The words that agent and hub agree on: push protocol ``gpumon.v1``.
+
+A WebSocket with the subprotocol :data:`SUBPROTOCOL`; every message is one text frame holding one JSON
+object whose ``type`` names it.
+
+====================  =========  ==========================================================
+agent says            hub says   meaning
+====================  =========  ==========================================================
+:class:`Hello`                   first word on every connection: who I am
+\\                     Welcome    you may report; this is the last sequence I have of this boot
+:class:`ReportFrame`             one report; ``late`` when an earlier connection failed to deliver it
+:class:`Heartbeat`               nothing new, still here (said after 5 s of silence)
+\\                     Ack        every report up to this sequence is taken: forget it
+====================  =========  ==========================================================
+
+Either side may close. The code tells the agent how soon to come back, never to stay away for good:
+
+====  ======================  ===============================================================
+code  name                    the agent
+====  ======================  ===============================================================
+1000  normal closure          comes back after the usual back-off
+1009  message too big         comes back after the usual back-off
+1012  :attr:`GOING_AWAY`      the hub ends or restarts: comes back after the usual back-off
+4000  :attr:`BAD_MESSAGE`     a message was not in these words: comes back slowly
+4001  :attr:`UNAUTHORISED`    not admitted: comes back slowly
+4008  :attr:`TOO_SLOW`        did not speak within a deadline: the usual back-off
+4009  :attr:`REPLACED`        a newer connection of the same agent took over: the usual back-off
+4010  :attr:`PROTOCOL`        no common protocol version: comes back slowly
+4011  :attr:`NAME_TAKEN`      another living agent has this name: comes back slowly
+4013  :attr:`TOO_MANY`        the hub's limit of nodes is reached: comes back slowly
+====  ======================  ===============================================================
+
+msgspec reads, and turns our own types into bytes; orjson puts bodies together from those bytes.
+"""
+
+from enum import IntEnum
+from typing import Annotated, TypeVar
+
+import msgspec
+import orjson
+from msgspec import Meta, Struct
+
+from gpumon.errors import WireError
+from gpumon.model import Count, Name, Quantity, Report, Text
+
+SUBPROTOCOL = "gpumon.v1"
+PROTOCOL = 1
+MAX_MESSAGE_BYTES = 1024 * 1024
+HEARTBEAT_SECONDS = 5.0
+
+Port = Annotated[int, Meta(ge=1, le=65535)]
+
+
+class Close(IntEnum):
+    """Why a connection was closed. See the table above."""
+
+    GOING_AWAY = 1012
+    BAD_MESSAGE = 4000
+    UNAUTHORISED = 4001
+    TOO_SLOW = 4008
+    REPLACED = 4009
+    PROTOCOL = 4010
+    NAME_TAKEN = 4011
+    TOO_MANY = 4013
+
+
+SLOW_RETRY = frozenset({Close.BAD_MESSAGE, Close.UNAUTHORISED, Close.PROTOCOL, Close.NAME_TAKEN, Close.TOO_MANY})
+"""Codes after which coming back soon cannot help."""
+
+
+class Hello(Struct, frozen=True, kw_only=True, tag_field="type", tag="hello"):
+    """Who speaks. ``port`` is where the agent itself serves ``/gpu-info``, if it does."""
+
+    protocol: Count = PROTOCOL
+    agent_version: Text
+    node: Name
+    hostname: Text
+    boot_id: Name
+    interval_seconds: Quantity
+    port: Port | None = None
+    simulated: bool = False
+
+
+class ReportFrame(Struct, frozen=True, kw_only=True, tag_field="type", tag="report"):
+    """One report."""
+
+    report: Report
+    late: bool = False
+
+
+class Heartbeat(Struct, frozen=True, kw_only=True, tag_field="type", tag="heartbeat"):
+    """A sign of life with no news."""
+
+
+class Welcome(Struct, frozen=True, kw_only=True, tag_field="type", tag="welcome"):
+    """The hub takes reports. ``last_sequence`` is the highest it has of the greeted ``boot_id``, or 0."""
+
+    protocol: Count = PROTOCOL
+    hub_version: Text
+    last_sequence: Count = 0
+
+
+class Ack(Struct, frozen=True, kw_only=True, tag_field="type", tag="ack"):
+    """Every report up to and including ``sequence`` is taken."""
+
+    sequence: Count
+
+
+FromAgent = Hello | ReportFrame | Heartbeat
+FromHub = Welcome | Ack
+
+_from_agent: msgspec.json.Decoder[FromAgent] = msgspec.json.Decoder(FromAgent)
+_from_hub: msgspec.json.Decoder[FromHub] = msgspec.json.Decoder(FromHub)
+_report: msgspec.json.Decoder[Report] = msgspec.json.Decoder(Report)
+_encoder = msgspec.json.Encoder()
+
+T = TypeVar("T")
+
+
+def decode_from_agent(data: bytes | str) -> FromAgent:
+    """What an agent said. Raises :class:`WireError` for anything that is not in these words."""
+    return decode(_from_agent, data)
+
+
+def decode_from_hub(data: bytes | str) -> FromHub:
+    """What a hub said. Raises :class:`WireError` for anything that is not in these words."""
+    return decode(_from_hub, data)
+
+
+def decode_report(data: bytes | str) -> Report:
+    """The answer of ``GET /gpu-info``. Raises :class:`WireError`."""
+    return decode(_report, data)
+
+
+def decode(decoder: msgspec.json.Decoder[T], data: bytes | str) -> T:
+    """``data`` read by ``decoder``; every way in which it can be wrong becomes a :class:`WireError`."""
+    try:
+        return decoder.decode(data)
+    except msgspec.ValidationError as error:
+        raise WireError(f"not as agreed: {error}") from None
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise WireError(f"not JSON: {error}") from None
+    except RecursionError:
+        raise WireError("not as agreed: nested too deeply") from None
+
+
+def encode(value: Struct) -> bytes:
+    """One of our own types as JSON: every field, ``null`` included."""
+    return _encoder.encode(value)
+
+
+def report_frame(report: bytes, *, late: bool) -> bytes:
+    """A :class:`ReportFrame` around a report that is encoded already."""
+    return orjson.dumps({"type": "report", "late": late, "report": orjson.Fragment(report)})
