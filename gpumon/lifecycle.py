@@ -1,0 +1,41 @@
+"""From the first line to the exit status: a process that ends when it is told to."""
+
+import asyncio
+import logging
+import os
+import signal
+import threading
+from collections.abc import Coroutine
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+DEADLINE_SECONDS = 4.5
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Run ``main`` until it returns, or until SIGTERM or SIGINT cancel it; both are a success.
+
+    A second signal, or a deadline of 4.5 s, ends the process at once, with what it still waits for: a
+    service manager must never have to kill us.
+    """
+    asyncio.run(_until_signal(main))
+
+
+async def _until_signal(main: Coroutine[Any, Any, None]) -> None:
+    loop = asyncio.get_running_loop()
+    async with asyncio.TaskGroup() as group:
+        task = group.create_task(main)
+
+        def stop() -> None:
+            if task.cancelling():
+                os._exit(0)
+            log.info("stopping")
+            # A thread, since the loop itself may be what hangs.
+            deadline = threading.Timer(DEADLINE_SECONDS, os._exit, [0])
+            deadline.daemon = True
+            deadline.start()
+            task.cancel()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop)
