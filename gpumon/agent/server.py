@@ -1,0 +1,46 @@
+"""What the agent serves by itself: ``GET /gpu-info`` and ``GET /health``."""
+
+import orjson
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gpumon import __version__
+from gpumon.agent.sampler import Sampler
+from gpumon.problem import handlers
+from gpumon.wire import encode
+
+JSON = "application/json"
+NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+WELL = ("ok", "degraded")
+
+
+def application(sampler: Sampler) -> Starlette:
+    """The agent's own answers, from what ``sampler`` made last: no question waits for the driver."""
+
+    async def gpu_info(_: Request) -> Response:
+        if sampler.newest_bytes is None:
+            raise HTTPException(503, "the first sample is being made", {"Retry-After": "1"})
+        return Response(sampler.newest_bytes, headers=NO_STORE, media_type=JSON)
+
+    async def health(_: Request) -> Response:
+        status, error = sampler.health()
+        newest = sampler.newest
+        body = {
+            "status": status,
+            "error": orjson.Fragment(encode(error)) if error else None,
+            "node": sampler.node,
+            "agent_version": __version__,
+            "boot_id": sampler.boot_id,
+            "sequence": newest.sequence if newest else None,
+            "sampled_at": newest.sampled_at if newest else None,
+            "simulated": sampler.simulated,
+        }
+        return Response(orjson.dumps(body), 200 if status in WELL else 503, headers=NO_STORE, media_type=JSON)
+
+    return Starlette(
+        routes=[Route("/gpu-info", gpu_info, methods=["GET"]), Route("/health", health, methods=["GET"])],
+        exception_handlers=handlers,
+    )

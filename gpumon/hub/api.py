@@ -1,0 +1,90 @@
+"""The REST side of the contract: ``/api/nodes``, ``/api/catalog``, ``/health``, ``/openapi.json``."""
+
+import asyncio
+import gzip
+from collections import Counter
+
+import msgspec
+import orjson
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gpumon import __version__
+from gpumon.catalog import METRICS
+from gpumon.hub import openapi
+from gpumon.hub.core import Hub
+from gpumon.wire import encode
+
+JSON = "application/json"
+COMPRESS_FROM_BYTES = 1024
+GZIP_LEVEL = 1
+
+
+class Api:
+    """Answers questions about ``hub``."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self._openapi = orjson.dumps(openapi.document())
+        self._catalog = msgspec.json.encode(METRICS)
+        self._body: tuple[str, bytes] = ("", b"")
+        self._compressed: tuple[str, bytes] = ("", b"")
+        self.routes = [
+            Route("/api/nodes", self.nodes, methods=["GET"]),
+            Route("/api/nodes/{name}", self.node, methods=["GET"]),
+            Route("/api/catalog", self.catalog, methods=["GET"]),
+            Route("/health", self.health, methods=["GET"]),
+            Route("/openapi.json", self.openapi, methods=["GET"]),
+        ]
+
+    async def nodes(self, request: Request) -> Response:
+        """Every node, in order. The ETag is the state's version: no body is hashed."""
+        identity = self._hub.feed.identity
+        headers = {"ETag": f'W/"{identity}"', "Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
+        if headers["ETag"] in (tag.strip() for tag in request.headers.get("if-none-match", "").split(",")):
+            return Response(status_code=304, headers=headers)
+        if self._body[0] != identity:
+            self._body = identity, orjson.dumps([orjson.Fragment(node) for node in self._hub.fleet.encoded_nodes()])
+        body = self._body[1]
+        if len(body) >= COMPRESS_FROM_BYTES and _accepts_gzip(request):
+            headers["Content-Encoding"] = "gzip"
+            if self._compressed[0] != identity:
+                self._compressed = identity, await asyncio.to_thread(gzip.compress, body, GZIP_LEVEL)
+            body = self._compressed[1]
+        return Response(body, headers=headers, media_type=JSON)
+
+    async def node(self, request: Request) -> Response:
+        """One node."""
+        name = request.path_params["name"]
+        if self._hub.fleet.get(name) is None:
+            raise HTTPException(404, f"there is no node {name!r}; /api/nodes lists them")
+        return Response(self._hub.fleet.encoded(name), headers={"Cache-Control": "no-store"}, media_type=JSON)
+
+    async def catalog(self, _: Request) -> Response:
+        """Every metric with its unit, kind and meaning."""
+        return Response(self._catalog, media_type=JSON)
+
+    async def health(self, _: Request) -> Response:
+        """That the hub lives."""
+        states = Counter(member.status for member in self._hub.fleet)
+        health = openapi.Health(
+            status="ok",
+            hub_version=__version__,
+            nodes={state: states[state] for state in ("online", "stale", "offline", "pending")},
+            viewers=len(self._hub.feed.viewers),
+        )
+        return Response(encode(health), headers={"Cache-Control": "no-store"}, media_type=JSON)
+
+    async def openapi(self, _: Request) -> Response:
+        """The schema of all this."""
+        return Response(self._openapi, media_type=JSON)
+
+
+def _accepts_gzip(request: Request) -> bool:
+    for offer in request.headers.get("accept-encoding", "").split(","):
+        coding, _, weight = offer.replace(" ", "").partition(";")
+        if coding.lower() in ("gzip", "*"):
+            return weight not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+    return False

@@ -1,0 +1,86 @@
+"""The hub put together: rooms wired, background work and server side by side in one task group."""
+
+import asyncio
+import logging
+import socket
+
+from starlette.applications import Starlette
+from starlette.datastructures import MutableHeaders
+from starlette.routing import Route, WebSocketRoute
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from gpumon import __version__
+from gpumon.config import Config, name_server
+from gpumon.hub import page
+from gpumon.hub.api import Api
+from gpumon.hub.core import Hub
+from gpumon.hub.ingest import Ingest
+from gpumon.hub.live import Live
+from gpumon.hub.poller import Poller
+from gpumon.hub.resolver import Resolver
+from gpumon.problem import handlers
+from gpumon.serve import serve
+
+log = logging.getLogger(__name__)
+
+JUDGE_SECONDS = 0.5
+
+SECURITY_HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+class SecurityHeaders:
+    """Puts :data:`SECURITY_HEADERS` on every HTTP answer."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                MutableHeaders(scope=message).update(SECURITY_HEADERS)
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)
+
+
+def application(hub: Hub) -> ASGIApp:
+    """Everything that the hub serves."""
+    live = Live(hub.feed)
+    ingest = Ingest(hub)
+    starlette = Starlette(
+        routes=[
+            *page.routes(),
+            *Api(hub).routes,
+            Route("/api/events", live.events, methods=["GET"]),
+            WebSocketRoute("/api/stream", live.stream),
+            WebSocketRoute("/api/push", ingest.__call__),
+        ],
+        exception_handlers=handlers,
+    )
+    return SecurityHeaders(starlette)
+
+
+async def run(config: Config, listener: socket.socket) -> None:
+    """Run a hub on ``listener`` until cancelled."""
+    hub = Hub(config.nodes, config.hub)
+    resolver = Resolver(name_server(config.dns.server) if config.dns.enabled else None)
+    host, port = listener.getsockname()[:2]
+    log.info("gpumon %s: hub on http://%s:%d, %d nodes configured", __version__, host, port, len(config.nodes))
+    async with asyncio.TaskGroup() as group:
+        group.create_task(hub.feed.run(), name="feed")
+        group.create_task(_judge(hub), name="judge")
+        group.create_task(Poller(hub, config.nodes, resolver).run(), name="poller")
+        group.create_task(serve(application(hub), listener, hub.feed.close), name="server")
+
+
+async def _judge(hub: Hub) -> None:
+    while True:
+        hub.judge()
+        await asyncio.sleep(JUDGE_SECONDS)

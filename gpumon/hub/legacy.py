@@ -1,0 +1,106 @@
+"""The ``/gpu-info`` of the Go program that gpumon replaces, read as a report of ours.
+
+There an unreadable value is 0, so a 0 that no GPU can have is null here. A utilisation or a used memory of
+0 is a real value of an idle GPU, unless the GPU gave nothing at all.
+"""
+
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta, Struct
+
+from gpumon.model import MAX_GPUS, MAX_PROCESSES, Count, Gpu, LongText, Name, Process, Quantity, Reason, Report, Text
+from gpumon.timestamp import rfc3339, seconds
+from gpumon.wire import decode
+
+
+class _Process(Struct, frozen=True):
+    pid: Count
+    name: LongText = ""
+    used: Count = 0
+
+
+class _Gpu(Struct, frozen=True):
+    id: Text = ""
+    name: Text = ""
+    utilization: Quantity = 0
+    memory_used: Count = 0
+    memory_total: Count = 0
+    temperature: Annotated[float, Meta(ge=-100, le=1000)] = 0
+    power_usage: Quantity = 0
+    power_limit: Quantity = 0
+    processes: Annotated[list[_Process], Meta(max_length=MAX_PROCESSES)] | None = None
+
+
+class _Node(Struct, frozen=True):
+    node_name: Name
+    timestamp: str | float | None = None
+    gpus: Annotated[list[_Gpu], Meta(max_length=MAX_GPUS)] | None = None
+
+
+_decoder: msgspec.json.Decoder[_Node] = msgspec.json.Decoder(_Node)
+
+_ALWAYS_UNKNOWN: tuple[str, ...] = (
+    "memory_utilization_percent",
+    "encoder_utilization_percent",
+    "decoder_utilization_percent",
+    "memory_reserved_bytes",
+    "memory_temperature_celsius",
+    "fan_speed_percent",
+    "energy_joules_total",
+    "sm_clock_megahertz",
+    "memory_clock_megahertz",
+    "performance_state",
+    "throttle_reasons",
+    "ecc_uncorrected_total",
+    "pcie_generation",
+    "pcie_width",
+    "persistence_mode",
+    "compute_mode",
+    "mig_enabled",
+    "mig_devices",
+)
+
+
+def decode_legacy_report(data: bytes) -> Report:
+    """The old program's answer as a report. Raises :class:`gpumon.errors.WireError`."""
+    node = decode(_decoder, data)
+    gpus = [_gpu(index, gpu) for index, gpu in enumerate(node.gpus or [])]
+    return Report(
+        node=node.node_name,
+        sampled_at=_moment(node.timestamp),
+        status="ok" if gpus else "no_gpus",
+        gpus=gpus,
+    )
+
+
+def _gpu(index: int, gpu: _Gpu) -> Gpu:
+    read = gpu.memory_total > 0 or gpu.temperature > 0 or gpu.power_usage > 0
+    values: dict[str, float | int | None] = {
+        "utilization_percent": min(gpu.utilization, 100.0) if read or gpu.utilization else None,
+        "memory_total_bytes": gpu.memory_total or None,
+        "memory_used_bytes": gpu.memory_used if gpu.memory_total else None,
+        "memory_free_bytes": max(gpu.memory_total - gpu.memory_used, 0) if gpu.memory_total else None,
+        "temperature_celsius": gpu.temperature or None,
+        "power_draw_watts": gpu.power_usage / 1000 or None,
+        "power_limit_watts": gpu.power_limit / 1000 or None,
+    }
+    unavailable: dict[str, Reason] = {name: "no_data" for name, value in values.items() if value is None}
+    unavailable |= dict.fromkeys(_ALWAYS_UNKNOWN, "no_data")
+    processes = sorted((_process(one) for one in gpu.processes or []), key=lambda one: -(one.memory_used_bytes or 0))
+    known = {"index": index, "name": gpu.name or None, "pci_bus_id": gpu.id or None, "processes": processes}
+    return msgspec.convert(known | values | {"unavailable": unavailable}, Gpu, from_attributes=True)
+
+
+def _process(process: _Process) -> Process:
+    return Process(pid=process.pid, name=process.name[:256] or None, memory_used_bytes=process.used or None)
+
+
+def _moment(timestamp: str | float | None) -> str | None:
+    """The old program's time: RFC 3339 in any zone, or seconds since the epoch."""
+    try:
+        if isinstance(timestamp, str):
+            return rfc3339(seconds(timestamp))
+        return rfc3339(timestamp) if timestamp else None
+    except (ValueError, OverflowError, OSError):
+        return None

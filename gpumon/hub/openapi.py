@@ -1,0 +1,69 @@
+"""``/openapi.json``: the schema that ``/api`` answers to, made from the types that it is made of."""
+
+from typing import Any
+
+import msgspec
+
+from gpumon import __version__
+from gpumon.catalog import Metric
+from gpumon.model import Node, Problem
+from gpumon.problem import MEDIA_TYPE
+
+_DESCRIPTION = (
+    "What every GPU is doing now. Null means that the hardware or the driver does not tell; `unavailable` of a "
+    "GPU says why. Live: `/api/events` (Server-Sent Events, the event's name is the message's `type`) and "
+    "`/api/stream` (WebSocket) carry `snapshot` first, then `nodes`."
+)
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """That the hub lives, and how many nodes are in which state."""
+
+    status: str
+    hub_version: str
+    nodes: dict[str, int]
+    viewers: int
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True):
+    """What the streams carry: ``snapshot`` (every node) or ``nodes`` (those that changed, newest state)."""
+
+    type: str
+    sent_at: str
+    hub_version: str
+    nodes: list[Node]
+
+
+def document() -> dict[str, Any]:
+    """The OpenAPI 3.1 document."""
+    (node, nodes, metrics, health, message, problem), components = msgspec.json.schema_components(
+        [Node, list[Node], list[Metric], Health, Message, Problem], ref_template="#/components/schemas/{name}"
+    )
+    name = {
+        "name": "name",
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string"},
+        "description": "The node's name",
+    }
+    failure = {"description": "What went wrong, in words", "content": {MEDIA_TYPE: {"schema": problem}}}
+    unchanged = {"description": "Nothing has changed since the ETag that was sent along"}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "gpumon", "version": __version__, "description": _DESCRIPTION},
+        "paths": {
+            "/api/nodes": _get("Every node, in order", nodes, more={"304": unchanged}),
+            "/api/nodes/{name}": {"parameters": [name]} | _get("One node", node, more={"404": failure}),
+            "/api/catalog": _get("Every metric with its unit", metrics),
+            "/api/events": _get("Live, as Server-Sent Events", message, "text/event-stream", {"503": failure}),
+            "/health": _get("Whether the hub lives", health),
+        },
+        "components": {"schemas": components},
+    }
+
+
+def _get(
+    summary: str, schema: dict[str, Any], media_type: str = "application/json", more: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    answer = {"description": summary, "content": {media_type: {"schema": schema}}}
+    return {"get": {"summary": summary, "responses": {"200": answer, **(more or {})}}}

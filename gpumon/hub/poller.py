@@ -1,0 +1,194 @@
+"""Fetching what is not pushed: ``GET /gpu-info`` of each configured node, while it does not push.
+
+One request a node is under way at most; requests are spread over the interval. Nothing of an answer is
+trusted: its size, its time and its words are bounded, redirects are not followed, and what is wrong with it
+is that node's error and nobody else's.
+"""
+
+import asyncio
+import logging
+
+import aiohttp
+import msgspec
+from msgspec import Struct
+from yarl import URL
+
+from gpumon.config import NodeEntry
+from gpumon.errors import PollError, ResolveError, WireError
+from gpumon.hub.core import Hub
+from gpumon.hub.legacy import decode_legacy_report
+from gpumon.hub.resolver import Resolver
+from gpumon.model import Fault, Report
+from gpumon.wire import decode, decode_report
+
+log = logging.getLogger(__name__)
+
+MAX_BODY_BYTES = 1024 * 1024
+TIMEOUT_SECONDS = 5.0
+CONNECT_SECONDS = 3.0
+
+
+class _Shape(Struct):
+    """Enough of an answer to tell whose it is."""
+
+    node: msgspec.Raw | None = None
+    node_name: msgspec.Raw | None = None
+
+
+_shape: msgspec.json.Decoder[_Shape] = msgspec.json.Decoder(_Shape)
+
+
+class Poller:
+    """Polls the nodes of the configuration for ``hub``."""
+
+    def __init__(self, hub: Hub, entries: list[NodeEntry], resolver: Resolver) -> None:
+        self._hub = hub
+        self._entries = entries
+        self._resolver = resolver
+
+    async def run(self) -> None:
+        """Poll until cancelled."""
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
+        async with (
+            aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0),
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers={"Accept": "application/json", "Accept-Encoding": "identity"},
+                timeout=timeout,
+            ) as session,
+            asyncio.TaskGroup() as group,
+        ):
+            for place, entry in enumerate(self._entries):
+                phase = self._hub.settings.poll_interval_seconds * place / len(self._entries)
+                group.create_task(self._poll_node(session, entry, phase), name=f"poll {entry.name}")
+
+    async def _poll_node(self, session: aiohttp.ClientSession, entry: NodeEntry, phase: float) -> None:
+        interval = self._hub.settings.poll_interval_seconds
+        wanted = self._hub.polling_wanted(entry.name)
+        member = self._hub.fleet.admit(entry.name, entry.host, entry.port)
+        loop = asyncio.get_running_loop()
+        next_poll = loop.time() + phase
+        while True:
+            await asyncio.sleep(next_poll - loop.time())
+            await wanted.wait()
+            next_poll = loop.time() + interval
+            address: str | None = None
+            try:
+                async with asyncio.timeout(TIMEOUT_SECONDS):
+                    addresses = await self._resolver.addresses(entry.host)
+                    address, report = await self._fetch_from_any(session, entry, addresses)
+            except (PollError, ResolveError, TimeoutError) as error:
+                self._failed(entry, error, address)
+            except Exception as error:
+                # Whatever a stranger's answer brings to light in us or a library: it stays that node's.
+                log.exception("%s: polling failed by a fault of gpumon's own", entry.name)
+                self._failed(entry, PollError("internal", f"gpumon failed: {error!r}", answered=False), address)
+            else:
+                # A poll that was under way when the push came back has nothing newer to tell.
+                if wanted.is_set():
+                    self._hub.record(member, report, "poll", address)
+
+    def _failed(self, entry: NodeEntry, error: PollError | ResolveError | TimeoutError, address: str | None) -> None:
+        member = self._hub.fleet.admit(entry.name, entry.host, entry.port)
+        match error:
+            case PollError():
+                fault = Fault(code=error.code, message=error.message[:1024], hint=error.hint)
+                if error.answered:
+                    self._hub.contact(member, address)
+            case ResolveError():
+                fault = Fault(code="name_unknown", message=str(error)[:1024], hint="is the name in DNS?")
+            case _:
+                fault = _no_answer(entry)
+        if fault != member.error:
+            log.warning("%s: %s", entry.name, fault.message)
+        self._hub.fault(member, fault, address)
+
+    async def _fetch_from_any(
+        self, session: aiohttp.ClientSession, entry: NodeEntry, addresses: tuple[str, ...]
+    ) -> tuple[str, Report]:
+        """The first address that answers, and its report."""
+        last = PollError("no_address", f"no address for {entry.host}", answered=False)
+        for address in addresses:
+            try:
+                return address, read_report(await fetch(session, entry, address))
+            except PollError as error:
+                if error.answered:
+                    raise
+                last = error
+        raise last
+
+
+def _no_answer(entry: NodeEntry) -> Fault:
+    return Fault(
+        code="no_answer",
+        message=f"{entry.host} port {entry.port} gave no whole answer within {TIMEOUT_SECONDS:g} s",
+        hint="is the machine up, and does a firewall let the hub through?",
+    )
+
+
+async def fetch(session: aiohttp.ClientSession, entry: NodeEntry, address: str) -> bytes:
+    """The body of ``/gpu-info``, asked of ``address`` in the name of the node's host.
+
+    Raises:
+        PollError: nobody listens, the answer is no success, or it is too long.
+        TimeoutError: no answer in time.
+    """
+    url = URL.build(scheme="http", host=address, port=entry.port, path="/gpu-info")
+    host = f"[{entry.host}]" if ":" in entry.host else entry.host
+    try:
+        async with session.get(url, headers={"Host": f"{host}:{entry.port}"}, allow_redirects=False) as response:
+            body = bytearray()
+            async for chunk in response.content.iter_chunked(65536):
+                body += chunk
+                if len(body) > MAX_BODY_BYTES:
+                    raise PollError(
+                        "answer_too_long", f"its answer is longer than {MAX_BODY_BYTES} bytes", answered=True
+                    )
+    except aiohttp.ClientConnectorError as error:
+        reason = error.os_error.strerror or str(error.os_error)
+        raise PollError(
+            "no_connection",
+            f"no connection to {address} port {entry.port}: {reason.lower()}",
+            "does the agent run there?",
+            answered=False,
+        ) from None
+    except aiohttp.ConnectionTimeoutError:
+        raise PollError(
+            "no_connection",
+            f"no connection to {address} port {entry.port} within {CONNECT_SECONDS:g} s",
+            "is the machine up, and does a firewall let the hub through?",
+            answered=False,
+        ) from None
+    except aiohttp.ServerDisconnectedError:
+        raise PollError("bad_answer", "it closed the connection without an answer", answered=True) from None
+    except aiohttp.ClientError as error:
+        raise PollError(
+            "bad_answer", f"its answer is not proper HTTP: {_one_line(str(error))}", answered=True
+        ) from None
+    if response.status != 200:
+        said = _one_line(body[:2000].decode(errors="replace"))
+        raise PollError("bad_status", f"it answered with status {response.status}: {said or 'no text'}", answered=True)
+    return bytes(body)
+
+
+def read_report(body: bytes) -> Report:
+    """The report in an answer, ours or the old program's. Raises :class:`PollError`."""
+    if body.lstrip()[:1] == b"<":
+        raise PollError(
+            "bad_answer",
+            "it answered with a web page (HTML), not with JSON",
+            "is this the agent's port?",
+            answered=True,
+        )
+    try:
+        shape = decode(_shape, body)
+        if shape.node is None and shape.node_name is not None:
+            return decode_legacy_report(body)
+        return decode_report(body)
+    except WireError as error:
+        raise PollError("bad_answer", f"its answer cannot be read: {error}", answered=True) from None
+
+
+def _one_line(text: str) -> str:
+    """Somebody's text, fit for a sentence."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())[:200]
