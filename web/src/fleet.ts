@@ -1,0 +1,75 @@
+// What the numbers mean: pure functions of what the hub tells.
+
+import type { Gpu, Node, NodeStatus, Process } from "./types";
+
+export type GpuState = "free" | "busy" | "fault" | "unknown";
+
+const MIB = 2 ** 20;
+/** What a driver may hold on a GPU that nobody uses. */
+export const FREE_BELOW_BYTES = 500 * MIB;
+export const FREE_BELOW_FRACTION = 0.02;
+
+export interface Tally {
+  readonly nodes: Readonly<Record<NodeStatus, number>>;
+  readonly gpus: Readonly<Record<GpuState, number>>;
+  readonly powerWatts: number;
+  readonly simulatedNodes: number;
+}
+
+/** How a GPU is. What is not known is never called free. */
+export function gpuState(gpu: Gpu, status: NodeStatus): GpuState {
+  if (status !== "online") return "unknown";
+  if (gpu.status !== "ok" || gpu.error !== null) return "fault";
+  if (gpu.processes !== null && gpu.processes.length > 0) return "busy";
+  if (gpu.memory_used_bytes === null) return "unknown";
+  const allowance = Math.max(FREE_BELOW_BYTES, FREE_BELOW_FRACTION * (gpu.memory_total_bytes ?? 0));
+  if (gpu.memory_used_bytes >= allowance) return "busy";
+  return gpu.processes === null ? "unknown" : "free";
+}
+
+export function tally(node: Node): Tally {
+  const gpus: Record<GpuState, number> = { free: 0, busy: 0, fault: 0, unknown: 0 };
+  let powerWatts = 0;
+  for (const gpu of node.report?.gpus ?? []) {
+    gpus[gpuState(gpu, node.status)] += 1;
+    if (node.status === "online") powerWatts += gpu.power_draw_watts ?? 0;
+  }
+  const nodes: Record<NodeStatus, number> = { online: 0, stale: 0, offline: 0, pending: 0 };
+  nodes[node.status] += 1;
+  return { nodes, gpus, powerWatts, simulatedNodes: node.report?.simulated === true ? 1 : 0 };
+}
+
+export function sumTallies(tallies: Iterable<Tally>): Tally {
+  const nodes: Record<NodeStatus, number> = { online: 0, stale: 0, offline: 0, pending: 0 };
+  const gpus: Record<GpuState, number> = { free: 0, busy: 0, fault: 0, unknown: 0 };
+  let powerWatts = 0;
+  let simulatedNodes = 0;
+  for (const one of tallies) {
+    for (const status of Object.keys(nodes) as NodeStatus[]) nodes[status] += one.nodes[status];
+    for (const state of Object.keys(gpus) as GpuState[]) gpus[state] += one.gpus[state];
+    powerWatts += one.powerWatts;
+    simulatedNodes += one.simulatedNodes;
+  }
+  return { nodes, gpus, powerWatts, simulatedNodes };
+}
+
+export function total<K extends string>(counts: Readonly<Record<K, number>>): number {
+  return (Object.values(counts) as number[]).reduce((sum, count) => sum + count, 0);
+}
+
+/** Most memory first, unknown memory last, then by PID, so that equal rows keep their places. */
+export function byMemory(processes: readonly Process[]): readonly Process[] {
+  return [...processes].sort(
+    (a, b) => (b.memory_used_bytes ?? -1) - (a.memory_used_bytes ?? -1) || a.pid - b.pid,
+  );
+}
+
+/** Configured nodes keep the order in which the hub tells them; the others follow, by name. */
+export function insertNode<T extends { readonly name: string; readonly configured: boolean }>(
+  list: readonly T[],
+  node: T,
+): readonly T[] {
+  const later = (other: T): boolean => !other.configured && (node.configured || other.name > node.name);
+  const found = list.findIndex(later);
+  return found < 0 ? [...list, node] : list.toSpliced(found, 0, node);
+}

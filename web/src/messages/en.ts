@@ -1,0 +1,127 @@
+import type { GpuState } from "../fleet";
+import type { LinkState, NodeStatus, ProcessType, Reason, ReportStatus, Source } from "../types";
+
+const status: Record<NodeStatus, string> = {
+  online: "online",
+  stale: "stale",
+  offline: "offline",
+  pending: "pending",
+};
+const gpuState: Record<GpuState, string> = {
+  free: "free",
+  busy: "busy",
+  fault: "fault",
+  unknown: "unknown",
+};
+const link: Record<LinkState, string> = {
+  connecting: "connecting",
+  live: "live",
+  polling: "polling every 5 s",
+  lost: "hub lost",
+};
+const source: Record<Source, string> = { push: "push", poll: "poll" };
+const processType: Record<ProcessType, string> = {
+  compute: "compute",
+  graphics: "graphics",
+  "compute+graphics": "compute and graphics",
+};
+const reason: Record<Reason, string> = {
+  unsupported: "this GPU or driver does not tell it",
+  denied: "the agent lacks the permission to read it",
+  no_data: "the driver has no sample yet",
+  lost: "the GPU has fallen off the bus",
+  reset_required: "the GPU needs a reset",
+  driver: "the driver is not working",
+  timeout: "the driver did not answer in time",
+  error: "reading it failed",
+};
+const reportStatus: Record<ReportStatus, string> = {
+  ok: "The agent is well.",
+  degraded: "Some GPUs of this node could not be read.",
+  no_driver: "No NVIDIA driver is loaded on this node.",
+  driver_mismatch: "The driver's library and kernel module differ in version.",
+  no_gpus: "The driver sees no GPU on this node.",
+  error: "The agent could not read the GPUs.",
+};
+
+export const en = {
+  gpus: "GPUs",
+  nodes: "Nodes",
+  power: "Power",
+  summary: "Summary",
+  status,
+  gpuState,
+  link,
+  linkTitle: "How this page gets its numbers",
+  source,
+  sourceTitle: {
+    push: "The agent pushes its reports to the hub.",
+    poll: "The hub asks the agent for its reports.",
+  } satisfies Record<Source, string>,
+  processType,
+  reason,
+  reasonUnknown: "no reason was given",
+  notAvailable: (why: string) => `not available: ${why}`,
+  reportStatus,
+  freeOf: (free: string, all: string) => `${free} of ${all}`,
+  nodesOnline: (online: string, all: string) => `${online} of ${all}`,
+  loading: "Waiting for the hub…",
+  lost: "The connection to the hub is lost.",
+  lostSince: (time: string, ago: string) => `Since ${time} (${ago}). The numbers below are from that time.`,
+  lostNever: "It has not answered yet.",
+  retrying: "Trying again on its own.",
+  simulated: "simulated",
+  simulatedNote: (nodes: number) =>
+    nodes === 1
+      ? "One node is simulated: its numbers are invented."
+      : `${nodes} nodes are simulated: their numbers are invented.`,
+  updated: (ago: string) => `updated ${ago}`,
+  neverSeen: "never seen",
+  lastNumbers: (ago: string) => `Last numbers, from ${ago}.`,
+  staleNumbers: (ago: string) => `The node answers, but it has sent no new numbers since ${ago}.`,
+  waitingForReport: "No report yet.",
+  noGpus: "No GPU was reported.",
+  driver: "Driver",
+  cuda: "CUDA",
+  agent: "Agent",
+  clockOff: (seconds: string) => `clock off by ${seconds} s`,
+  address: "IP address",
+  hint: "What to do:",
+  gpusOf: (node: string) => `GPUs of ${node}`,
+  column: {
+    gpu: "GPU",
+    state: "State",
+    utilization_percent: "Utilisation",
+    memory_used_bytes: "Memory",
+    temperature_celsius: "Temp.",
+    power_draw_watts: "Power",
+    processes: "Processes",
+  },
+  gpuAge: (ago: string) => `sampled ${ago}`,
+  mig: (slices: number) => (slices === 1 ? "MIG, 1 slice" : `MIG, ${slices} slices`),
+  noProcess: "none",
+  pid: "PID",
+  unknownUser: "unknown user",
+  unknownName: "unknown program",
+  processStarted: (time: string) => `started ${time}`,
+  job: (id: string) => `job ${id}`,
+  container: (id: string) => `container ${id}`,
+  emptyTitle: "No node yet",
+  emptyText: "Run this on each machine with GPUs; it appears here within seconds:",
+  emptyLoopback:
+    "This page was opened by an address that only this machine knows. On other machines, put its name or IP address in the place of it.",
+  legend: "What the words mean",
+  legendText: {
+    free: "Free: no process is listed, and the memory in use is below 500 MiB or 2 % of the card, whichever is more.",
+    busy: "Busy: a process is listed, or more memory than that is in use.",
+    fault: "Fault: the GPU is lost, does not answer, or reports an error.",
+    unknown: "Unknown: it cannot be told, or the node is not online. Unknown never counts as free.",
+    stale: "Stale: the node answers, but its numbers are old. Offline: no sign of life. Pending: not seen since the hub started.",
+  },
+  hubVersion: (version: string) => `gpumon hub ${version}`,
+  otherLanguage: { lang: "zh", name: "中文" },
+  unit: { day: "d", hour: "h", minute: "min", second: "s" },
+};
+
+/** One catalogue a language, all with these keys. */
+export type Messages = typeof en;

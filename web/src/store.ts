@@ -1,0 +1,138 @@
+import { batch, computed, type ReadonlySignal, type Signal, signal } from "@preact/signals";
+
+import { HubClock } from "./clock";
+import { insertNode, sumTallies, type Tally, tally } from "./fleet";
+import type { LinkState, Message, Node } from "./types";
+
+/**
+ * The link to the hub; `contactAt` is the hub's last sign of life before this state, in
+ * milliseconds of the hub's time.
+ */
+export interface Link {
+  readonly state: LinkState;
+  readonly contactAt: number | null;
+}
+
+/** One node: the object stays the same while the node stands on the page, only its signals change. */
+export interface Entry {
+  readonly name: string;
+  readonly configured: boolean;
+  readonly node: ReadonlySignal<Node>;
+  readonly tally: ReadonlySignal<Tally>;
+}
+
+interface WritableEntry extends Entry {
+  readonly node: Signal<Node>;
+}
+
+/** All that the page knows. Nothing else writes; views read the signals. */
+export class Store {
+  readonly #clock = new HubClock();
+  readonly #entries = signal<readonly WritableEntry[]>([]);
+  readonly #link = signal<Link>({ state: "connecting", contactAt: null });
+  readonly #now = signal(Date.now());
+  readonly #hubVersion = signal<string | null>(null);
+  readonly #loaded = signal(false);
+
+  readonly entries: ReadonlySignal<readonly Entry[]> = this.#entries;
+  readonly link: ReadonlySignal<Link> = this.#link;
+  /** The hub's time, in milliseconds; moves when {@link tick} is called. */
+  readonly now: ReadonlySignal<number> = this.#now;
+  readonly hubVersion: ReadonlySignal<string | null> = this.#hubVersion;
+  /** Whether the hub has told its nodes at least once: before that, an empty page is no empty fleet. */
+  readonly loaded: ReadonlySignal<boolean> = this.#loaded;
+  readonly totals: ReadonlySignal<Tally> = computed(() =>
+    sumTallies(this.#entries.value.map((entry) => entry.tally.value)),
+  );
+
+  apply(message: Message): void {
+    batch(() => {
+      switch (message.type) {
+        case "snapshot":
+          this.#clock.forget();
+          this.observeTime(Date.parse(message.sent_at));
+          this.#hubVersion.value = message.hub_version;
+          this.replaceAll(message.nodes);
+          break;
+        case "nodes":
+          this.observeTime(Date.parse(message.sent_at));
+          this.#update(message.nodes);
+          break;
+        case "removed":
+          this.#remove(new Set(message.names));
+          break;
+      }
+    });
+  }
+
+  /** The whole fleet at once, in the order of the page. */
+  replaceAll(nodes: readonly Node[]): void {
+    batch(() => {
+      const known = this.#byName();
+      const entries = nodes.map((node) => this.#place(known.get(node.name), node));
+      const before = this.#entries.peek();
+      const same = entries.length === before.length && entries.every((entry, at) => entry === before[at]);
+      if (!same) this.#entries.value = entries;
+      this.#loaded.value = true;
+    });
+  }
+
+  setLink(state: LinkState, contactAt: number | null): void {
+    if (this.#link.peek().state === state) return;
+    this.#link.value = { state, contactAt: contactAt === null ? null : this.#clock.hubTime(contactAt) };
+  }
+
+  /** The hub said that it is `sentAt` (milliseconds) now. */
+  observeTime(sentAt: number): void {
+    this.#clock.observe(sentAt, Date.now());
+    this.tick();
+  }
+
+  /** A coarse statement of the hub's time, used only while there is no better one. */
+  observeRoughTime(sentAt: number): void {
+    if (!this.#clock.known) this.observeTime(sentAt);
+  }
+
+  tick(): void {
+    this.#now.value = this.#clock.hubTime(Date.now());
+  }
+
+  #byName(): Map<string, WritableEntry> {
+    return new Map(this.#entries.peek().map((entry) => [entry.name, entry]));
+  }
+
+  /** The entry that `node` now has; a node that became configured, or ceased to be, gets a new one. */
+  #place(entry: WritableEntry | undefined, node: Node): WritableEntry {
+    if (entry !== undefined && entry.configured === node.configured) {
+      entry.node.value = node;
+      return entry;
+    }
+    const current = signal(node);
+    return {
+      name: node.name,
+      configured: node.configured,
+      node: current,
+      tally: computed(() => tally(current.value)),
+    };
+  }
+
+  #update(nodes: readonly Node[]): void {
+    const known = this.#byName();
+    let entries: readonly WritableEntry[] = this.#entries.peek();
+    for (const node of nodes) {
+      const before = known.get(node.name);
+      const entry = this.#place(before, node);
+      if (entry === before) continue;
+      entries = insertNode(
+        entries.filter((other) => other !== before),
+        entry,
+      );
+      known.set(node.name, entry);
+    }
+    this.#entries.value = entries;
+  }
+
+  #remove(names: ReadonlySet<string>): void {
+    this.#entries.value = this.#entries.peek().filter((entry) => !names.has(entry.name));
+  }
+}

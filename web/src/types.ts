@@ -1,0 +1,138 @@
+// The hub's words, field by field: gpumon/model.py and the messages of api/events.
+
+export type ReportStatus = "ok" | "degraded" | "no_driver" | "driver_mismatch" | "no_gpus" | "error";
+export type GpuStatus = "ok" | "lost" | "unresponsive" | "error";
+export type NodeStatus = "online" | "stale" | "offline" | "pending";
+export type Source = "push" | "poll";
+export type ProcessType = "compute" | "graphics" | "compute+graphics";
+export type Reason =
+  | "unsupported"
+  | "denied"
+  | "no_data"
+  | "lost"
+  | "reset_required"
+  | "driver"
+  | "timeout"
+  | "error";
+
+export interface Fault {
+  readonly code: string;
+  readonly message: string;
+  readonly hint: string | null;
+}
+
+export interface Process {
+  readonly pid: number;
+  readonly name: string | null;
+  readonly user: string | null;
+  readonly command: string | null;
+  readonly type: ProcessType | null;
+  readonly memory_used_bytes: number | null;
+  readonly utilization_percent: number | null;
+  readonly started_at: string | null;
+  readonly container: string | null;
+  readonly job: string | null;
+}
+
+export interface MigDevice {
+  readonly index: number;
+  readonly uuid: string | null;
+  readonly name: string | null;
+  readonly memory_total_bytes: number | null;
+  readonly memory_used_bytes: number | null;
+  readonly memory_free_bytes: number | null;
+}
+
+export interface Gpu {
+  readonly index: number;
+  readonly uuid: string | null;
+  readonly name: string | null;
+  readonly pci_bus_id: string | null;
+  readonly status: GpuStatus;
+  readonly error: Fault | null;
+  readonly utilization_percent: number | null;
+  readonly memory_utilization_percent: number | null;
+  readonly encoder_utilization_percent: number | null;
+  readonly decoder_utilization_percent: number | null;
+  readonly memory_total_bytes: number | null;
+  readonly memory_used_bytes: number | null;
+  readonly memory_free_bytes: number | null;
+  readonly memory_reserved_bytes: number | null;
+  readonly temperature_celsius: number | null;
+  readonly memory_temperature_celsius: number | null;
+  readonly fan_speed_percent: number | null;
+  readonly power_draw_watts: number | null;
+  readonly power_limit_watts: number | null;
+  readonly energy_joules_total: number | null;
+  readonly sm_clock_megahertz: number | null;
+  readonly memory_clock_megahertz: number | null;
+  readonly performance_state: string | null;
+  readonly throttle_reasons: readonly string[] | null;
+  readonly ecc_uncorrected_total: number | null;
+  readonly pcie_generation: number | null;
+  readonly pcie_width: number | null;
+  readonly persistence_mode: boolean | null;
+  readonly compute_mode: string | null;
+  readonly mig_enabled: boolean | null;
+  readonly mig_devices: readonly MigDevice[] | null;
+  readonly sampled_at: string | null;
+  readonly processes: readonly Process[] | null;
+  readonly unavailable: Readonly<Record<string, Reason>>;
+}
+
+export interface Report {
+  readonly schema: number;
+  readonly node: string;
+  readonly hostname: string | null;
+  readonly agent_version: string | null;
+  readonly boot_id: string | null;
+  readonly sequence: number | null;
+  readonly sampled_at: string | null;
+  readonly interval_seconds: number | null;
+  readonly simulated: boolean;
+  readonly driver_version: string | null;
+  readonly cuda_version: string | null;
+  readonly nvml_version: string | null;
+  readonly status: ReportStatus;
+  readonly error: Fault | null;
+  readonly gpus: readonly Gpu[];
+}
+
+export interface Node {
+  readonly name: string;
+  readonly alias: string;
+  readonly host: string | null;
+  readonly port: number | null;
+  readonly address: string | null;
+  readonly configured: boolean;
+  readonly status: NodeStatus;
+  readonly status_since: string;
+  readonly last_seen_at: string | null;
+  readonly source: Source | null;
+  readonly error: Fault | null;
+  readonly clock_offset_seconds: number | null;
+  readonly report: Report | null;
+}
+
+export interface SnapshotMessage {
+  readonly type: "snapshot";
+  readonly sent_at: string;
+  readonly hub_version: string;
+  readonly nodes: readonly Node[];
+}
+
+export interface NodesMessage {
+  readonly type: "nodes";
+  readonly sent_at: string;
+  readonly nodes: readonly Node[];
+}
+
+export interface RemovedMessage {
+  readonly type: "removed";
+  readonly names: readonly string[];
+}
+
+export type Message = SnapshotMessage | NodesMessage | RemovedMessage;
+
+/** How this page gets its numbers: pushed, asked for, not at all, or not yet known. */
+export type LinkState = "connecting" | "live" | "polling" | "lost";

@@ -1,0 +1,37 @@
+import type { Store } from "../store";
+import { useLocale } from "../locale";
+import { Banner, SimulatedNote } from "./Banner";
+import { Empty } from "./Empty";
+import { Footer } from "./Footer";
+import { Headline } from "./Headline";
+import { NodeCard } from "./NodeCard";
+
+export function App({ store }: { store: Store }) {
+  const { text } = useLocale();
+  return (
+    <>
+      <Headline store={store} />
+      <Banner store={store} />
+      <main aria-label={text.nodes}>
+        <SimulatedNote store={store} />
+        <Fleet store={store} />
+      </main>
+      <Footer store={store} />
+    </>
+  );
+}
+
+/** Drawn again only when nodes come or go: what changes on a node is that node's affair. */
+function Fleet({ store }: { store: Store }) {
+  const { text } = useLocale();
+  const entries = store.entries.value;
+  if (!store.loaded.value) return <p class="loading">{text.loading}</p>;
+  if (entries.length === 0) return <Empty />;
+  return (
+    <>
+      {entries.map((entry) => (
+        <NodeCard key={entry.name} entry={entry} now={store.now} />
+      ))}
+    </>
+  );
+}

@@ -1,0 +1,53 @@
+import { byMemory } from "../fleet";
+import { parseMoment } from "../format";
+import { useLocale } from "../locale";
+import type { Process } from "../types";
+
+interface Props {
+  readonly processes: readonly Process[];
+  /** The moment of the report, by the node's clock, as the processes' own. */
+  readonly at: number | null;
+}
+
+export function Processes({ processes, at }: Props) {
+  const { text } = useLocale();
+  if (processes.length === 0) return <span class="none">{text.noProcess}</span>;
+  return (
+    <ul class="processes" aria-label={text.column.processes}>
+      {byMemory(processes).map((process) => (
+        <ProcessLine key={process.pid} process={process} at={at} />
+      ))}
+    </ul>
+  );
+}
+
+function ProcessLine({ process, at }: { process: Process; at: number | null }) {
+  const { text, format } = useLocale();
+  const startedAt = parseMoment(process.started_at);
+  const details = [
+    process.command,
+    process.type === null ? null : text.processType[process.type],
+    startedAt === null ? null : text.processStarted(format.moment(startedAt)),
+    process.job === null ? null : text.job(process.job),
+    process.container === null ? null : text.container(process.container),
+  ].filter((detail) => detail !== null);
+  return (
+    <li data-pid={process.pid} title={details.join("\n")}>
+      <span class="number" data-field="memory_used_bytes">
+        {process.memory_used_bytes === null ? "—" : format.bytes(process.memory_used_bytes)}
+      </span>
+      <span class="user" data-field="user">
+        {process.user ?? text.unknownUser}
+      </span>
+      <span class="program" data-field="name">
+        {process.name ?? text.unknownName}
+      </span>
+      <span class="running" data-field="running">
+        {startedAt !== null && at !== null && format.duration(at - startedAt)}
+      </span>
+      <span class="pid">
+        {text.pid} <span data-field="pid">{process.pid}</span>
+      </span>
+    </li>
+  );
+}

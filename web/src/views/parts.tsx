@@ -1,0 +1,59 @@
+import type { ReadonlySignal } from "@preact/signals";
+
+import { parseMoment } from "../format";
+import { useLocale } from "../locale";
+import type { Fault, Gpu, Reason } from "../types";
+import { Shape } from "./Shape";
+
+/** A dash, and why there is no number. */
+export function Missing({ gpu, field }: { gpu: Gpu; field: keyof Gpu }) {
+  const { text } = useLocale();
+  const word: Reason | undefined = gpu.unavailable[field];
+  // A newer hub may give a reason that this page has no sentence for: its own word is better than none.
+  const why = text.notAvailable(word === undefined ? text.reasonUnknown : (text.reason[word] ?? word));
+  return (
+    <span class="missing" role="img" aria-label={why} title={why}>
+      —
+    </span>
+  );
+}
+
+/** How much of the whole, for the eye; the number stands beside it. */
+export function Bar({ fraction }: { fraction: number }) {
+  const width = `${Math.round(Math.min(1, Math.max(0, fraction)) * 1000) / 10}%`;
+  return (
+    <span class="bar" aria-hidden="true">
+      <span style={{ width }} />
+    </span>
+  );
+}
+
+/** A ticking "3 s ago" within a sentence; the moment itself on hover. */
+export function Age(props: { at: string; now: ReadonlySignal<number>; sentence: (ago: string) => string }) {
+  const { format } = useLocale();
+  const at = parseMoment(props.at);
+  if (at === null) return null;
+  return (
+    <time dateTime={props.at} title={format.moment(at)}>
+      {props.sentence(format.ago(at, props.now.value))}
+    </time>
+  );
+}
+
+export function FaultNote({ fault }: { fault: Fault }) {
+  const { text } = useLocale();
+  return (
+    <p class="fault" data-code={fault.code}>
+      <Shape kind="cross" />
+      <span>
+        {fault.message}
+        {fault.hint !== null && (
+          <span class="hint">
+            {" "}
+            {text.hint} {fault.hint}
+          </span>
+        )}
+      </span>
+    </p>
+  );
+}
