@@ -136,14 +136,13 @@ def load(path: Path) -> Config:
 
 def parse(data: bytes) -> Config:
     """The configuration written in ``data`` (JSON, UTF-8). Raises :class:`ConfigError` as :func:`load` does."""
-    value, faults = _read_json(data)
-    faults += _type_faults(value, _File, "")
-    if faults:
-        raise ConfigError(*faults)
-    file = msgspec.convert(value, _File)
-    faults += _meaning_faults(file, value)
-    if faults:
-        raise ConfigError(*faults)
+    value, wrong = _read_json(data)
+    wrong += _type_faults(value, _File, "")
+    if not wrong:
+        file = msgspec.convert(value, _File)
+        wrong += _meaning_faults(file, value)
+    if wrong:
+        raise ConfigError(*wrong)
     return Config(
         nodes=file.nodes,
         hub=file.aggregator if "aggregator" in value else file.hub,
@@ -152,23 +151,28 @@ def parse(data: bytes) -> Config:
     )
 
 
+def faults(values: dict[str, object], section: type[Struct]) -> list[str]:
+    """What is wrong with the ``values`` of one section that come from elsewhere than the file."""
+    return list(_type_faults(values, section, ""))
+
+
 def _read_json(data: bytes) -> tuple[Any, list[str]]:
-    faults: list[str] = []
+    wrong: list[str] = []
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         result = dict(pairs)
         if len(result) < len(pairs):
             keys = [key for key, _ in pairs]
             twice = sorted({key for key in keys if keys.count(key) > 1})
-            faults.extend(f"{_show(key)}: this key stands twice in one object; allowed: once" for key in twice)
+            wrong.extend(f"{_show(key)}: this key stands twice in one object; allowed: once" for key in twice)
         return result
 
     def not_a_number(text: str) -> None:
-        faults.append(f"{text}: not a number of JSON; allowed: finite numbers")
+        wrong.append(f"{text}: not a number of JSON; allowed: finite numbers")
 
     try:
         text = data.decode("utf-8-sig")
-        return json.loads(text, object_pairs_hook=unique, parse_constant=not_a_number), faults
+        return json.loads(text, object_pairs_hook=unique, parse_constant=not_a_number), wrong
     except UnicodeDecodeError as error:
         raise ConfigError(f"byte {error.start}: not UTF-8; allowed: JSON in UTF-8") from None
     except json.JSONDecodeError as error:

@@ -42,9 +42,9 @@ class Backoff:
     def __init__(self) -> None:
         self._failures = 0
 
-    def after(self, held_seconds: float, *, slow: bool = False) -> float:
-        """Seconds to wait after a connection that held for ``held_seconds`` (0: none was made)."""
-        if held_seconds >= HELD_SECONDS:
+    def after(self, spent_seconds: float, *, slow: bool = False) -> float:
+        """Seconds to wait after a try that took ``spent_seconds`` from its start to the end of its connection."""
+        if spent_seconds >= HELD_SECONDS:
             self._failures = 0
         most = min(MOST_SECONDS, FIRST_SECONDS * 2**self._failures)
         self._failures = min(self._failures + 1, 16)
@@ -106,9 +106,7 @@ class Link:
             log.info("%s: connected to gpumon %s", url, welcome.hub_version)
             self._logged = ("", 0.0)
             self._outbox.acknowledge(welcome.last_sequence)
-            async with asyncio.timeout(None) as never:
-                await self._exchange(connection)
-            del never
+            await self._exchange(connection)
 
     async def _greet(self, connection: ClientConnection) -> Welcome:
         hello = Hello(

@@ -97,10 +97,9 @@ def _process(process: _Process) -> Process:
 
 
 def _moment(timestamp: str | float | None) -> str | None:
-    """The old program's time: RFC 3339 in any zone, or seconds since the epoch."""
+    """The old program's time: RFC 3339 in any zone, or seconds since the epoch; Go's year 1 means none."""
     try:
-        if isinstance(timestamp, str):
-            return rfc3339(seconds(timestamp))
-        return rfc3339(timestamp) if timestamp else None
+        moment = seconds(timestamp) if isinstance(timestamp, str) else timestamp or 0.0
+        return rfc3339(moment) if moment > 0 else None
     except (ValueError, OverflowError, OSError):
         return None

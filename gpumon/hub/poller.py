@@ -31,8 +31,8 @@ CONNECT_SECONDS = 3.0
 class _Shape(Struct):
     """Enough of an answer to tell whose it is."""
 
-    node: msgspec.Raw | None = None
-    node_name: msgspec.Raw | None = None
+    node: msgspec.Raw = msgspec.Raw()
+    node_name: msgspec.Raw = msgspec.Raw()
 
 
 _shape: msgspec.json.Decoder[_Shape] = msgspec.json.Decoder(_Shape)
@@ -182,7 +182,7 @@ def read_report(body: bytes) -> Report:
         )
     try:
         shape = decode(_shape, body)
-        if shape.node is None and shape.node_name is not None:
+        if shape.node_name and not shape.node:
             return decode_legacy_report(body)
         return decode_report(body)
     except WireError as error:

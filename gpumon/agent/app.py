@@ -1,0 +1,53 @@
+"""The agent put together: reader, beat, link and server in one task group."""
+
+import asyncio
+import logging
+import socket
+
+from gpumon import __version__
+from gpumon.agent.link import Link
+from gpumon.agent.outbox import Outbox
+from gpumon.agent.reader import NvmlReader
+from gpumon.agent.sample import Reader
+from gpumon.agent.sampler import Sampler
+from gpumon.agent.server import application
+from gpumon.agent.simulate import SimulatedReader
+from gpumon.config import AgentSection
+from gpumon.serve import serve
+
+log = logging.getLogger(__name__)
+
+
+def node_name(settings: AgentSection, simulate: int | None) -> str:
+    """What the node is called: as configured, else as the machine, and never a simulation as the machine."""
+    hostname = socket.gethostname().replace("/", "-") or "unnamed"
+    return settings.name or (hostname if simulate is None else f"{hostname}-simulated")
+
+
+async def run(settings: AgentSection, listener: socket.socket, simulate: int | None = None, seed: int = 0) -> None:
+    """Run an agent on ``listener`` until cancelled; ``simulate`` GPUs instead of real ones, if given."""
+    if simulate is not None:
+        await _run(settings, listener, SimulatedReader(simulate, seed), node_name(settings, simulate))
+        return
+    async with NvmlReader() as reader:
+        await _run(settings, listener, reader, node_name(settings, None))
+
+
+async def _run(settings: AgentSection, listener: socket.socket, reader: Reader, node: str) -> None:
+    host, port = listener.getsockname()[:2]
+    sampler = Sampler(reader, node, settings.interval_seconds)
+    label = " (simulated)" if reader.simulated else ""
+    log.info("gpumon %s: agent %s%s on http://%s:%d", __version__, node, label, host, port)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(serve(application(sampler), listener), name="server")
+        if settings.hub:
+            outbox = Outbox()
+            group.create_task(Link(settings.hub, sampler, outbox, port).run(), name="link")
+            group.create_task(sampler.run(outbox.put), name="sampler")
+        else:
+            group.create_task(sampler.run(_keep_nothing), name="sampler")
+
+
+def _keep_nothing(sequence: int, report: bytes) -> None:
+    """No hub is configured: the newest report is served, the others are forgotten."""
+    del sequence, report

@@ -1,0 +1,266 @@
+"""The command line: the only reader of arguments and environment, and the only one that sets up logging.
+
+Every option has an environment variable; the order is flag, environment, configuration file, default. The
+flags of the program that gpumon replaces work as they did: ``-mode=server -port=8081``,
+``-mode=aggregator -config=config.json``, and nothing at all (an aggregator, with ``config.json`` if there
+is one).
+
+Each command imports what it needs: an agent never loads the hub.
+"""
+
+import logging
+import sys
+from pathlib import Path
+from typing import TypeVar
+
+import click
+import msgspec
+from click.core import ParameterSource
+
+from gpumon import __version__, config
+from gpumon.config import AgentSection, Config
+from gpumon.errors import UsageError
+
+CONFIG_FILE = Path("config.json")
+PORT = click.IntRange(0, 65535)
+FILE = click.Path(path_type=Path)
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+CHATTY = ("uvicorn.error", "websockets", "asyncio")
+
+Section = TypeVar("Section", bound=msgspec.Struct)
+
+
+def main() -> None:
+    """The program: errors of use end with status 2 and one line a fault, never a traceback."""
+    try:
+        status = cli.main(standalone_mode=False)
+    except UsageError as error:
+        _complain(*error.faults)
+        sys.exit(2)
+    except click.ClickException as error:
+        _complain(error.format_message())
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    sys.exit(status if isinstance(status, int) else 0)
+
+
+def _complain(*faults: str) -> None:
+    for fault in faults:
+        click.echo(f"gpumon: {fault}", err=True)
+
+
+@click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="gpumon")
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+    envvar="GPUMON_LOG_LEVEL",
+    show_envvar=True,
+    help="How much is said on standard error.",
+)
+@click.option(
+    "-mode",
+    "--mode",
+    type=click.Choice(["server", "aggregator"]),
+    envvar="GPUMON_MODE",
+    show_envvar=True,
+    help="As in the older program: server is the agent, aggregator the hub.",
+)
+@click.option(
+    "-port", "--port", type=PORT, envvar="GPUMON_PORT", show_envvar=True, help="With --mode: the port to listen on."
+)
+@click.option(
+    "-config",
+    "--config",
+    "config_path",
+    type=FILE,
+    envvar="GPUMON_CONFIG",
+    show_envvar=True,
+    help="With --mode: the configuration file.",
+)
+@click.pass_context
+def cli(context: click.Context, log_level: str, mode: str | None, port: int | None, config_path: Path | None) -> None:
+    """What every GPU of a lab is doing now.
+
+    Without a command this is the hub, with config.json of this folder if there is one.
+    """
+    logging.basicConfig(level=log_level.upper(), stream=sys.stderr, format=LOG_FORMAT)
+    if log_level != "debug":
+        for name in CHATTY:
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+    if context.invoked_subcommand is None:
+        command = agent if mode == "server" else hub
+        context.invoke(command, port=port, config_path=config_path)
+        return
+    for flag in ("mode", "port", "config_path"):
+        if context.get_parameter_source(flag) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(
+                f"-{flag.removesuffix('_path')} stands alone, without a command; "
+                f"the options of gpumon {context.invoked_subcommand} come after it"
+            )
+
+
+@cli.command()
+@click.option(
+    "--host", envvar="GPUMON_HUB_HOST", show_envvar=True, help="Address to listen on.  [default: 0.0.0.0, all]"
+)
+@click.option(
+    "--port",
+    type=PORT,
+    envvar="GPUMON_HUB_PORT",
+    show_envvar=True,
+    help="Port to listen on, 0 for any free one.  [default: 8080]",
+)
+@click.option(
+    "--config",
+    "config_path",
+    type=FILE,
+    envvar="GPUMON_HUB_CONFIG",
+    show_envvar=True,
+    help="Configuration file.  [default: config.json, if there is one]",
+)
+def hub(host: str | None = None, port: int | None = None, config_path: Path | None = None) -> None:
+    """Take reports, poll what does not push, serve the dashboard."""
+    from gpumon.hub import app
+    from gpumon.lifecycle import run
+    from gpumon.serve import listen
+
+    settings = _read_config(config_path or (CONFIG_FILE if CONFIG_FILE.exists() else None))
+    section = _override(settings.hub, host=host, port=port)
+    listener = listen(section.host, section.port, "hub.host, hub.port")
+    run(app.run(msgspec.structs.replace(settings, hub=section), listener))
+
+
+@cli.command()
+@click.option(
+    "--host", envvar="GPUMON_AGENT_HOST", show_envvar=True, help="Address to listen on.  [default: 0.0.0.0, all]"
+)
+@click.option(
+    "--port",
+    type=PORT,
+    envvar="GPUMON_AGENT_PORT",
+    show_envvar=True,
+    help="Port to listen on, 0 for any free one.  [default: 8081]",
+)
+@click.option(
+    "--hub",
+    "hubs",
+    multiple=True,
+    metavar="URL",
+    envvar=["GPUMON_AGENT_HUB", "GPUMON_HUB"],
+    show_envvar=True,
+    help="Hub to report to, such as http://hub:8080. May be repeated: the next is tried when one fails.",
+)
+@click.option(
+    "--name", envvar="GPUMON_AGENT_NAME", show_envvar=True, help="What the node is called.  [default: the host name]"
+)
+@click.option(
+    "--interval",
+    type=click.FloatRange(0.2, 60),
+    envvar="GPUMON_AGENT_INTERVAL",
+    show_envvar=True,
+    help="Seconds between reports.  [default: 1]",
+)
+@click.option(
+    "--config", "config_path", type=FILE, envvar="GPUMON_AGENT_CONFIG", show_envvar=True, help="Configuration file."
+)
+@click.option(
+    "--simulate",
+    type=click.IntRange(0, 128),
+    metavar="GPUS",
+    envvar="GPUMON_AGENT_SIMULATE",
+    show_envvar=True,
+    help="Report so many simulated GPUs, labelled as such, instead of real ones.",
+)
+def agent(
+    host: str | None = None,
+    port: int | None = None,
+    hubs: tuple[str, ...] = (),
+    name: str | None = None,
+    interval: float | None = None,
+    config_path: Path | None = None,
+    simulate: int | None = None,
+) -> None:
+    """Read this machine's GPUs, serve them, and push them to a hub."""
+    from gpumon.agent import app
+    from gpumon.agent.binding import check_binding
+    from gpumon.lifecycle import run
+    from gpumon.serve import listen
+
+    section = _override(
+        _read_config(config_path).agent,
+        host=host,
+        port=port,
+        name=name,
+        hub=list(hubs) or None,
+        interval_seconds=interval,
+    )
+    _check_hubs(section)
+    if simulate is None:
+        check_binding()
+    listener = listen(section.host, section.port, "agent.host, agent.port")
+    run(app.run(section, listener, simulate))
+
+
+@cli.command()
+@click.option(
+    "--nodes",
+    type=click.IntRange(0, 100),
+    default=3,
+    show_default=True,
+    envvar="GPUMON_DEMO_NODES",
+    show_envvar=True,
+    help="Simulated nodes.",
+)
+@click.option(
+    "--host",
+    default="0.0.0.0",
+    show_default=True,
+    envvar="GPUMON_DEMO_HOST",
+    show_envvar=True,
+    help="Address to listen on.",
+)
+@click.option(
+    "--port",
+    type=PORT,
+    default=8080,
+    show_default=True,
+    envvar="GPUMON_DEMO_PORT",
+    show_envvar=True,
+    help="Port to listen on, 0 for any free one.",
+)
+def demo(nodes: int, host: str, port: int) -> None:
+    """Try it: a hub, this machine's own agent and simulated ones, over real sockets."""
+    from gpumon import demo
+    from gpumon.agent.binding import check_binding
+    from gpumon.lifecycle import run
+    from gpumon.serve import listen
+
+    check_binding()
+    run(demo.run(listen(host, port, "--host, --port"), nodes))
+
+
+def _read_config(path: Path | None) -> Config:
+    return Config() if path is None else config.load(path)
+
+
+def _override(section: Section, **given: object) -> Section:
+    """The section of the file, with what flags and environment say instead.
+
+    Raises:
+        UsageError: one of them is not allowed.
+    """
+    changes = {key: value for key, value in given.items() if value is not None}
+    faults = config.faults(changes, type(section))
+    if faults:
+        raise UsageError(*(f"--{fault}" for fault in faults))
+    return msgspec.structs.replace(section, **changes)
+
+
+def _check_hubs(section: AgentSection) -> None:
+    faults = [f"--hub: {url!r} {fault}" for url in section.hub if (fault := config.hub_url_fault(url))]
+    if faults:
+        raise UsageError(*faults)

@@ -1,0 +1,32 @@
+"""``gpumon demo``: a hub, this machine's own agent and simulated agents, over real sockets, in one process."""
+
+import asyncio
+import logging
+import socket
+
+from gpumon.agent import app as agent
+from gpumon.config import AgentSection, Config
+from gpumon.hub import app as hub
+from gpumon.serve import listen
+
+log = logging.getLogger(__name__)
+
+GPUS = (8, 2, 4)
+LOOPBACK = "127.0.0.1"
+
+
+async def run(listener: socket.socket, nodes: int) -> None:
+    """Run a hub on ``listener`` with this machine's agent and ``nodes`` simulated ones, until cancelled."""
+    port = listener.getsockname()[1]
+    url = f"http://{LOOPBACK}:{port}"
+    async with asyncio.TaskGroup() as group:
+        group.create_task(hub.run(Config(), listener), name="hub")
+        own = AgentSection(host=LOOPBACK, hub=[url])
+        group.create_task(agent.run(own, listen(LOOPBACK, 0, "demo agent")), name="agent")
+        for number in range(nodes):
+            settings = AgentSection(host=LOOPBACK, hub=[url], name=f"simulated-{number + 1}")
+            simulated = agent.run(
+                settings, listen(LOOPBACK, 0, "demo agent"), simulate=GPUS[number % len(GPUS)], seed=number
+            )
+            group.create_task(simulated, name=settings.name)
+        log.info("the dashboard is at http://localhost:%d/ (Ctrl-C ends it)", port)

@@ -1,0 +1,152 @@
+"""Real programs and real servers for tests: started on free ports, ended by the test that started them."""
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from subprocess import PIPE, Popen, TimeoutExpired
+from typing import Any, TypeVar
+
+import aiohttp
+
+from gpumon.agent import app as agent_app
+from gpumon.config import AgentSection, Config
+from gpumon.hub import app as hub_app
+from gpumon.serve import listen
+
+T = TypeVar("T")
+PATIENCE_SECONDS = 20.0
+
+
+async def until(condition: Callable[[], Awaitable[T]], patience: float = PATIENCE_SECONDS) -> T:
+    """Wait for ``condition`` to give something true, and give that."""
+    deadline = time.monotonic() + patience
+    while not (result := await condition()):
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not true within {patience:g} s: {condition}")
+        await asyncio.sleep(0.02)
+    return result
+
+
+class Site:
+    """A server that runs: where it is, and a client to ask it."""
+
+    def __init__(self, port: int, session: aiohttp.ClientSession) -> None:
+        self.port = port
+        self.url = f"http://127.0.0.1:{port}"
+        self.session = session
+
+    async def get(self, path: str) -> Any:
+        async with self.session.get(self.url + path) as response:
+            return await response.json(content_type=None)
+
+    async def node(self, name: str) -> dict[str, Any]:
+        """One node, or an empty object while the hub does not know it."""
+        node = await self.get(f"/api/nodes/{name}")
+        assert isinstance(node, dict)
+        return node if "name" in node else {}
+
+    async def node_when(self, name: str, condition: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+        """One node, as soon as ``condition`` holds of it."""
+
+        async def check() -> dict[str, Any] | None:
+            node = await self.node(name)
+            return node if node and condition(node) else None
+
+        found = await until(check)
+        assert found is not None
+        return found
+
+
+@asynccontextmanager
+async def _site(main: Callable[[socket.socket], Awaitable[None]], port: int = 0) -> AsyncIterator[Site]:
+    listener = listen("127.0.0.1", port, "test")
+    port = listener.getsockname()[1]
+
+    async def run() -> None:
+        await main(listener)
+
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(10)) as session, asyncio.TaskGroup() as group:
+        task = group.create_task(run())
+        try:
+            yield Site(port, session)
+        finally:
+            task.cancel()
+
+
+def running_hub(config: Config | None = None, port: int = 0) -> Any:
+    """A hub."""
+    return _site(lambda listener: hub_app.run(config or Config(), listener), port)
+
+
+def running_agent(settings: AgentSection | None = None, simulate: int | None = 2, port: int = 0) -> Any:
+    """An agent, of simulated GPUs unless told otherwise."""
+    return _site(lambda listener: agent_app.run(settings or AgentSection(), listener, simulate), port)
+
+
+class Program:
+    """``gpumon`` as a process of its own."""
+
+    def __init__(self, *arguments: str, environment: dict[str, str] | None = None, folder: Path | None = None) -> None:
+        clean = {key: value for key, value in os.environ.items() if not key.startswith("GPUMON_")}
+        here = str(Path(__file__).parent.parent)
+        self.process = Popen(
+            [sys.executable, "-m", "gpumon", *arguments],
+            stdout=PIPE,
+            stderr=PIPE,
+            text=True,
+            cwd=folder,
+            env=clean | {"PYTHONPATH": here} | (environment or {}),
+        )
+        self.said = ""
+
+    def wait_for(self, pattern: str) -> re.Match[str]:
+        """Read standard error until a line matches ``pattern``."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.said += line
+            if match := re.search(pattern, line):
+                return match
+        raise AssertionError(f"ended without saying {pattern!r}:\n{self.said}")
+
+    def port(self, role: str) -> int:
+        """The port that the hub or agent says it listens on."""
+        return int(self.wait_for(rf"{role}\b.* on http://\S+:(\d+)")[1])
+
+    def end(self, number: int = signal.SIGTERM, patience: float = 10) -> int:
+        """Send a signal and wait for the exit status."""
+        self.process.send_signal(number)
+        return self.status(patience)
+
+    def status(self, patience: float = 30) -> int:
+        """Wait for the exit status, and keep what was said."""
+        _, errors = self.process.communicate(timeout=patience)
+        self.said += errors
+        return self.process.returncode
+
+
+@contextmanager
+def program(
+    *arguments: str, environment: dict[str, str] | None = None, folder: Path | None = None
+) -> Iterator[Program]:
+    """Run ``gpumon``, and see to its end."""
+    running = Program(*arguments, environment=environment, folder=folder)
+    try:
+        yield running
+    finally:
+        if running.process.poll() is None:
+            running.process.terminate()
+            try:
+                running.process.communicate(timeout=10)
+            except TimeoutExpired:
+                running.process.kill()
+                running.process.communicate(timeout=10)
+        for stream in (running.process.stdout, running.process.stderr):
+            if stream is not None:
+                stream.close()
