@@ -1,0 +1,89 @@
+"""The words between the reader (in the agent) and its child (which alone talks to the driver).
+
+One JSON object a line. The child says what it is about to do before it does it, so that whoever waits
+knows which GPU made it hang or die::
+
+    child   doing init, ready
+    reader  pass
+    child   doing list, (doing gpu 0, [doing gpu 0 GPU-...], doing processes 0, gpu)..., done
+    reader  pass ...
+
+A ``ready`` or a ``done`` that carries an error is about the driver as a whole. A line is at most
+:data:`MAX_LINE_BYTES` long: anything else is a fault of the child, and it is replaced.
+"""
+
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from gpumon.model import Fault, Gpu, ReportStatus, Text
+
+MAX_LINE_BYTES = 1024 * 1024
+
+Step = Literal["init", "list", "gpu", "processes"]
+
+
+class Pass(Struct, frozen=True, kw_only=True):
+    """Read every GPU once. Of the GPUs in ``skip`` (by index, for a GPU that kills its reader is not even
+    asked who it is; by UUID, for an index is only today's) nothing is read; ``only`` asks for one alone.
+    """
+
+    only: int | None = None
+    skip_indexes: list[int] = []
+    skip_uuids: list[str] = []
+    describe_processes: bool = True
+
+
+class Ready(Struct, frozen=True, kw_only=True, tag_field="type", tag="ready"):
+    """The driver's library is initialised, or why it is not."""
+
+    status: ReportStatus = "ok"
+    error: Fault | None = None
+    driver_version: Text | None = None
+    cuda_version: Text | None = None
+    nvml_version: Text | None = None
+
+
+class Doing(Struct, frozen=True, kw_only=True, tag_field="type", tag="doing"):
+    """What comes next. The UUID follows in a second announcement, once the driver has told it."""
+
+    step: Step
+    index: int | None = None
+    uuid: Text | None = None
+
+
+class Read(Struct, frozen=True, kw_only=True, tag_field="type", tag="gpu"):
+    """A GPU, read."""
+
+    gpu: Gpu
+
+
+class Done(Struct, frozen=True, kw_only=True, tag_field="type", tag="done"):
+    """The pass is over; ``error`` where the driver did not even tell how many GPUs there are, or none."""
+
+    status: ReportStatus = "ok"
+    error: Fault | None = None
+
+
+FromChild = Ready | Doing | Read | Done
+
+from_child: msgspec.json.Decoder[FromChild] = msgspec.json.Decoder(FromChild)
+from_reader: msgspec.json.Decoder[Pass] = msgspec.json.Decoder(Pass)
+_encoder = msgspec.json.Encoder()
+
+
+def line(message: FromChild | Pass) -> bytes:
+    """``message`` as it goes through the pipe."""
+    return _encoder.encode(message) + b"\n"
+
+
+def plain(raw: str | bytes, limit: int = 256) -> str:
+    """``raw``, which a driver or a stranger's process chose, as text that can be shown anywhere.
+
+    What is not UTF-8, controls a terminal, turns the writing direction or is not printable for another
+    reason becomes U+FFFD.
+    """
+    text = raw.decode(errors="replace") if isinstance(raw, bytes) else raw
+    text = text[:limit]
+    return text if text.isprintable() else "".join(sign if sign.isprintable() else "\ufffd" for sign in text)

@@ -1,0 +1,422 @@
+"""Reads this machine's GPUs through a child process, which the driver may hang or kill.
+
+The agent itself never loads NVIDIA's library. Its life, from top to bottom::
+
+    start a child -> initialised? -> wait for read() -> one pass over the GPUs -> wait ...
+         ^               | no              ^                  | hung, died, talked nonsense, no GPU is well
+         |               v                 +---- done --------+
+         +--- back-off <-+-----------------------------------+
+
+``read()`` waits for the pass while the child makes progress, and no longer: what a silent child does not
+tell is reported as last known, with its age and with the name of the GPU that it is silent about. That GPU
+becomes a *suspect*: the children to come leave it out, until a child of its own has read it without harm.
+"""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Literal, Self
+
+from msgspec.structs import replace
+
+from gpumon.agent.child import Child, ChildError
+from gpumon.agent.pipe import Doing, Done, FromChild, Pass, Read, Ready
+from gpumon.agent.sample import Sample
+from gpumon.agent.words import STARTING, VANISHED, WEDGED, unread
+from gpumon.model import Fault, Gpu, ReportStatus
+
+log = logging.getLogger(__name__)
+
+PROCESSES = "processes"
+"""The suspect that is no GPU: looking up the names of processes."""
+
+MAX_UNDEAD = 3
+"""So many children that not even SIGKILL ends are enough: the driver holds them, and will hold the next."""
+
+
+@dataclass(frozen=True)
+class Deadlines:
+    """How long to wait for what, in seconds."""
+
+    init: float = 15.0
+    soft: float = 2.0  # of silence, after which read() waits no longer
+    hard: float = 10.0  # of silence, after which the child is ended
+    close: float = 0.5  # for a child to end by itself
+    terminate: float = 2.0  # after SIGTERM, before SIGKILL
+    kill: float = 0.5  # after SIGKILL, before it is given up
+    first_retry: float = 1.0
+    last_retry: float = 60.0
+    driver_retry: float = 10.0  # the longest between two attempts while there is no driver
+    stable: float = 60.0  # a child that lived so long starts the back-off anew
+    quarantine: float = 60.0
+    forgive: float = 600.0  # since a suspect's last offence
+
+
+@dataclass
+class Seen:
+    """A GPU as last reported by a child, and when (by the loop's clock; 0.0: never read)."""
+
+    gpu: Gpu
+    at: float
+
+
+@dataclass
+class Suspect:
+    """A GPU during whose reading a child hung or died, or :data:`PROCESSES`."""
+
+    fault: Fault
+    offences: int
+    last: float
+    held: bool = True
+
+
+@dataclass
+class Trouble:
+    """Why there are no fresh values: what the child did, since when, while doing what."""
+
+    code: str
+    text: str
+    since: float
+    doing: str
+
+    def fault(self, now: float) -> Fault:
+        if self.code == "timeout":
+            message = f"The driver has not answered for {now - self.since:.0f} s{self.doing}."
+        else:
+            message = f"The process that reads the GPUs {self.text}{self.doing}."
+        return Fault(code=self.code, message=message, hint="See the Xid lines in 'dmesg' and whether nvidia-smi works.")
+
+
+class NvmlReader:
+    """The GPUs of this machine, for as long as ``async with`` it lasts. See :class:`gpumon.agent.sample.Reader`."""
+
+    simulated = False
+
+    def __init__(self, deadlines: Deadlines | None = None) -> None:
+        self._deadlines = deadlines or Deadlines()
+        self._tasks = asyncio.TaskGroup()
+        self._running: set[asyncio.Task[None]] = set()
+        # What is known.
+        self._fleet: dict[str, Seen] = {}  # by UUID, or "#2" while that of GPU 2 is not known
+        self._about = Ready()
+        self._status: ReportStatus = "ok"  # of the driver as a whole, with the next
+        self._error: Fault | None = None
+        self._suspects: dict[str, Suspect] = {}
+        self._undead: list[Child] = []
+        # Where the child is.
+        self._phase: Literal["idle", "working", "resting"] = "working"
+        self._heard_at = 0.0
+        self._doing: Doing | None = None
+        self._trouble: Trouble | None = None
+        self._wanted = asyncio.Event()  # read() -> supervisor: begin a pass
+        self._told = asyncio.Event()  # supervisor -> read(): there is nothing more to wait for
+
+    async def __aenter__(self) -> Self:
+        await self._tasks.__aenter__()
+        self._heard_at = self._now()
+        self._start(self._supervise())
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for task in self._running:
+            task.cancel()
+        # The group wraps what it is given, and only its own errors are its business.
+        cancelled = error if isinstance(error, asyncio.CancelledError) else None
+        await self._tasks.__aexit__(type(cancelled) if cancelled else None, cancelled, trace if cancelled else None)
+
+    def _start(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._tasks.create_task(work)
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    # ---- the caller's side ----
+
+    async def read(self) -> Sample:
+        """One sample, at the latest when the driver has been silent for the soft deadline."""
+        self._told.clear()
+        self._wanted.set()
+        began = self._now()
+        while not self._told.is_set() and (patience := self._patience(began)) > 0:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(patience):
+                    await self._told.wait()
+        return self._sample()
+
+    def _patience(self, began: float) -> float:
+        """For how long it pays to wait: not while there is no child, not for one that is silent."""
+        soft = self._deadlines.soft
+        match self._phase:
+            case "resting":
+                return 0.0
+            case "idle":
+                return began + soft - self._now()
+            case "working":
+                return min(self._heard_at + soft, began + 1.2 * soft) - self._now()
+
+    def _sample(self) -> Sample:
+        trouble = self._trouble
+        if trouble is None and self._silence() > 0.9 * self._deadlines.soft:
+            trouble = Trouble("timeout", "", self._heard_at, self._where())
+        fault = trouble.fault(self._now()) if trouble else None
+        gpus = [self._shown(key, seen, fault) for key, seen in self._fleet.items()]
+        gpus.sort(key=lambda gpu: gpu.index)
+        status, error = self._status, self._error
+        if error is None:
+            well = [gpu.status == "ok" for gpu in gpus]
+            error = fault if gpus or fault else STARTING
+            status = "ok" if all(well) and error is None else "degraded" if any(well) or error is None else "error"
+        return Sample(
+            status=status,
+            error=error,
+            driver_version=self._about.driver_version,
+            cuda_version=self._about.cuda_version,
+            nvml_version=self._about.nvml_version,
+            gpus=gpus,
+        )
+
+    def _shown(self, key: str, seen: Seen, fault: Fault | None) -> Gpu:
+        """The GPU as the present state of the child lets it appear."""
+        suspect = self._suspects.get(key)
+        if suspect is not None and suspect.held:
+            return replace(seen.gpu, status="unresponsive", error=suspect.fault)
+        if seen.gpu.status != "ok":
+            return seen.gpu
+        if self._error is not None:
+            return replace(seen.gpu, status="unresponsive", error=self._error)
+        is_read = self._doing is not None and self._doing.index == seen.gpu.index
+        if fault is not None and (is_read or self._now() - seen.at > 2 * self._deadlines.soft):
+            return replace(seen.gpu, status="unresponsive", error=fault)
+        return seen.gpu
+
+    # ---- the life of a child ----
+
+    async def _supervise(self) -> None:
+        retry, before = self._deadlines.first_retry, ""
+        while True:
+            born = self._now()
+            outcome = await self._life()
+            if outcome != before or self._now() - born > self._deadlines.stable:
+                retry, before = self._deadlines.first_retry, outcome
+            await asyncio.sleep(min(retry, self._deadlines.driver_retry) if outcome == "driver" else retry)
+            retry = min(2 * retry, self._deadlines.last_retry)
+            while self._wedged():
+                self._status, self._error = "error", WEDGED
+                await asyncio.sleep(self._deadlines.last_retry)
+
+    async def _life(self) -> Literal["driver", "gpus", "child"]:
+        """From start to end; what it was that brought the end."""
+        self._phase, self._heard_at, self._doing = "working", self._now(), None
+        try:
+            child = await Child.start()
+        except OSError as error:
+            self._phase = "resting"
+            self._trouble = Trouble("spawn", f"cannot be started ({error.strerror})", self._now(), "")
+            self._told.set()
+            return "child"
+        hung = False
+        try:
+            return await self._converse(child)
+        except ChildError as error:
+            hung = error.code == "timeout"
+            self._blame(error)
+            return "child"
+        finally:
+            self._phase = "resting"
+            self._told.set()
+            await self._end(child, hung=hung)
+
+    async def _converse(self, child: Child) -> Literal["driver", "gpus"]:
+        about = await self._until_ready(child)
+        if about.error is not None:
+            self._know(about)
+            return "driver"  # a library that did not start does not get better: only a fresh child helps
+        while True:
+            self._phase = "idle"
+            await self._wanted.wait()
+            self._wanted.clear()
+            self._phase, self._heard_at = "working", self._now()
+            well = await self._pass(child)
+            self._told.set()
+            if self._error is not None:
+                return "driver"
+            if not well:
+                return "gpus"  # as after a reload of the driver under this child
+
+    async def _until_ready(self, child: Child) -> Ready:
+        while True:
+            match await self._hear(child, self._deadlines.init):
+                case Ready() as about:
+                    self._about = about
+                    return about
+                case Read() | Done():
+                    raise ChildError("protocol", "talks nonsense")
+
+    async def _pass(self, child: Child) -> bool:
+        """Every GPU once. Whether any is well, or all are left out."""
+        held = [key for key, suspect in self._suspects.items() if suspect.held]
+        child.say(
+            Pass(
+                skip_indexes=[self._fleet[key].gpu.index for key in held if key in self._fleet],
+                skip_uuids=held,
+                describe_processes=PROCESSES not in held,
+            )
+        )
+        present = set(held)
+        well: list[bool] = []
+        while True:
+            match await self._hear(child, self._deadlines.hard):
+                case Read(gpu=gpu):
+                    present.add(self._take(gpu))
+                    well.append(gpu.status == "ok")
+                case Doing(uuid=str(key), index=int(index)) if key in held and key in self._fleet:
+                    self._fleet[key].gpu = replace(self._fleet[key].gpu, index=index)  # renumbered
+                case Done() as done:
+                    break
+                case Ready():
+                    raise ChildError("protocol", "talks nonsense")
+        self._know(done)
+        if done.status in ("ok", "no_gpus"):
+            self._settle(present)
+        return any(well) or not well
+
+    async def _hear(self, child: Child, silence: float) -> FromChild:
+        message = await child.hear(silence)
+        self._heard_at = self._now()
+        if isinstance(message, Doing):
+            self._doing = message
+        return message
+
+    async def _end(self, child: Child, *, hung: bool) -> None:
+        close = 0.0 if hung else self._deadlines.close
+        await child.end(close=close, terminate=self._deadlines.terminate - close, kill=self._deadlines.kill)
+        if not child.ended:
+            log.error("a child that reads the GPUs cannot be ended: the driver holds it")
+            self._undead.append(child)
+
+    def _wedged(self) -> bool:
+        self._undead = [child for child in self._undead if not child.ended]
+        return len(self._undead) >= MAX_UNDEAD
+
+    # ---- what is known ----
+
+    def _know(self, told: Ready | Done) -> None:
+        """The driver has spoken as a whole: whatever was wrong with the child is over."""
+        if told.status != self._status:
+            log.info("driver: %s%s", told.status, f": {told.error.message}" if told.error else "")
+        self._status, self._error = told.status, told.error
+        self._trouble = self._doing = None
+
+    def _take(self, gpu: Gpu) -> str:
+        """A GPU as it was read, under its key. One that cannot say who it is, is who it was."""
+        key = gpu.uuid or self._key_of(gpu.index)
+        known = self._fleet[key].gpu if key in self._fleet else gpu
+        if gpu.uuid is not None:
+            self._fleet.pop(f"#{gpu.index}", None)
+        self._fleet[key] = Seen(
+            replace(
+                gpu,
+                uuid=gpu.uuid or known.uuid,
+                name=gpu.name or known.name,
+                pci_bus_id=gpu.pci_bus_id or known.pci_bus_id,
+            ),
+            self._now(),
+        )
+        return key
+
+    def _key_of(self, index: int) -> str:
+        return next((key for key, seen in self._fleet.items() if seen.gpu.index == index), f"#{index}")
+
+    def _settle(self, present: set[str]) -> None:
+        """After a whole pass: a GPU that was not in it is lost, unless another board is in its place."""
+        places = {self._fleet[key].gpu.pci_bus_id for key in present if key in self._fleet}
+        for key in self._fleet.keys() - present:
+            gpu = self._fleet[key].gpu
+            if gpu.uuid is None or gpu.pci_bus_id in places:
+                del self._fleet[key]
+            elif gpu.error != VANISHED:
+                log.warning("GPU %d (%s) has vanished", gpu.index, gpu.uuid)
+                self._fleet[key].gpu = unread(gpu, "lost", VANISHED, "lost")
+
+    # ---- suspects ----
+
+    def _blame(self, error: ChildError) -> None:
+        """Remember what the child was doing when it hung or died, and leave that out from now on."""
+        now = self._now()
+        self._trouble = trouble = Trouble(error.code, str(error), self._heard_at, self._where())
+        fault = trouble.fault(now)
+        log.warning("%s", fault.message)
+        doing = self._doing
+        if doing is None or doing.index is None:
+            return
+        key = PROCESSES if doing.step == "processes" else doing.uuid or self._key_of(doing.index)
+        if key != PROCESSES and key not in self._fleet:
+            gpu = Gpu(index=doing.index, uuid=doing.uuid)
+            self._fleet[key] = Seen(unread(gpu, "unresponsive", fault, "timeout"), 0.0)
+        before = self._suspects.get(key)
+        recent = before is not None and now - before.last < self._deadlines.forgive
+        offences = before.offences + 1 if before is not None and recent else 1
+        self._suspects[key] = Suspect(fault, offences, now)
+        if before is None or not before.held:
+            self._start(self._clear(key))
+
+    async def _clear(self, key: str) -> None:
+        """Let a suspect go once it was read without harm, by a child that serves nothing else."""
+        while self._suspects[key].held:
+            often = self._suspects[key].offences > 1
+            await asyncio.sleep(self._deadlines.quarantine if often else self._deadlines.first_retry)
+            if key == PROCESSES or await self._reads_well(key):
+                self._suspects[key].held = False
+
+    async def _reads_well(self, key: str) -> bool:
+        if self._wedged():
+            return False
+        try:
+            child = await Child.start()
+        except OSError:
+            return False
+        hung = False
+        try:
+            while not isinstance(message := await child.hear(self._deadlines.init), Ready):
+                pass
+            if message.error is not None:
+                return False
+            child.say(Pass(only=self._fleet[key].gpu.index, describe_processes=False))
+            while not isinstance(await child.hear(self._deadlines.hard), Done):
+                pass
+        except ChildError as error:
+            hung = error.code == "timeout"
+            self._suspects[key].offences += 1
+            self._suspects[key].last = self._now()
+            return False
+        else:
+            return True
+        finally:
+            await self._end(child, hung=hung)
+
+    # ---- words and clock ----
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def _silence(self) -> float:
+        return self._now() - self._heard_at if self._phase == "working" else 0.0
+
+    def _where(self) -> str:
+        doing = self._doing
+        match doing.step if doing else None:
+            case "init":
+                return " while starting"
+            case "list":
+                return " while listing its GPUs"
+            case "gpu" | "processes" as step:
+                index = doing.index if doing else None
+                uuid = next((seen.gpu.uuid for seen in self._fleet.values() if seen.gpu.index == index), None)
+                known = (doing.uuid if doing else None) or uuid
+                what = "reading" if step == "gpu" else "looking up the processes on"
+                return f" while {what} GPU {index}{f' ({known})' if known else ''}"
+        return ""

@@ -1,0 +1,392 @@
+/* A stand-in for libnvidia-ml.so.1 whose answers come from a text file that may change at any time.
+ *
+ * FAKE_NVML_SCENARIO names the file: lines "key = value", "\xNN" in a value is one byte. It is looked at
+ * again at every call, so replacing it (by rename) changes what a program sees that has loaded us already.
+ * FAKE_NVML_LOG, where set, names a file to which the name of every called function is appended.
+ *
+ * A value that is not in the file is not supported (3). A key that is a function's name, with or without
+ * "gpu.N." before it and with or without the version at its end, says what the function does instead:
+ *     3          returns that code            hang      does not return until the file says otherwise
+ *     segv       kills its caller             slow 300  answers as usual, 300 ms later
+ */
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+enum { OK = 0, UNINITIALIZED = 1, INVALID = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, TOO_SMALL = 7, VERSION = 25 };
+enum { MAX_LINES = 8192, LINE = 512, MIG_STEP = 1000 };
+
+typedef uintptr_t device; /* index + 1 of a GPU, plus MIG_STEP * (index + 1) of a MIG device in it */
+typedef unsigned int u32;
+typedef unsigned long long u64;
+
+/* ---- the scenario ---- */
+
+static struct { char key[128]; char value[LINE]; } lines[MAX_LINES];
+static int line_count;
+static struct stat known;
+static int initialized;
+
+static void unescape(char *text) {
+    char *to = text;
+    for (const char *from = text; *from; to++) {
+        unsigned byte;
+        if (from[0] == '\\' && from[1] == 'x' && sscanf(from + 2, "%2x", &byte) == 1) {
+            *to = (char)byte;
+            from += 4;
+        } else {
+            *to = *from++;
+        }
+    }
+    *to = 0;
+}
+
+static void refresh(void) {
+    const char *path = getenv("FAKE_NVML_SCENARIO");
+    struct stat now;
+    if (!path || stat(path, &now)) return;
+    if (now.st_ino == known.st_ino && now.st_mtim.tv_sec == known.st_mtim.tv_sec &&
+        now.st_mtim.tv_nsec == known.st_mtim.tv_nsec && now.st_size == known.st_size) return;
+    FILE *file = fopen(path, "r");
+    if (!file) return;
+    char text[LINE + 128];
+    line_count = 0;
+    while (line_count < MAX_LINES && fgets(text, sizeof text, file)) {
+        char *equals = strstr(text, " = ");
+        if (text[0] == '#' || !equals) continue;
+        *equals = 0;
+        equals[3 + strcspn(equals + 3, "\n")] = 0;
+        snprintf(lines[line_count].key, sizeof lines[0].key, "%.127s", text);
+        snprintf(lines[line_count].value, LINE, "%s", equals + 3);
+        unescape(lines[line_count++].value);
+    }
+    fclose(file);
+    known = now;
+}
+
+static const char *get(const char *key) {
+    for (int i = 0; i < line_count; i++)
+        if (!strcmp(lines[i].key, key)) return lines[i].value;
+    return NULL;
+}
+
+static int gpu_of(device which) { return (int)(which % MIG_STEP) - 1; }
+static int mig_of(device which) { return (int)(which / MIG_STEP) - 1; }
+
+static const char *get_of(device which, const char *key) {
+    char full[256];
+    if (mig_of(which) >= 0) snprintf(full, sizeof full, "gpu.%d.mig.%d.%s", gpu_of(which), mig_of(which), key);
+    else snprintf(full, sizeof full, "gpu.%d.%s", gpu_of(which), key);
+    return get(full);
+}
+
+/* ---- what a function does instead of answering ---- */
+
+static const char *action(const char *function, int gpu) {
+    static const char *const suffixes[] = {"", "_v2", "_v3", "V", NULL};
+    char base[128], key[256];
+    for (int scope = 0; scope < 2; scope++) {
+        for (int i = 0; suffixes[i]; i++) {
+            size_t keep = strlen(function), cut = strlen(suffixes[i]);
+            if (cut > keep || strcmp(function + keep - cut, suffixes[i])) continue;
+            snprintf(base, sizeof base, "%.*s", (int)(keep - cut), function);
+            if (scope == 0) snprintf(key, sizeof key, "gpu.%d.%s", gpu, base);
+            else snprintf(key, sizeof key, "%s", base);
+            const char *value = get(key);
+            if (value) return value;
+        }
+    }
+    return "0";
+}
+
+static int call(const char *function, int gpu) {
+    const char *log = getenv("FAKE_NVML_LOG");
+    if (log) {
+        int to = open(log, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC, 0600);
+        if (to >= 0) { dprintf(to, "%s\n", function); close(to); }
+    }
+    refresh();
+    const char *what = action(function, gpu);
+    while (!strcmp(what, "hang")) {
+        usleep(5000);
+        refresh();
+        what = action(function, gpu);
+    }
+    if (!strcmp(what, "segv")) *(volatile int *)8 = 0;
+    if (!strncmp(what, "slow ", 5)) { usleep(1000 * (useconds_t)atoi(what + 5)); return OK; }
+    return atoi(what);
+}
+
+static int ask(const char *function, device which) {
+    if (!initialized) return UNINITIALIZED;
+    return call(function, gpu_of(which));
+}
+
+static int text_to(const char *value, char *to, u32 size) {
+    if (!value) return NOT_SUPPORTED;
+    if (strlen(value) + 1 > size) return TOO_SMALL;
+    strcpy(to, value);
+    return OK;
+}
+
+static int number_to(const char *value, u64 *to) {
+    if (!value) return NOT_SUPPORTED;
+    *to = strtoull(value, NULL, 0);
+    return OK;
+}
+
+/* ---- functions of one shape ---- */
+
+#define TEXT(function, key)                                                      \
+    int function(device which, char *to, u32 size) {                             \
+        int code = ask(#function, which);                                        \
+        return code ? code : text_to(get_of(which, key), to, size);              \
+    }
+#define NUMBER(function, type, key)                                              \
+    int function(device which, type *to) {                                       \
+        u64 value;                                                               \
+        int code = ask(#function, which);                                        \
+        if (!code) code = number_to(get_of(which, key), &value);                 \
+        if (!code) *to = (type)value;                                            \
+        return code;                                                             \
+    }
+#define WITH_PERIOD(function, key)                                               \
+    int function(device which, u32 *to, u32 *period) {                           \
+        u64 value;                                                               \
+        int code = ask(#function, which);                                        \
+        if (!code) code = number_to(get_of(which, key), &value);                 \
+        if (!code) { *to = (u32)value; *period = 167000; }                       \
+        return code;                                                             \
+    }
+#define SYSTEM_TEXT(function, key)                                               \
+    int function(char *to, u32 size) {                                           \
+        int code = ask(#function, 0);                                            \
+        return code ? code : text_to(get(key), to, size);                        \
+    }
+
+SYSTEM_TEXT(nvmlSystemGetDriverVersion, "driver_version")
+SYSTEM_TEXT(nvmlSystemGetNVMLVersion, "nvml_version")
+TEXT(nvmlDeviceGetName, "name")
+TEXT(nvmlDeviceGetUUID, "uuid")
+NUMBER(nvmlDeviceGetFanSpeed, u32, "fan_speed")
+NUMBER(nvmlDeviceGetPowerUsage, u32, "power_draw")
+NUMBER(nvmlDeviceGetEnforcedPowerLimit, u32, "power_limit")
+NUMBER(nvmlDeviceGetPowerManagementLimit, u32, "power_limit")
+NUMBER(nvmlDeviceGetTotalEnergyConsumption, u64, "energy")
+NUMBER(nvmlDeviceGetPerformanceState, u32, "performance_state")
+NUMBER(nvmlDeviceGetCurrentClocksEventReasons, u64, "throttle_reasons")
+NUMBER(nvmlDeviceGetCurrentClocksThrottleReasons, u64, "throttle_reasons")
+NUMBER(nvmlDeviceGetCurrPcieLinkGeneration, u32, "pcie_generation")
+NUMBER(nvmlDeviceGetCurrPcieLinkWidth, u32, "pcie_width")
+NUMBER(nvmlDeviceGetPersistenceMode, u32, "persistence_mode")
+NUMBER(nvmlDeviceGetComputeMode, u32, "compute_mode")
+NUMBER(nvmlDeviceGetMaxMigDeviceCount, u32, "mig_slots")
+WITH_PERIOD(nvmlDeviceGetEncoderUtilization, "encoder_utilization")
+WITH_PERIOD(nvmlDeviceGetDecoderUtilization, "decoder_utilization")
+
+/* ---- functions with a shape of their own ---- */
+
+int nvmlInitWithFlags(u32 flags) {
+    (void)flags;
+    int code = call("nvmlInitWithFlags", -1);
+    if (!code) initialized++;
+    return code;
+}
+
+int nvmlShutdown(void) {
+    int code = ask("nvmlShutdown", 0);
+    if (!code) initialized--;
+    return code;
+}
+
+const char *nvmlErrorString(int code) {
+    (void)code;
+    return "said by the fake driver library";
+}
+
+int nvmlSystemGetCudaDriverVersion_v2(int *to) {
+    u64 value;
+    int code = ask("nvmlSystemGetCudaDriverVersion_v2", 0);
+    if (!code) code = number_to(get("cuda_version"), &value);
+    if (!code) *to = (int)value;
+    return code;
+}
+
+int nvmlDeviceGetCount_v2(u32 *to) {
+    u64 value;
+    int code = ask("nvmlDeviceGetCount_v2", 0);
+    if (!code) code = number_to(get("count"), &value);
+    if (!code) *to = (u32)value;
+    return code;
+}
+
+int nvmlDeviceGetHandleByIndex_v2(u32 index, device *to) {
+    const char *count;
+    int code = ask("nvmlDeviceGetHandleByIndex_v2", index + 1);
+    if (code) return code;
+    count = get("count");
+    if (!count || index >= strtoul(count, NULL, 0)) return INVALID;
+    *to = index + 1;
+    return OK;
+}
+
+struct pci { char legacy[16]; u32 domain, bus, slot, id, subsystem; char bus_id[32]; };
+
+int nvmlDeviceGetPciInfo_v3(device which, struct pci *to) {
+    int code = ask("nvmlDeviceGetPciInfo_v3", which);
+    if (code) return code;
+    memset(to, 0, sizeof *to);
+    return text_to(get_of(which, "pci_bus_id"), to->bus_id, sizeof to->bus_id);
+}
+
+int nvmlDeviceGetUtilizationRates(device which, u32 to[2]) {
+    u64 gpu, memory = 0;
+    int code = ask("nvmlDeviceGetUtilizationRates", which);
+    if (!code) code = number_to(get_of(which, "utilization"), &gpu);
+    if (code) return code;
+    (void)number_to(get_of(which, "memory_utilization"), &memory);
+    to[0] = (u32)gpu;
+    to[1] = (u32)memory;
+    return OK;
+}
+
+struct memory { u64 total, free, used; };
+struct memory_v2 { u32 version; u64 total, reserved, free, used; };
+
+static int memory_of(device which, struct memory_v2 *to) {
+    int code = number_to(get_of(which, "memory.total"), &to->total);
+    if (!code) code = number_to(get_of(which, "memory.used"), &to->used);
+    if (!code) code = number_to(get_of(which, "memory.free"), &to->free);
+    if (!code && number_to(get_of(which, "memory.reserved"), &to->reserved)) to->reserved = 0;
+    return code;
+}
+
+int nvmlDeviceGetMemoryInfo_v2(device which, struct memory_v2 *to) {
+    int code = ask("nvmlDeviceGetMemoryInfo_v2", which);
+    if (!code && to->version != 0x02000028) code = VERSION;
+    return code ? code : memory_of(which, to);
+}
+
+int nvmlDeviceGetMemoryInfo(device which, struct memory *to) {
+    struct memory_v2 memory;
+    int code = ask("nvmlDeviceGetMemoryInfo", which);
+    if (!code) code = memory_of(which, &memory);
+    if (code) return code;
+    to->total = memory.total;
+    to->free = memory.free;
+    to->used = memory.used + memory.reserved; /* so does the real one */
+    return OK;
+}
+
+struct temperature { u32 version; u32 sensor; int celsius; };
+
+int nvmlDeviceGetTemperatureV(device which, struct temperature *to) {
+    int code = ask("nvmlDeviceGetTemperatureV", which);
+    if (code) return code;
+    if (to->version != 0x0100000C) return VERSION;
+    const char *value = get_of(which, "temperature");
+    if (!value) return NOT_SUPPORTED;
+    to->celsius = atoi(value);
+    return OK;
+}
+
+int nvmlDeviceGetTemperature(device which, u32 sensor, u32 *to) {
+    u64 value;
+    int code = ask("nvmlDeviceGetTemperature", which);
+    if (!code && sensor != 0) code = INVALID;
+    if (!code) code = number_to(get_of(which, "temperature"), &value);
+    if (!code) *to = (u32)value;
+    return code;
+}
+
+struct field { u32 id, scope; int64_t timestamp, latency; u32 type, code; union { double d; u32 u; u64 ull; } value; };
+enum { MEMORY_TEMPERATURE = 82, UNSIGNED_INT = 1 };
+
+/* Succeeds as a whole where the one value fails, as the real one does. */
+int nvmlDeviceGetFieldValues(device which, int count, struct field *to) {
+    int code = ask("nvmlDeviceGetFieldValues", which);
+    if (code) return code;
+    for (int i = 0; i < count; i++) {
+        u64 value = 0;
+        const char *entry = get_of(which, "field_code");
+        to[i].type = UNSIGNED_INT;
+        to[i].code = (u32)(entry ? atoi(entry) : to[i].id != MEMORY_TEMPERATURE
+            ? NOT_SUPPORTED : number_to(get_of(which, "memory_temperature"), &value));
+        to[i].value.ull = value;
+    }
+    return OK;
+}
+
+int nvmlDeviceGetClockInfo(device which, u32 type, u32 *to) {
+    u64 value;
+    int code = ask("nvmlDeviceGetClockInfo", which);
+    if (!code) code = number_to(get_of(which, type == 1 ? "sm_clock" : type == 2 ? "memory_clock" : "?"), &value);
+    if (!code) *to = (u32)value;
+    return code;
+}
+
+int nvmlDeviceGetTotalEccErrors(device which, u32 type, u32 counter, u64 *to) {
+    int code = ask("nvmlDeviceGetTotalEccErrors", which);
+    if (!code && (type != 1 || counter != 0)) code = INVALID; /* uncorrected, since the driver was loaded */
+    return code ? code : number_to(get_of(which, "ecc_uncorrected"), to);
+}
+
+int nvmlDeviceGetMigMode(device which, u32 *current, u32 *pending) {
+    u64 value;
+    int code = ask("nvmlDeviceGetMigMode", which);
+    if (!code) code = number_to(get_of(which, "mig_mode"), &value);
+    if (!code) *current = *pending = (u32)value;
+    return code;
+}
+
+int nvmlDeviceGetMigDeviceHandleByIndex(device which, u32 index, device *to) {
+    int code = ask("nvmlDeviceGetMigDeviceHandleByIndex", which);
+    if (code) return code;
+    *to = which + MIG_STEP * (index + 1);
+    return get_of(*to, "uuid") ? OK : NOT_FOUND;
+}
+
+/* ---- processes: 24 bytes each, or 32 as the drivers 535.43 to 535.86 had them ---- */
+
+struct process { u32 pid; u64 memory; u32 gpu_instance, compute_instance; };
+
+static int processes(const char *function, device which, char kind, size_t size, u32 *count, char *to) {
+    u32 found = 0, room = *count;
+    int code = ask(function, which);
+    if (code) return code;
+    for (int i = 0;; i++) {
+        char key[64], memory[32], type[32];
+        unsigned pid;
+        snprintf(key, sizeof key, "process.%d", i);
+        const char *line = get_of(which, key);
+        if (!line || sscanf(line, "%u %31s %31s", &pid, memory, type) != 3) break;
+        if (type[0] != kind) continue;
+        if (to && found < room) {
+            struct process entry = {pid, memory[0] == '-' ? ~0ULL : strtoull(memory, NULL, 0), ~0U, ~0U};
+            memset(to + found * size, 0, size);
+            memcpy(to + found * size, &entry, sizeof entry);
+        }
+        found++;
+    }
+    *count = found;
+    return found > room ? TOO_SMALL : OK;
+}
+
+static size_t entry_size(device which) {
+    const char *size = get_of(which, "process_entry_bytes");
+    return size ? strtoul(size, NULL, 0) : sizeof(struct process);
+}
+
+#define PROCESSES(function, kind, size)                                          \
+    int function(device which, u32 *count, char *to) {                           \
+        return processes(#function, which, kind, size, count, to);               \
+    }
+
+PROCESSES(nvmlDeviceGetComputeRunningProcesses_v3, 'c', entry_size(which))
+PROCESSES(nvmlDeviceGetComputeRunningProcesses_v2, 'c', sizeof(struct process))
+PROCESSES(nvmlDeviceGetGraphicsRunningProcesses_v3, 'g', entry_size(which))
+PROCESSES(nvmlDeviceGetGraphicsRunningProcesses_v2, 'g', sizeof(struct process))
