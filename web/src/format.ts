@@ -49,6 +49,7 @@ export function createFormat(lang: string, text: Messages): Format {
     kilowatts: (watts) => (watts < 1_000 ? `${whole.format(watts)} W` : `${tenths.format(watts / 1_000)} kW`),
     ago: (then, now) => {
       const passed = Math.max(0, now - then);
+      if (passed < 2 * SECOND) return text.justNow;
       if (passed < MINUTE) return relative.format(-Math.floor(passed / SECOND), "second");
       if (passed < HOUR) return relative.format(-Math.floor(passed / MINUTE), "minute");
       if (passed < 2 * DAY) return relative.format(-Math.floor(passed / HOUR), "hour");

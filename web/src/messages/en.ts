@@ -45,7 +45,6 @@ const reportStatus: Record<ReportStatus, string> = {
 };
 
 export const en = {
-  gpus: "GPUs",
   nodes: "Nodes",
   power: "Power",
   summary: "Summary",
@@ -63,8 +62,9 @@ export const en = {
   reasonUnknown: "no reason was given",
   notAvailable: (why: string) => `not available: ${why}`,
   reportStatus,
-  freeOf: (free: string, all: string) => `${free} of ${all}`,
-  nodesOnline: (online: string, all: string) => `${online} of ${all}`,
+  gpusFree: "GPUs free",
+  nodesOnline: "nodes online",
+  someOf: (some: string, all: string) => `${some} of ${all}`,
   loading: "Waiting for the hub…",
   lost: "The connection to the hub is lost.",
   lostSince: (time: string, ago: string) => `Since ${time} (${ago}). The numbers below are from that time.`,
@@ -76,9 +76,10 @@ export const en = {
       ? "One node is simulated: its numbers are invented."
       : `${nodes} nodes are simulated: their numbers are invented.`,
   updated: (ago: string) => `updated ${ago}`,
+  justNow: "just now",
   neverSeen: "never seen",
   lastNumbers: (ago: string) => `Last numbers, from ${ago}.`,
-  staleNumbers: (ago: string) => `The node answers, but it has sent no new numbers since ${ago}.`,
+  staleNumbers: (ago: string) => `The node answers, but sends no new numbers; noticed ${ago}.`,
   waitingForReport: "No report yet.",
   noGpus: "No GPU was reported.",
   driver: "Driver",

@@ -1,7 +1,6 @@
 import type { Messages } from "./en";
 
 export const zh: Messages = {
-  gpus: "GPU",
   nodes: "节点",
   power: "功率",
   summary: "概览",
@@ -32,8 +31,9 @@ export const zh: Messages = {
     no_gpus: "驱动在该节点上没有发现 GPU。",
     error: "代理无法读取 GPU。",
   },
-  freeOf: (free, all) => `${free} / ${all}`,
-  nodesOnline: (online, all) => `${online} / ${all}`,
+  gpusFree: "空闲 GPU",
+  nodesOnline: "在线节点",
+  someOf: (some, all) => `${some} / ${all}`,
   loading: "正在等待中心……",
   lost: "与中心的连接已断开。",
   lostSince: (time, ago) => `断开时间：${time}（${ago}）。下面的数据停留在那一刻。`,
@@ -42,9 +42,10 @@ export const zh: Messages = {
   simulated: "模拟",
   simulatedNote: (nodes) => `有 ${nodes} 个节点是模拟的，其数据并非真实。`,
   updated: (ago) => `${ago}更新`,
+  justNow: "刚刚",
   neverSeen: "从未出现",
   lastNumbers: (ago) => `以下为${ago}的最后数据。`,
-  staleNumbers: (ago) => `节点仍有应答，但自${ago}起没有新数据。`,
+  staleNumbers: (ago) => `节点仍有应答，但没有新数据（${ago}发现）。`,
   waitingForReport: "尚未收到报告。",
   noGpus: "没有报告任何 GPU。",
   driver: "驱动",

@@ -36,13 +36,20 @@ export function GpuRow({ gpu, status, reportAt }: Props) {
       <Power gpu={gpu} />
       <td data-field="processes">
         {gpu.error !== null && <FaultNote fault={gpu.error} />}
-        {gpu.processes === null ? (
-          <Missing gpu={gpu} field="processes" />
-        ) : (
-          <Processes processes={gpu.processes} at={reportAt} />
-        )}
+        <ProcessList gpu={gpu} reportAt={reportAt} />
       </td>
     </tr>
+  );
+}
+
+function ProcessList({ gpu, reportAt }: { gpu: Gpu; reportAt: number | null }) {
+  const { text } = useLocale();
+  const { processes } = gpu;
+  if (processes !== null && processes.length > 0) return <Processes processes={processes} at={reportAt} />;
+  return (
+    <span class="labelled" data-label={text.column.processes}>
+      {processes === null ? <Missing gpu={gpu} field="processes" /> : text.noProcess}
+    </span>
   );
 }
 
@@ -53,14 +60,14 @@ function GpuName({ gpu, reportAt }: { gpu: Gpu; reportAt: number | null }) {
   // Both moments are of the node's clock, so its error cancels out.
   const old = sampledAt !== null && reportAt !== null && reportAt - sampledAt > OLD_MS;
   return (
-    <>
+    <span class="gpu">
       <span class="index">{gpu.index}</span>
       <span class="model" title={identity}>
         {gpu.name === null ? <Missing gpu={gpu} field="name" /> : gpu.name.replace(/^NVIDIA /, "")}
         {gpu.mig_enabled === true && <span class="sub">{text.mig(gpu.mig_devices?.length ?? 0)}</span>}
         {old && <span class="sub">{text.gpuAge(format.ago(sampledAt, reportAt))}</span>}
       </span>
-    </>
+    </span>
   );
 }
 

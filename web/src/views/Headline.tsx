@@ -24,7 +24,7 @@ export function Headline({ store }: { store: Store }) {
         <Shape kind={LINK_SHAPES[state]} />
         {text.link[state]}
       </span>
-      {store.loaded.value && <Totals store={store} />}
+      {store.entries.value.length > 0 && <Totals store={store} />}
     </header>
   );
 }
@@ -33,20 +33,20 @@ function Totals({ store }: { store: Store }) {
   const { text, format } = useLocale();
   const gpus = useComputed(() => {
     const counts = store.totals.value.gpus;
-    return text.freeOf(format.count(counts.free), format.count(total(counts)));
+    return text.someOf(format.count(counts.free), format.count(total(counts)));
   });
   const nodes = useComputed(() => {
     const counts = store.totals.value.nodes;
-    return text.nodesOnline(format.count(counts.online), format.count(total(counts)));
+    return text.someOf(format.count(counts.online), format.count(total(counts)));
   });
   const power = useComputed(() => format.kilowatts(store.totals.value.powerWatts));
   return (
     <dl class="totals" aria-label={text.summary}>
-      <Figure name="free" shape={GPU_SHAPES.free} label={`${text.gpus} ${text.gpuState.free}`} value={gpus} />
+      <Figure name="free" shape={GPU_SHAPES.free} label={text.gpusFree} value={gpus} />
       {(["busy", "fault", "unknown"] as const).map((state) => (
         <GpuCount key={state} store={store} state={state} />
       ))}
-      <Figure name="online" shape={NODE_SHAPES.online} label={`${text.nodes} ${text.status.online}`} value={nodes} />
+      <Figure name="online" shape={NODE_SHAPES.online} label={text.nodesOnline} value={nodes} />
       {(["stale", "offline", "pending"] as const).map((status) => (
         <NodeCount key={status} store={store} status={status} />
       ))}

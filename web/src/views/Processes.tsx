@@ -2,6 +2,7 @@ import { byMemory } from "../fleet";
 import { parseMoment } from "../format";
 import { useLocale } from "../locale";
 import type { Process } from "../types";
+import { Dash } from "./parts";
 
 interface Props {
   readonly processes: readonly Process[];
@@ -11,7 +12,6 @@ interface Props {
 
 export function Processes({ processes, at }: Props) {
   const { text } = useLocale();
-  if (processes.length === 0) return <span class="none">{text.noProcess}</span>;
   return (
     <ul class="processes" aria-label={text.column.processes}>
       {byMemory(processes).map((process) => (
@@ -34,7 +34,7 @@ function ProcessLine({ process, at }: { process: Process; at: number | null }) {
   return (
     <li data-pid={process.pid} title={details.join("\n")}>
       <span class="number" data-field="memory_used_bytes">
-        {process.memory_used_bytes === null ? "—" : format.bytes(process.memory_used_bytes)}
+        {process.memory_used_bytes === null ? <Dash why={text.reasonUnknown} /> : format.bytes(process.memory_used_bytes)}
       </span>
       <span class="user" data-field="user">
         {process.user ?? text.unknownUser}

@@ -5,14 +5,19 @@ import { useLocale } from "../locale";
 import type { Fault, Gpu, Reason } from "../types";
 import { Shape } from "./Shape";
 
-/** A dash, and why there is no number. */
+/** In place of a number that is null: a dash, and why there is no number. */
 export function Missing({ gpu, field }: { gpu: Gpu; field: keyof Gpu }) {
   const { text } = useLocale();
   const word: Reason | undefined = gpu.unavailable[field];
   // A newer hub may give a reason that this page has no sentence for: its own word is better than none.
-  const why = text.notAvailable(word === undefined ? text.reasonUnknown : (text.reason[word] ?? word));
+  return <Dash why={word === undefined ? text.reasonUnknown : (text.reason[word] ?? word)} />;
+}
+
+export function Dash({ why }: { why: string }) {
+  const { text } = useLocale();
+  const sentence = text.notAvailable(why);
   return (
-    <span class="missing" role="img" aria-label={why} title={why}>
+    <span class="missing" role="img" aria-label={sentence} title={sentence}>
       —
     </span>
   );

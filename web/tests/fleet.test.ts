@@ -1,0 +1,61 @@
+import { describe, expect, test } from "vitest";
+
+import { byMemory, gpuState, insertNode, sumTallies, tally } from "../src/fleet";
+import { gpu, node, process, report } from "./fixtures";
+
+const MIB = 2 ** 20;
+const GIB = 2 ** 30;
+
+describe("the state of a GPU", () => {
+  test("is free with no process and next to no memory in use", () => {
+    expect(gpuState(gpu({ memory_used_bytes: 499 * MIB, memory_total_bytes: 8 * GIB }), "online")).toBe("free");
+  });
+  test("allows two per cent of a large card", () => {
+    expect(gpuState(gpu({ memory_used_bytes: 1.5 * GIB, memory_total_bytes: 80 * GIB }), "online")).toBe("free");
+    expect(gpuState(gpu({ memory_used_bytes: 1.6 * GIB, memory_total_bytes: 80 * GIB }), "online")).toBe("busy");
+  });
+  test("is busy with a process, whatever its memory", () => {
+    expect(gpuState(gpu({ processes: [process()], memory_used_bytes: null }), "online")).toBe("busy");
+  });
+  test("is never free when processes or memory are not known", () => {
+    expect(gpuState(gpu({ processes: null }), "online")).toBe("unknown");
+    expect(gpuState(gpu({ memory_used_bytes: null }), "online")).toBe("unknown");
+  });
+  test("is unknown on a node that is not online, and a fault when the GPU is lost", () => {
+    expect(gpuState(gpu(), "stale")).toBe("unknown");
+    expect(gpuState(gpu({ status: "lost" }), "online")).toBe("fault");
+    expect(gpuState(gpu({ error: { code: "x", message: "x", hint: null } }), "online")).toBe("fault");
+  });
+});
+
+test("the headline counts power and free GPUs of online nodes only", () => {
+  const sum = sumTallies([
+    tally(node("a", { report: report([gpu(), gpu({ processes: [process()] })]) })),
+    tally(node("b", { status: "offline" })),
+    tally(node("c", { status: "pending", report: null })),
+    tally(node("d", { report: report([gpu()], { simulated: true }) })),
+  ]);
+  expect(sum.gpus).toEqual({ free: 2, busy: 1, fault: 0, unknown: 1 });
+  expect(sum.nodes).toEqual({ online: 2, stale: 0, offline: 1, pending: 1 });
+  expect(sum.powerWatts).toBe(300);
+  expect(sum.simulatedNodes).toBe(1);
+});
+
+test("processes come by memory, most first, unknown last", () => {
+  const sorted = byMemory([
+    process({ pid: 1, memory_used_bytes: null }),
+    process({ pid: 4, memory_used_bytes: 5 }),
+    process({ pid: 3, memory_used_bytes: 5 }),
+    process({ pid: 2, memory_used_bytes: 0 }),
+    process({ pid: 5, memory_used_bytes: 9 }),
+  ]);
+  expect(sorted.map(({ pid }) => pid)).toEqual([5, 3, 4, 2, 1]);
+});
+
+test("a new node goes behind the configured ones, by name", () => {
+  const names = (list: readonly { name: string }[]): string[] => list.map(({ name }) => name);
+  const list = [node("z"), node("a"), node("b", { configured: false }), node("d", { configured: false })];
+  expect(names(insertNode(list, node("c", { configured: false })))).toEqual(["z", "a", "b", "c", "d"]);
+  expect(names(insertNode(list, node("e", { configured: false })))).toEqual(["z", "a", "b", "d", "e"]);
+  expect(names(insertNode(list, node("c")))).toEqual(["z", "a", "c", "b", "d"]);
+});
