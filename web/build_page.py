@@ -13,9 +13,12 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+# Run by hand, in an environment that only holds the installed package, this file does without the build backend.
+HATCHLING = TYPE_CHECKING or importlib.util.find_spec("hatchling") is not None
+if HATCHLING:
+    from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 WEB = Path(__file__).resolve().parent
 PAGE = WEB.parent / "gpumon" / "hub" / "page"
@@ -32,22 +35,6 @@ class Node(NamedTuple):
 
 class PageError(Exception):
     """The page cannot be built; the text says what to do."""
-
-
-class PageBuildHook(BuildHookInterface[Any]):
-    """Hatchling's way in: ``[tool.hatch.build.hooks.custom]``."""
-
-    PLUGIN_NAME = "custom"
-
-    def dependencies(self) -> list[str]:
-        """Node as a Python package, where the page must be built and the system has no Node that can."""
-        return [] if is_current() or system_node() else [NODE_WHEEL]
-
-    def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002 (hatchling's signature)
-        try:
-            build_if_needed()
-        except PageError as error:
-            self.app.abort(str(error))
 
 
 def build_if_needed() -> bool:
@@ -183,6 +170,24 @@ def run(node: Node, command: list[str]) -> None:
         subprocess.run(command, cwd=WEB, env=environment, stdout=sys.stderr, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
         raise PageError(f"The hub's page could not be built: {error}") from error
+
+
+if HATCHLING:
+
+    class PageBuildHook(BuildHookInterface[Any]):
+        """Hatchling's way in: ``[tool.hatch.build.hooks.custom]``."""
+
+        PLUGIN_NAME = "custom"
+
+        def dependencies(self) -> list[str]:
+            """Node as a Python package, where the page must be built and the system has no Node that can."""
+            return [] if is_current() or system_node() else [NODE_WHEEL]
+
+        def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002 (hatchling's signature)
+            try:
+                build_if_needed()
+            except PageError as error:
+                self.app.abort(str(error))
 
 
 def main() -> int:
