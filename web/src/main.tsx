@@ -4,7 +4,10 @@ import { render } from "preact";
 import { createLocale, htmlLanguage, LocaleContext, pickLanguage } from "./locale";
 import { Store } from "./store";
 import { Stream } from "./stream";
-import "./style.css";
+import "./style/base.css";
+import "./style/frame.css";
+import "./style/nodes.css";
+import "./style/widths.css";
 import { App } from "./views/App";
 
 const TICK_MS = 1_000;
