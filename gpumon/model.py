@@ -7,7 +7,7 @@ refuses what lies outside, so nothing behind it need ask again.
 
 from typing import Annotated, Any, Literal
 
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import Meta, Struct
 
 SCHEMA = 1
 MAX_GPUS = 128
@@ -148,14 +148,13 @@ class Node(Struct, frozen=True, kw_only=True):
     report: Report | None = None
 
 
-class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Problem(Struct, frozen=True, kw_only=True):
     """An HTTP error, ``application/problem+json`` (RFC 9457)."""
 
+    type: str = "about:blank"
     title: str
     status: int
     detail: str
-    type: str = "about:blank"
-    instance: str | UnsetType = UNSET
 
 
 Json = dict[str, Any]

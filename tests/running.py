@@ -1,6 +1,7 @@
 """Real programs and real servers for tests: started on free ports, ended by the test that started them."""
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
@@ -72,12 +73,14 @@ async def _site(main: Callable[[socket.socket], Awaitable[None]], port: int = 0)
     async def run() -> None:
         await main(listener)
 
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(10)) as session, asyncio.TaskGroup() as group:
-        task = group.create_task(run())
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(10)) as session:
+        task = asyncio.create_task(run())  # no group: a failing test should show its own error, not a group's
         try:
             yield Site(port, session)
         finally:
             task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
 
 
 def running_hub(config: Config | None = None, port: int = 0) -> Any:

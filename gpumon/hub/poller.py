@@ -7,6 +7,7 @@ is that node's error and nobody else's.
 
 import asyncio
 import logging
+import os
 
 import aiohttp
 import msgspec
@@ -145,7 +146,8 @@ async def fetch(session: aiohttp.ClientSession, entry: NodeEntry, address: str) 
                         "answer_too_long", f"its answer is longer than {MAX_BODY_BYTES} bytes", answered=True
                     )
     except aiohttp.ClientConnectorError as error:
-        reason = error.os_error.strerror or str(error.os_error)
+        number = error.os_error.errno
+        reason = os.strerror(number) if number else str(error.os_error)
         raise PollError(
             "no_connection",
             f"no connection to {address} port {entry.port}: {reason.lower()}",

@@ -133,7 +133,7 @@ class Resolver:
             return "it refuses or fails to answer"
         except (dns.exception.DNSException, OSError, UnicodeError) as error:
             return f"{type(error).__name__}: {error}"
-        return Answer(tuple(row.to_text() for row in found), float(found.rrset.ttl if found.rrset else 0))
+        return Answer(tuple(sorted(row.to_text() for row in found)), float(found.rrset.ttl if found.rrset else 0))
 
     async def _ask_system(self, host: str) -> Answer:
         async with self._system_lookups:
