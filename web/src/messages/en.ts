@@ -84,7 +84,6 @@ export const en = {
   noGpus: "No GPU was reported.",
   driver: "Driver",
   cuda: "CUDA",
-  agent: "Agent",
   clockOff: (seconds: string) => `clock off by ${seconds} s`,
   address: "IP address",
   hint: "What to do:",

@@ -50,7 +50,6 @@ export const zh: Messages = {
   noGpus: "没有报告任何 GPU。",
   driver: "驱动",
   cuda: "CUDA",
-  agent: "代理",
   clockOff: (seconds) => `时钟偏差 ${seconds} 秒`,
   address: "IP 地址",
   hint: "处理办法：",
