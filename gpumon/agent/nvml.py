@@ -10,6 +10,7 @@ metric is one row of :data:`FIELDS`.
 
 # ruff: noqa: ANN401 - the binding has no types: its handles and structures are Any
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -134,16 +135,23 @@ def has_mig_device(device: Device, slot: int) -> bool:
 
 
 def mig_device(device: Device, slot: int) -> MigDevice:
-    handle = device.ask(nvml.nvmlDeviceGetMigDeviceHandleByIndex, slot)
-    used = nvml.nvmlDeviceGetMemoryInfo(handle)
+    part = Device(device.ask(nvml.nvmlDeviceGetMigDeviceHandleByIndex, slot), {})
+    used = optional(part, nvml.nvmlDeviceGetMemoryInfo)
     return MigDevice(
         index=slot,
-        uuid=uuid(handle),
-        name=name(handle),
-        memory_total_bytes=used.total,
-        memory_used_bytes=used.used,
-        memory_free_bytes=used.free,
+        uuid=optional(part, uuid),
+        name=optional(part, name),
+        memory_total_bytes=used and used.total,
+        memory_used_bytes=used and used.used,
+        memory_free_bytes=used and used.free,
     )
+
+
+def optional(device: Device, function: Callable[..., Any]) -> Any:
+    try:
+        return device.ask(function)
+    except UnavailableError:
+        return None
 
 
 def listed(handle: Any, function: Callable[..., Any]) -> Listed:
@@ -285,7 +293,8 @@ class Child:
             for request in self._requests:
                 self._pass(from_reader.decode(request))
         finally:
-            nvml.nvmlShutdown()
+            with contextlib.suppress(nvml.NVMLError):
+                nvml.nvmlShutdown()
 
     def _say(self, message: FromChild) -> None:
         self._answers.write(line(message))

@@ -23,9 +23,10 @@ from typing import Any, Literal, Self
 from msgspec.structs import replace
 
 from gpumon.agent.child import Child, ChildError
+from gpumon.agent.known import KnownGpus, Seen
 from gpumon.agent.pipe import Doing, Done, FromChild, Pass, Read, Ready
 from gpumon.agent.sample import Sample
-from gpumon.agent.words import STARTING, VANISHED, WEDGED, unread
+from gpumon.agent.words import STARTING, WEDGED
 from gpumon.model import Fault, Gpu, ReportStatus
 
 log = logging.getLogger(__name__)
@@ -53,14 +54,6 @@ class Deadlines:
     stable: float = 60.0  # a child that lived so long starts the back-off anew
     quarantine: float = 60.0
     forgive: float = 600.0  # since a suspect's last offence
-
-
-@dataclass
-class Seen:
-    """A GPU as last reported by a child, and when (by the loop's clock; 0.0: never read)."""
-
-    gpu: Gpu
-    at: float
 
 
 @dataclass
@@ -100,7 +93,7 @@ class NvmlReader:
         self._tasks = asyncio.TaskGroup()
         self._running: set[asyncio.Task[None]] = set()
         # What is known.
-        self._fleet: dict[str, Seen] = {}  # by UUID, or "#2" while that of GPU 2 is not known
+        self._known = KnownGpus()
         self._about = Ready()
         self._status: ReportStatus = "ok"  # of the driver as a whole, with the next
         self._error: Fault | None = None
@@ -163,7 +156,7 @@ class NvmlReader:
         if trouble is None and self._silence() > 0.9 * self._deadlines.soft:
             trouble = Trouble("timeout", "", self._heard_at, self._where())
         fault = trouble.fault(self._now()) if trouble else None
-        gpus = [self._shown(key, seen, fault) for key, seen in self._fleet.items()]
+        gpus = [self._shown(key, seen, fault) for key, seen in self._known.items()]
         gpus.sort(key=lambda gpu: gpu.index)
         status, error = self._status, self._error
         if error is None:
@@ -261,7 +254,7 @@ class NvmlReader:
         held = [key for key, suspect in self._suspects.items() if suspect.held]
         child.say(
             Pass(
-                skip_indexes=[self._fleet[key].gpu.index for key in held if key in self._fleet],
+                skip_indexes=[self._known.index(key) for key in held if key in self._known],
                 skip_uuids=held,
                 describe_processes=PROCESSES not in held,
             )
@@ -271,17 +264,17 @@ class NvmlReader:
         while True:
             match await self._hear(child, self._deadlines.hard):
                 case Read(gpu=gpu):
-                    present.add(self._take(gpu))
+                    present.add(self._known.take(gpu, self._now()))
                     well.append(gpu.status == "ok")
-                case Doing(uuid=str(key), index=int(index)) if key in held and key in self._fleet:
-                    self._fleet[key].gpu = replace(self._fleet[key].gpu, index=index)  # renumbered
+                case Doing(uuid=str(key), index=int(index)) if key in held:
+                    self._known.renumber(key, index)
                 case Done() as done:
                     break
                 case Ready():
                     raise ChildError("protocol", "talks nonsense")
         self._know(done)
         if done.status in ("ok", "no_gpus"):
-            self._settle(present)
+            self._known.settle(present)
         return any(well) or not well
 
     async def _hear(self, child: Child, silence: float) -> FromChild:
@@ -311,52 +304,21 @@ class NvmlReader:
         self._status, self._error = told.status, told.error
         self._trouble = self._doing = None
 
-    def _take(self, gpu: Gpu) -> str:
-        """A GPU as it was read, under its key. One that cannot say who it is, is who it was."""
-        key = gpu.uuid or self._key_of(gpu.index)
-        known = self._fleet[key].gpu if key in self._fleet else gpu
-        if gpu.uuid is not None:
-            self._fleet.pop(f"#{gpu.index}", None)
-        self._fleet[key] = Seen(
-            replace(
-                gpu,
-                uuid=gpu.uuid or known.uuid,
-                name=gpu.name or known.name,
-                pci_bus_id=gpu.pci_bus_id or known.pci_bus_id,
-            ),
-            self._now(),
-        )
-        return key
-
-    def _key_of(self, index: int) -> str:
-        return next((key for key, seen in self._fleet.items() if seen.gpu.index == index), f"#{index}")
-
-    def _settle(self, present: set[str]) -> None:
-        """After a whole pass: a GPU that was not in it is lost, unless another board is in its place."""
-        places = {self._fleet[key].gpu.pci_bus_id for key in present if key in self._fleet}
-        for key in self._fleet.keys() - present:
-            gpu = self._fleet[key].gpu
-            if gpu.uuid is None or gpu.pci_bus_id in places:
-                del self._fleet[key]
-            elif gpu.error != VANISHED:
-                log.warning("GPU %d (%s) has vanished", gpu.index, gpu.uuid)
-                self._fleet[key].gpu = unread(gpu, "lost", VANISHED, "lost")
-
     # ---- suspects ----
 
     def _blame(self, error: ChildError) -> None:
         """Remember what the child was doing when it hung or died, and leave that out from now on."""
         now = self._now()
         self._trouble = trouble = Trouble(error.code, str(error), self._heard_at, self._where())
-        fault = trouble.fault(now)
-        log.warning("%s", fault.message)
+        happened = trouble.fault(now)
+        log.warning("%s", happened.message)
         doing = self._doing
         if doing is None or doing.index is None:
             return
-        key = PROCESSES if doing.step == "processes" else doing.uuid or self._key_of(doing.index)
-        if key != PROCESSES and key not in self._fleet:
-            gpu = Gpu(index=doing.index, uuid=doing.uuid)
-            self._fleet[key] = Seen(unread(gpu, "unresponsive", fault, "timeout"), 0.0)
+        fault = replace(happened, message=f"{happened.message} It is left out, and tried again apart from the others.")
+        key = PROCESSES if doing.step == "processes" else doing.uuid or self._known.key(doing.index)
+        if key != PROCESSES:
+            self._known.expect(key, Gpu(index=doing.index, uuid=doing.uuid), fault)
         before = self._suspects.get(key)
         recent = before is not None and now - before.last < self._deadlines.forgive
         offences = before.offences + 1 if before is not None and recent else 1
@@ -373,6 +335,8 @@ class NvmlReader:
                 self._suspects[key].held = False
 
     async def _reads_well(self, key: str) -> bool:
+        if key not in self._known:
+            return True  # it has told its UUID since, and is known by that
         if self._wedged():
             return False
         try:
@@ -385,7 +349,7 @@ class NvmlReader:
                 pass
             if message.error is not None:
                 return False
-            child.say(Pass(only=self._fleet[key].gpu.index, describe_processes=False))
+            child.say(Pass(only=self._known.index(key), describe_processes=False))
             while not isinstance(await child.hear(self._deadlines.hard), Done):
                 pass
         except ChildError as error:
@@ -415,8 +379,7 @@ class NvmlReader:
                 return " while listing its GPUs"
             case "gpu" | "processes" as step:
                 index = doing.index if doing else None
-                uuid = next((seen.gpu.uuid for seen in self._fleet.values() if seen.gpu.index == index), None)
-                known = (doing.uuid if doing else None) or uuid
+                uuid = (doing.uuid if doing else None) or self._known.uuid(index)
                 what = "reading" if step == "gpu" else "looking up the processes on"
-                return f" while {what} GPU {index}{f' ({known})' if known else ''}"
+                return f" while {what} GPU {index}{f' ({uuid})' if uuid else ''}"
         return ""

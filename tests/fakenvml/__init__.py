@@ -22,7 +22,7 @@ missing altogether is ``environment(file, library=False)``.
 
 ``does`` (of a GPU, or of the scenario for functions without a GPU) says what a function does instead of
 answering, by its NVML name with or without its version: a return code, ``"hang"`` (until the file says
-otherwise), ``"segv"``, or ``"slow 300"`` (answers 300 ms later).
+otherwise), ``"segv"``, ``"slow 300"`` (answers 300 ms later) or ``"chatter"`` (prints to standard output).
 """
 
 import os

@@ -1,0 +1,76 @@
+"""The GPUs that were ever seen here: one that is lost, or cannot be asked, is still this machine's GPU."""
+
+import logging
+from collections.abc import ItemsView
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from gpumon.agent.words import VANISHED, unread
+from gpumon.model import Fault, Gpu
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Seen:
+    """A GPU as it was last read, and when by the reader's clock."""
+
+    gpu: Gpu
+    at: float
+
+
+class KnownGpus:
+    """GPUs by key: the UUID, or ``#2`` while that of GPU 2 has never been told. An index is only today's."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, Seen] = {}
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._seen
+
+    def items(self) -> ItemsView[str, Seen]:
+        return self._seen.items()
+
+    def index(self, key: str) -> int:
+        return self._seen[key].gpu.index
+
+    def key(self, index: int) -> str:
+        """Who has, or had, this index."""
+        return next((key for key, seen in self._seen.items() if seen.gpu.index == index), f"#{index}")
+
+    def uuid(self, index: int | None) -> str | None:
+        return next((seen.gpu.uuid for seen in self._seen.values() if seen.gpu.index == index), None)
+
+    def take(self, gpu: Gpu, now: float) -> str:
+        """A GPU as it was read; its key. One that cannot tell who it is, is who it was."""
+        if gpu.uuid is not None:
+            self._seen.pop(f"#{gpu.index}", None)
+        key = gpu.uuid or self.key(gpu.index)
+        before = self._seen[key].gpu if key in self._seen else gpu
+        identity = {name: getattr(gpu, name) or getattr(before, name) for name in ("uuid", "name", "pci_bus_id")}
+        reasons = {field: reason for field, reason in gpu.unavailable.items() if not identity.get(field)}
+        self._seen[key] = Seen(replace(gpu, **identity, unavailable=reasons), now)
+        return key
+
+    def expect(self, key: str, gpu: Gpu, fault: Fault) -> None:
+        """There is a GPU that could not be read even once."""
+        if key not in self._seen:
+            self._seen[key] = Seen(unread(gpu, "unresponsive", fault, "timeout"), 0.0)
+
+    def renumber(self, key: str, index: int) -> None:
+        """The driver counts differently today."""
+        seen = self._seen.get(key)
+        if seen is not None:
+            seen.gpu = replace(seen.gpu, index=index)
+
+    def settle(self, present: set[str]) -> None:
+        """After a whole pass: a GPU that was not in it is lost, unless another board is in its place."""
+        places = {self._seen[key].gpu.pci_bus_id for key in present if key in self._seen}
+        for key in self._seen.keys() - present:
+            gpu = self._seen[key].gpu
+            if gpu.uuid is None or gpu.pci_bus_id in places:
+                del self._seen[key]
+            elif gpu.error != VANISHED:
+                log.warning("GPU %d (%s) is no longer listed by the driver", gpu.index, gpu.uuid)
+                self._seen[key].gpu = unread(gpu, "lost", VANISHED, "lost")

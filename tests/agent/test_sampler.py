@@ -1,0 +1,88 @@
+import asyncio
+import json
+
+import pytest
+
+from gpumon.agent.sample import Sample
+from gpumon.agent.sampler import Sampler
+from gpumon.model import Fault, Gpu
+
+
+class ScriptedReader:
+    """Gives what it is told to, as slowly as it is told to."""
+
+    simulated = False
+
+    def __init__(self) -> None:
+        self.sample = Sample(driver_version="580.1", gpus=[Gpu(index=0)])
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.reads = 0
+
+    async def read(self) -> Sample:
+        self.reads += 1
+        await self.gate.wait()
+        return self.sample
+
+
+async def test_reports_are_numbered_without_gaps_and_carry_who_made_them() -> None:
+    reports: asyncio.Queue[tuple[int, bytes]] = asyncio.Queue()
+    sampler = Sampler(ScriptedReader(), "n", 0.01)
+    task = asyncio.create_task(sampler.run(lambda sequence, report: reports.put_nowait((sequence, report))))
+    for expected in range(1, 6):
+        sequence, data = await asyncio.wait_for(reports.get(), 5)
+        report = json.loads(data)
+        assert sequence == report["sequence"] == expected
+        assert (report["node"], report["boot_id"], report["schema"]) == ("n", sampler.boot_id, 1)
+        assert (report["driver_version"], report["simulated"], len(report["gpus"])) == ("580.1", False, 1)
+        assert report["sampled_at"].endswith("Z")
+    task.cancel()
+
+
+async def test_beats_that_a_slow_sample_overran_are_left_out() -> None:
+    reader = ScriptedReader()
+    delivered: list[int] = []
+    sampler = Sampler(reader, "n", 0.05)
+    task = asyncio.create_task(sampler.run(lambda sequence, _: delivered.append(sequence)))
+    while not delivered:
+        await asyncio.sleep(0)
+    reader.gate.clear()
+    while reader.reads < 2:
+        await asyncio.sleep(0.01)
+    loop = asyncio.get_running_loop()
+    overrun = loop.time() + 0.5
+    while loop.time() < overrun:  # ten beats pass while the driver is slow
+        await asyncio.sleep(0.01)
+    reader.gate.set()
+    while len(delivered) < 3:
+        await asyncio.sleep(0)
+    assert reader.reads <= 4
+    assert delivered == [1, 2, 3]
+    task.cancel()
+
+
+async def test_health_speaks_the_words_of_the_newest_report() -> None:
+    reader = ScriptedReader()
+    fault = Fault(code="no_driver", message="there is none", hint="install one")
+    reader.sample = Sample(status="no_driver", error=fault)
+    sampler = Sampler(reader, "n", 0.01)
+    status, error = sampler.health()
+    assert status == "error"
+    assert error is not None
+    assert error.code == "starting"
+    task = asyncio.create_task(sampler.run(lambda *_: None))
+    while sampler.newest is None:
+        await asyncio.sleep(0)
+    assert sampler.health() == ("no_driver", fault)
+    task.cancel()
+
+
+async def test_health_tells_when_no_sample_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpumon.agent.sampler.LEAST_OVERDUE_SECONDS", 0.05)
+    reader = ScriptedReader()
+    reader.gate.clear()
+    sampler = Sampler(reader, "n", 0.001)
+    task = asyncio.create_task(sampler.run(lambda *_: None))
+    while (error := sampler.health()[1]) is None or error.code != "no_sample":
+        await asyncio.sleep(0.01)
+    task.cancel()
