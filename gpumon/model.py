@@ -5,7 +5,7 @@ the driver does not tell; :attr:`Gpu.unavailable` says why. The bounds are those
 refuses what lies outside, so nothing behind it need ask again.
 """
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
@@ -155,7 +155,3 @@ class Problem(Struct, frozen=True, kw_only=True):
     title: str
     status: int
     detail: str
-
-
-Json = dict[str, Any]
-"""A JSON object whose shape its reader checks."""

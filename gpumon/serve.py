@@ -81,4 +81,5 @@ async def serve(app: ASGIApp, listener: socket.socket, end_streams: Callable[[],
     finally:
         end_streams()
         if server.started:
-            await server.shutdown(sockets=[listener])
+            await server.shutdown()
+        listener.close()

@@ -35,6 +35,15 @@ async def until(condition: Callable[[], Awaitable[T]], patience: float = PATIENC
     return result
 
 
+async def until_true(condition: Callable[[], object], patience: float = PATIENCE_SECONDS) -> None:
+    """Wait until ``condition`` holds."""
+
+    async def check() -> object:
+        return condition()
+
+    await until(check, patience)
+
+
 class Site:
     """A server that runs: where it is, and a client to ask it."""
 

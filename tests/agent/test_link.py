@@ -14,22 +14,17 @@ from gpumon.agent import link as module
 from gpumon.agent.link import Backoff, push_url
 from gpumon.config import AgentSection
 from gpumon.wire import Close
-from tests.running import running_agent, running_hub, until
+from tests.running import running_agent, running_hub, until_true
 
 Conversation = Callable[[ServerConnection], Awaitable[None]]
 
 
 class FakeHub:
-    """A hub that talks as a test says; counts who comes and keeps what it hears."""
+    """A hub that talks as a test says; counts who comes."""
 
     def __init__(self) -> None:
         self.visits = 0
-        self.heard: list[dict[str, object]] = []
         self.url = ""
-
-    async def sequences(self) -> list[object]:
-        reports = [message["report"] for message in self.heard if message["type"] == "report"]
-        return [report["sequence"] for report in reports if isinstance(report, dict)]
 
 
 @asynccontextmanager
@@ -40,8 +35,8 @@ async def fake_hub(talk: Conversation) -> AsyncIterator[FakeHub]:
         hub.visits += 1
         await talk(connection)
         with contextlib.suppress(Exception):
-            async for message in connection:
-                hub.heard.append(json.loads(message))
+            async for _ in connection:
+                pass
 
     async with serve(meet, "127.0.0.1", 0, subprotocols=[wire.SUBPROTOCOL]) as server:  # type: ignore[list-item]
         hub.url = f"http://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
@@ -75,6 +70,7 @@ async def test_an_agent_reports_to_a_hub_and_says_who_it_is() -> None:
 async def test_an_agent_finds_its_hub_whenever_that_starts_and_restarts() -> None:
     async with running_hub() as first:
         port = first.port
+        await first.get("/health")
     async with running_agent(reporting_to(f"http://127.0.0.1:{port}")):
         for _ in range(2):
             async with running_hub(port=port) as hub:
@@ -87,52 +83,32 @@ async def test_when_one_hub_fails_the_next_is_tried() -> None:
 
 
 async def test_what_was_not_acknowledged_is_sent_again_in_order_without_a_gap() -> None:
-    async def forgetful(connection: ServerConnection) -> None:
+    heard: list[list[int]] = []
+
+    async def never_acknowledges(connection: ServerConnection) -> None:
         await welcome(connection)
-        for _ in range(3):
-            await connection.recv()
+        heard.append([])
+        while len(heard[-1]) < 3 * len(heard):
+            heard[-1].append(json.loads(await connection.recv())["report"]["sequence"])
         await connection.close(Close.GOING_AWAY)
 
-    async with fake_hub(forgetful) as hub, running_agent(reporting_to(hub.url)):
-
-        async def visited_twice() -> bool:
-            return hub.visits >= 3
-
-        await until(visited_twice)
-
-    seen: list[list[int]] = []
-
-    async def listening(connection: ServerConnection) -> None:
-        await welcome(connection)
-        seen.append([])
-        with contextlib.suppress(Exception):
-            while len(seen[-1]) < 4 * len(seen):
-                message = json.loads(await connection.recv())
-                seen[-1].append(message["report"]["sequence"])
-        await connection.close(Close.GOING_AWAY)
-
-    async with fake_hub(listening) as hub, running_agent(reporting_to(hub.url)):
-
-        async def enough() -> bool:
-            return len(seen) > 3
-
-        await until(enough)
-    for one in seen[:3]:
-        assert one == list(range(1, len(one) + 1))
+    async with fake_hub(never_acknowledges) as hub, running_agent(reporting_to(hub.url)):
+        await until_true(lambda: len(heard) > 3)
+    assert heard[:3] == [list(range(1, 3 * visit + 1)) for visit in (1, 2, 3)]
 
 
 async def test_what_a_hub_has_is_not_sent_again() -> None:
-    async def knows_a_hundred(connection: ServerConnection) -> None:
+    heard: list[int] = []
+
+    async def remembers(connection: ServerConnection) -> None:
         await connection.recv()
-        await connection.send(json.dumps({"type": "welcome", "hub_version": "0", "last_sequence": 3}))
+        await connection.send(json.dumps({"type": "welcome", "hub_version": "0", "last_sequence": len(heard)}))
+        heard.extend([json.loads(await connection.recv())["report"]["sequence"] for _ in range(3)])
+        await connection.close(Close.GOING_AWAY)
 
-    async with fake_hub(knows_a_hundred) as hub, running_agent(reporting_to(hub.url)):
-
-        async def heard() -> bool:
-            return len(await hub.sequences()) >= 2
-
-        await until(heard)
-        assert (await hub.sequences())[0] == 4
+    async with fake_hub(remembers) as hub, running_agent(reporting_to(hub.url)):
+        await until_true(lambda: len(heard) >= 9)
+    assert heard[:9] == list(range(1, 10))
 
 
 @pytest.mark.parametrize(
@@ -146,11 +122,7 @@ async def test_a_hub_that_talks_nonsense_is_left_and_tried_again(answer: str) ->
         await connection.send(answer)
 
     async with fake_hub(nonsense) as hub, running_agent(reporting_to(hub.url)) as agent:
-
-        async def again() -> bool:
-            return hub.visits >= 3
-
-        await until(again)
+        await until_true(lambda: hub.visits >= 3)
         assert (await agent.get("/health"))["status"] == "ok"
 
 
@@ -168,11 +140,7 @@ async def test_a_hub_that_refuses_with_a_status_is_tried_again_for_ever() -> Non
 
     server = await asyncio.start_server(refuse, "127.0.0.1", 0)
     async with running_agent(reporting_to(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")):
-
-        async def often() -> bool:
-            return visits >= 7
-
-        await until(often)
+        await until_true(lambda: visits >= 7)
     server.close()
 
 
@@ -181,7 +149,7 @@ def test_back_off_grows_with_failures_and_starts_over_only_after_a_link_has_held
 ) -> None:
     monkeypatch.setattr(module, "FIRST_SECONDS", 0.5)
     monkeypatch.setattr(module, "MOST_SECONDS", 30.0)
-    monkeypatch.setattr("random.uniform", lambda low, high: high)
+    monkeypatch.setattr("random.uniform", lambda _, high: high)
     backoff = Backoff()
     assert [backoff.after(0.1) for _ in range(8)] == [0.5, 1, 2, 4, 8, 16, 30, 30]
     assert backoff.after(29) == 30
@@ -204,11 +172,7 @@ async def test_a_refusal_that_time_does_not_heal_is_retried_slowly(monkeypatch: 
         await connection.close(Close.NAME_TAKEN, "give one of them another --name")
 
     async with fake_hub(refuse) as hub, running_agent(reporting_to(hub.url)):
-
-        async def refused() -> bool:
-            return bool(delays)
-
-        await until(refused)
+        await until_true(lambda: bool(delays))
     assert delays[0] is True
 
 

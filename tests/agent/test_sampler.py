@@ -6,6 +6,7 @@ import pytest
 from gpumon.agent.sample import Sample
 from gpumon.agent.sampler import Sampler
 from gpumon.model import Fault, Gpu
+from tests.running import until_true
 
 
 class ScriptedReader:
@@ -44,18 +45,14 @@ async def test_beats_that_a_slow_sample_overran_are_left_out() -> None:
     delivered: list[int] = []
     sampler = Sampler(reader, "n", 0.05)
     task = asyncio.create_task(sampler.run(lambda sequence, _: delivered.append(sequence)))
-    while not delivered:
-        await asyncio.sleep(0)
+    await until_true(lambda: delivered)
     reader.gate.clear()
-    while reader.reads < 2:
-        await asyncio.sleep(0.01)
+    await until_true(lambda: reader.reads >= 2)
     loop = asyncio.get_running_loop()
-    overrun = loop.time() + 0.5
-    while loop.time() < overrun:  # ten beats pass while the driver is slow
-        await asyncio.sleep(0.01)
+    ten_beats = loop.time() + 0.5
+    await until_true(lambda: loop.time() > ten_beats)
     reader.gate.set()
-    while len(delivered) < 3:
-        await asyncio.sleep(0)
+    await until_true(lambda: len(delivered) >= 3)
     assert reader.reads <= 4
     assert delivered == [1, 2, 3]
     task.cancel()
@@ -71,8 +68,7 @@ async def test_health_speaks_the_words_of_the_newest_report() -> None:
     assert error is not None
     assert error.code == "starting"
     task = asyncio.create_task(sampler.run(lambda *_: None))
-    while sampler.newest is None:
-        await asyncio.sleep(0)
+    await until_true(lambda: sampler.newest)
     assert sampler.health() == ("no_driver", fault)
     task.cancel()
 
@@ -83,6 +79,5 @@ async def test_health_tells_when_no_sample_is_made(monkeypatch: pytest.MonkeyPat
     reader.gate.clear()
     sampler = Sampler(reader, "n", 0.001)
     task = asyncio.create_task(sampler.run(lambda *_: None))
-    while (error := sampler.health()[1]) is None or error.code != "no_sample":
-        await asyncio.sleep(0.01)
+    await until_true(lambda: (error := sampler.health()[1]) and error.code == "no_sample")
     task.cancel()

@@ -1,0 +1,248 @@
+"""The program as its users start it, stop it, and misuse it."""
+
+import asyncio
+import contextlib
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from websockets.sync.client import connect
+
+from gpumon.lifecycle import run
+from tests.fakenvml import datacentre, environment
+from tests.running import program
+
+ANY = "127.0.0.1"
+
+
+def fetch(port: int, path: str) -> tuple[int, bytes]:
+    with urllib.request.urlopen(f"http://{ANY}:{port}{path}", timeout=10) as response:
+        return response.status, response.read()
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Callable[[object], Path]:
+    def write(value: object) -> Path:
+        file = tmp_path / "config.json"
+        file.write_text(value if isinstance(value, str) else json.dumps(value))
+        return file
+
+    return write
+
+
+NODES = [{"name": "b", "host": ANY, "port": 9}, {"name": "a", "host": ANY, "port": 9, "alias": "别名"}]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("-mode=aggregator", "-config=config.json", "-port=0"),
+        ("-mode", "aggregator", "-config", "config.json", "-port", "0"),
+        ("--mode=aggregator", "--config=config.json", "--port=0"),
+        ("-port=0",),
+        ("hub", "--port", "0", "--host", ANY),
+        ("--log-level", "debug", "hub", "--port=0", "--config=config.json"),
+    ],
+    ids=" ".join,
+)
+def test_a_hub_starts_by_its_own_and_by_the_old_programs_command_lines(
+    arguments: tuple[str, ...], tmp_path: Path, config: Callable[[object], Path]
+) -> None:
+    config({"nodes": NODES, "aggregator": {"port": 8080}})
+    with program(*arguments, folder=tmp_path) as hub:
+        nodes = json.loads(fetch(hub.port("hub"), "/api/nodes")[1])
+        assert [(node["name"], node["alias"]) for node in nodes] == [("b", "b"), ("a", "别名")]
+        assert hub.end() == 0
+
+
+def test_the_bare_program_is_a_hub_with_the_files_port(tmp_path: Path, config: Callable[[object], Path]) -> None:
+    config({"nodes": NODES, "aggregator": {"host": ANY, "port": 0}})
+    with program(folder=tmp_path) as hub:
+        assert len(json.loads(fetch(hub.port("hub"), "/api/nodes")[1])) == 2
+        assert hub.end(signal.SIGINT) == 0
+
+
+def test_a_hub_needs_no_configuration(tmp_path: Path) -> None:
+    with program("hub", "--port=0", folder=tmp_path) as hub:
+        assert fetch(hub.port("hub"), "/api/nodes")[1] == b"[]"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("-mode=server", "-port=0"), ("agent", "--port=0"), ("agent", "--port", "0", "--name", "n", "--interval=0.2")],
+    ids=" ".join,
+)
+def test_an_agent_starts_by_its_own_and_by_the_old_programs_command_line(
+    arguments: tuple[str, ...], tmp_path: Path
+) -> None:
+    scenario = tmp_path / "scenario"
+    datacentre(gpus=2).write(scenario)
+    with program(*arguments, environment=environment(scenario), folder=tmp_path) as agent:
+        port = agent.port("agent")
+        body = b""
+        while not body:  # until the first sample is made
+            with contextlib.suppress(urllib.error.HTTPError):
+                _, body = fetch(port, "/gpu-info")
+        assert len(json.loads(body)["gpus"]) == 2
+        assert agent.end() == 0
+
+
+def test_every_option_has_an_environment_variable_and_flags_win_over_it(tmp_path: Path) -> None:
+    wrong = {"GPUMON_AGENT_PORT": "1", "GPUMON_AGENT_NAME": "from-environment", "GPUMON_AGENT_SIMULATE": "1"}
+    with program("agent", "--port=0", environment=wrong, folder=tmp_path) as agent:
+        agent.wait_for(r"agent from-environment \(simulated\) on")
+    with program("agent", "--name=from-flag", environment=wrong | {"GPUMON_AGENT_PORT": "0"}) as agent:
+        agent.wait_for(r"agent from-flag \(simulated\) on")
+
+
+def test_flags_win_over_the_file(config: Callable[[object], Path]) -> None:
+    file = config({"agent": {"name": "from-file", "port": 1, "host": ANY}})
+    with program("agent", "--config", str(file), "--port=0", "--simulate=1") as agent:
+        agent.wait_for(r"agent from-file \(simulated\) on http://127\.0\.0\.1:")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("hub", "--prot=1"), r"--prot"),
+        (("-colour=green",), r"-c|colour"),
+        (("hub", "--port=70000"), r"70000.*65535"),
+        (("hub", "--port=x"), r"'x'"),
+        (("hub", "--config=nowhere.json"), r"nowhere\.json: cannot be read: No such file"),
+        (("-mode=server", "-config=nowhere.json"), r"nowhere\.json: cannot be read"),
+        (("-mode=client",), r"client.*server.*aggregator"),
+        (("agent", "--hub=ftp://x", "--simulate=1"), r"--hub: 'ftp://x' is not allowed; allowed: http://"),
+        (("agent", "--interval=0", "--simulate=1"), r"--interval.*0\.2"),
+        (("agent", "--name=a/b", "--simulate=1"), r"--name: \"a/b\" is not allowed; allowed: .*without '/'"),
+        (("agent", "--host=192.0.2.1", "--simulate=1"), r"192\.0\.2\.1 port 8081: this machine has no such address"),
+        (("agent", "--host=no such host", "--simulate=1"), r"--host: \"no such host\" is not allowed"),
+        (("-port=1", "hub"), r"-port stands alone"),
+        (("nonsense",), r"nonsense"),
+        (("demo", "--nodes=-1"), r"-1"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_errors_of_use_end_with_status_2_and_one_line(
+    arguments: tuple[str, ...], expected: str, tmp_path: Path
+) -> None:
+    with program(*arguments, folder=tmp_path) as wrong:
+        assert wrong.status() == 2
+        lines = wrong.said.splitlines()
+        assert len(lines) == 1, wrong.said
+        assert lines[0].startswith("gpumon: ")
+        assert re.search(expected, lines[0])
+
+
+def test_a_broken_configuration_says_every_fault_on_a_line_and_starts_nothing(
+    tmp_path: Path, config: Callable[[object], Path]
+) -> None:
+    config({"nodes": [{"name": "a", "host": 5}, {"name": "a", "port": 0}], "colour": 1})
+    with program(folder=tmp_path) as hub:
+        assert hub.status() == 2
+        assert [line.split(": ")[2] for line in hub.said.splitlines()] == [
+            "colour",
+            "nodes[0].host",
+            "nodes[1].host",
+            "nodes[1].port",
+        ]
+        assert " on http://" not in hub.said
+
+
+@pytest.mark.parametrize("command", [("hub",), ("agent", "--simulate=1"), ("demo",)], ids=" ".join)
+def test_a_port_that_is_taken_is_named(command: tuple[str, ...], tmp_path: Path) -> None:
+    with socket.create_server((ANY, 0)) as taken:
+        port = taken.getsockname()[1]
+        with program(*command, f"--host={ANY}", f"--port={port}", folder=tmp_path) as late:
+            assert late.status() == 2
+            assert late.said.count("\n") == 1
+            assert f"{ANY} port {port}: another program listens there already" in late.said
+
+
+def test_help_and_version_are_there() -> None:
+    for arguments in (("--help",), ("-h",), ("hub", "--help"), ("agent", "--help"), ("demo", "--help"), ("--version",)):
+        with program(*arguments) as asked:
+            assert asked.status() == 0
+
+
+def _look(port: int) -> tuple[socket.socket, socket.socket]:
+    """Two viewers of ``/api/events``: one that reads, and one that never will."""
+    request = f"GET /api/events HTTP/1.1\r\nHost: {ANY}\r\n\r\n".encode()
+    reading = socket.create_connection((ANY, port), 10)
+    stuck = socket.socket()
+    stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+    stuck.connect((ANY, port))
+    for viewer in (reading, stuck):
+        viewer.sendall(request)
+
+    def drain() -> None:
+        while reading.recv(65536):
+            pass
+
+    assert reading.recv(100).startswith(b"HTTP/1.1 200")
+    threading.Thread(target=drain, daemon=True).start()
+    return reading, stuck
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_everything_ends_with_status_0_in_time_whoever_is_connected(number: int, tmp_path: Path) -> None:
+    scenario = tmp_path / "scenario"
+    datacentre(gpus=8).write(scenario)
+    with program("hub", f"--host={ANY}", "--port=0", folder=tmp_path) as hub:
+        port = hub.port("hub")
+        url = f"http://{ANY}:{port}"
+        real = program("agent", "--port=0", "--name=real", f"--hub={url}", environment=environment(scenario))
+        simulated = program("agent", "--port=0", "--simulate=64", "--name=s", "--interval=0.2", f"--hub={url}")
+        with real as one, simulated as two:
+            one.wait_for("connected to gpumon")
+            two.wait_for("connected to gpumon")
+            viewers = _look(port)
+            with connect(f"ws://{ANY}:{port}/api/stream", proxy=None) as stream:
+                for _ in range(8):  # long enough for the viewer who does not read to be full
+                    stream.recv(timeout=10)
+                assert one.end(number, patience=5) == 0
+                assert hub.end(number, patience=5) == 0
+                assert two.end(number, patience=5) == 0
+            for viewer in viewers:
+                viewer.close()
+        for ended in (one, two, hub):
+            assert "Traceback" not in ended.said
+
+
+def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
+    with program("hub", f"--host={ANY}", "--port=0", folder=tmp_path) as hub:
+        viewers = _look(hub.port("hub"))
+        hub.process.send_signal(signal.SIGINT)
+        hub.wait_for("stopping")
+        assert hub.end(signal.SIGINT, patience=5) == 0
+        for viewer in viewers:
+            viewer.close()
+
+
+def test_the_agent_never_loads_the_driver_binding_nor_the_hub() -> None:
+    code = (
+        "import sys, gpumon.cli, gpumon.agent.app; "
+        "print([name for name in sys.modules if name == 'pynvml' or name.startswith(('gpumon.hub', 'aiohttp', 'dns'))])"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"
+
+
+def test_the_loop_is_told_to_stop_from_any_place() -> None:
+    """A coroutine that ends by itself ends the program as well."""
+    done = []
+
+    async def main() -> None:
+        await asyncio.sleep(0)
+        done.append(True)
+
+    run(main())
+    assert done
