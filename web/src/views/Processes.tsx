@@ -39,8 +39,8 @@ function ProcessLine({ process, at }: { process: Process; at: number | null }) {
       <span class="user" data-field="user">
         {process.user ?? text.unknownUser}
       </span>
-      <span class="program" data-field="name">
-        {process.name ?? text.unknownName}
+      <span class="program" data-field="command">
+        {process.command ?? process.name ?? text.unknownName}
       </span>
       <span class="running" data-field="running">
         {startedAt !== null && at !== null && format.duration(at - startedAt)}
