@@ -3,7 +3,7 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import aiohttp
@@ -14,7 +14,7 @@ from tests.hub.agents import hello, raw_agent, report
 from tests.running import Site, running_hub, until
 
 
-async def events(site: Site) -> AsyncIterator[tuple[str, str, dict[str, Any]]]:
+async def events(site: Site) -> AsyncGenerator[tuple[str, str, dict[str, Any]], None]:
     """Each event's name, id and data."""
     async with site.session.get(f"{site.url}/api/events", timeout=aiohttp.ClientTimeout(None)) as response:
         assert response.headers["Content-Type"].startswith("text/event-stream")

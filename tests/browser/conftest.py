@@ -1,0 +1,103 @@
+"""A real Chromium, and pages of it that report whatever goes wrong in them."""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+ARTIFACTS = Path(__file__).parents[1] / "artifacts"
+CANDIDATES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+QUIET = (
+    "--no-sandbox",  # as root, Chromium starts only so
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+)
+LEFT_OUT = "GPUMON_TESTS_WITHOUT_BROWSER"
+PATIENCE_MILLISECONDS = 30_000
+
+expect.set_options(timeout=PATIENCE_MILLISECONDS)
+
+
+def _executable() -> str:
+    given = os.environ.get("GPUMON_CHROMIUM")
+    found = given or next((path for name in CANDIDATES if (path := shutil.which(name))), None)
+    if found is None:
+        if os.environ.get(LEFT_OUT):
+            pytest.skip("no Chromium on this machine: the page was not tested in a browser")
+        pytest.fail(
+            f"no Chromium found: install one, name it in GPUMON_CHROMIUM, or set {LEFT_OUT}=1 to leave these out"
+        )
+    return found
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    executable = _executable()
+    with sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=executable, args=list(QUIET))
+        yield running
+        running.close()
+
+
+class Watched:
+    """A page, what it asked for, and what went wrong in it."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.requests: list[str] = []
+        self.wrongs: list[str] = []
+        page.on("request", lambda request: self.requests.append(request.url))
+        page.on("pageerror", lambda error: self.wrongs.append(str(error)))
+        page.on("dialog", self._dialog)
+        page.on("console", lambda message: self.wrongs.append(message.text) if self._is_wrong(message.text) else None)
+
+    def _dialog(self, dialog: object) -> None:
+        self.wrongs.append(f"a dialog: {dialog}")
+
+    @staticmethod
+    def _is_wrong(text: str) -> bool:
+        return "Content Security Policy" in text or "Uncaught" in text
+
+
+Open = Callable[..., Watched]
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Open]:
+    """Open an address in a window of its own; every page must have had no error at the end."""
+    opened: list[Watched] = []
+
+    def open_one(url: str, width: int = 1440, theme: str = "light", language: str = "en-GB") -> Watched:
+        scheme: Literal["dark", "light"] = "dark" if theme == "dark" else "light"
+        context = browser.new_context(
+            viewport={"width": width, "height": 900}, color_scheme=scheme, locale=language, reduced_motion="reduce"
+        )
+        context.set_default_timeout(PATIENCE_MILLISECONDS)
+        watched = Watched(context.new_page())
+        opened.append(watched)
+        watched.page.goto(url)
+        return watched
+
+    yield open_one
+    for watched in opened:
+        watched.page.context.close()
+        assert watched.wrongs == []
+
+
+@pytest.fixture
+def keep_picture() -> Callable[[Page, str], None]:
+    """Keep a picture of a page among the artifacts, to be looked at."""
+
+    def keep(page: Page, name: str) -> None:
+        ARTIFACTS.mkdir(exist_ok=True)
+        page.screenshot(path=ARTIFACTS / f"{name}.png", full_page=True)
+
+    return keep

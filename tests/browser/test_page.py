@@ -1,0 +1,257 @@
+"""The page in a real browser, before a real hub, with real agents over the fake driver."""
+
+import contextlib
+import json
+import re
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+from websockets.sync.client import connect
+
+from tests.browser.conftest import Open
+from tests.fakenvml import Process, Scenario, datacentre, environment, lost_gpu, no_driver
+from tests.hub.agents import hello, report
+from tests.running import Program, program
+
+HOST = "127.0.0.1"
+HOSTILE = (
+    "<script>document.title='owned'</script>",
+    "<img src=x onerror=alert(1)>",
+    '"><svg onload=alert(1)>',
+    "javascript:alert(1)",
+    "{{7*7}}${7*7}",
+    "\u202ereversed\u202c",
+    "</title><b>bold",
+)
+
+
+class Lab:
+    """A hub and one agent, ``n``, on a fake driver that a test changes."""
+
+    def __init__(self, folder: Path, scenario: Scenario, *extra: str) -> None:
+        self.folder = folder
+        self.file = folder / "scenario"
+        self.scenario = scenario
+        self.write()
+        self.processes = contextlib.ExitStack()
+        self.hub = self.processes.enter_context(program("hub", f"--host={HOST}", "--port=0", *extra, folder=folder))
+        self.port = self.hub.port("hub")
+        self.url = f"http://{HOST}:{self.port}"
+        self.agent = self.processes.enter_context(self._agent())
+        self.agent.wait_for("connected to gpumon")
+
+    def _agent(self) -> contextlib.AbstractContextManager[Program]:
+        arguments = ("agent", f"--host={HOST}", "--port=0", "--name=n", "--interval=0.2", f"--hub={self.url}")
+        return program(*arguments, environment=environment(self.file))
+
+    def write(self) -> None:
+        self.scenario.write(self.file)
+
+    def restart_hub(self) -> None:
+        arguments = ("hub", f"--host={HOST}", f"--port={self.port}")
+        self.hub = self.processes.enter_context(program(*arguments, folder=self.folder))
+        self.hub.port("hub")
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Callable[..., Lab]]:
+    labs: list[Lab] = []
+
+    def make(scenario: Scenario | None = None, *extra: str) -> Lab:
+        labs.append(Lab(tmp_path, scenario or datacentre(gpus=2), *extra))
+        return labs[-1]
+
+    yield make
+    for one in labs:
+        one.processes.close()
+
+
+def value(page: Page, field: str, gpu: int = 0) -> Any:
+    return page.locator("[data-gpu]").nth(gpu).locator(f'[data-field="{field}"]').first
+
+
+def test_a_value_changed_in_the_driver_is_on_the_page_without_a_reload(
+    lab: Callable[..., Lab], open_page: Open
+) -> None:
+    site = lab()
+    page = open_page(site.url).page
+    expect(page.locator('[data-link="live"]')).to_be_visible()
+    expect(page.locator('[data-node="n"]')).to_have_attribute("data-status", "online")
+    for utilization in (13, 77, 42):
+        site.scenario.gpus[1].utilization = utilization
+        site.write()
+        expect(value(page, "utilization_percent", gpu=1)).to_contain_text(f"{utilization}%")
+
+
+def test_every_gpu_shows_utilisation_memory_temperature_power_and_its_processes_by_memory(
+    lab: Callable[..., Lab], open_page: Open
+) -> None:
+    scenario = datacentre(gpus=2)
+    gpu = scenario.gpus[0]
+    gpu.utilization, gpu.temperature, gpu.power_draw = 88, 61, 512_000
+    gpu.memory_total, gpu.memory_used = 80 * 2**30, 40 * 2**30
+    gpu.processes = [Process(3_999_991, 2**30), Process(3_999_992, None), Process(3_999_993, 30 * 2**30)]
+    page = open_page(lab(scenario).url).page
+    expect(value(page, "utilization_percent")).to_contain_text("88%")
+    expect(value(page, "memory_used_bytes")).to_contain_text(re.compile(r"40(\.0)? / 80(\.0)? GiB"))
+    expect(value(page, "temperature_celsius")).to_contain_text("61")
+    expect(value(page, "power_draw_watts")).to_contain_text("512")
+    pids = page.locator("[data-gpu]").first.locator("[data-pid]")
+    expect(pids).to_have_count(3)
+    assert [row.get_attribute("data-pid") for row in pids.all()] == ["3999993", "3999991", "3999992"]
+    expect(page.locator('[data-node="n"] [data-field="last_seen_at"]')).not_to_be_empty()
+
+
+def test_what_the_hardware_does_not_tell_is_a_dash_with_its_reason(lab: Callable[..., Lab], open_page: Open) -> None:
+    scenario = datacentre(gpus=1)
+    scenario.gpus[0].temperature = None
+    cell = value(open_page(lab(scenario).url).page, "temperature_celsius")
+    expect(cell).to_contain_text("—")
+    assert "0 °C" not in (cell.text_content() or "")
+
+
+@pytest.mark.parametrize(("theme", "green"), [("light", "rgb(21, 128, 61)"), ("dark", "rgb(74, 222, 128)")])
+def test_the_address_is_bold_and_green(lab: Callable[..., Lab], open_page: Open, theme: str, green: str) -> None:
+    page = open_page(lab().url, theme=theme).page
+    address = page.locator('[data-node="n"] [data-field="address"]')
+    expect(address).to_have_text(HOST)
+    expect(address).to_have_css("color", green)
+    assert int(address.evaluate("element => getComputedStyle(element).fontWeight")) >= 700
+
+
+def test_nodes_stand_in_the_order_of_the_configuration_with_alias_and_reason(
+    lab: Callable[..., Lab], open_page: Open, tmp_path: Path
+) -> None:
+    nodes = [{"name": "z", "host": HOST, "port": 9, "alias": "最后一台"}, {"name": "n", "host": HOST, "port": 9}]
+    (tmp_path / "config.json").write_text(json.dumps({"nodes": nodes}))
+    page = open_page(lab().url).page
+    expect(page.locator('[data-node="n"]')).to_have_attribute("data-status", "online")
+    assert [row.get_attribute("data-node") for row in page.locator("[data-node]").all()] == ["z", "n"]
+    first = page.locator('[data-node="z"]')
+    expect(first).to_contain_text("最后一台")
+    expect(first).to_contain_text("refused")
+
+
+def test_a_node_without_a_driver_says_why_and_what_to_do(lab: Callable[..., Lab], open_page: Open) -> None:
+    site = lab(no_driver())
+    node = open_page(site.url).page.locator('[data-node="n"]')
+    expect(node).to_contain_text(re.compile("driver", re.IGNORECASE))
+    site.scenario = datacentre(gpus=1)
+    site.write()
+    expect(node.locator("[data-gpu]")).to_have_count(1)
+
+
+def test_a_lost_gpu_stands_among_healthy_ones(lab: Callable[..., Lab], open_page: Open) -> None:
+    page = open_page(lab(lost_gpu()).url).page
+    expect(page.locator('[data-gpu][data-state="fault"]')).to_have_count(1)
+    assert page.locator("[data-gpu]").count() > 1
+
+
+def test_the_page_says_that_it_has_lost_the_hub_and_comes_back(lab: Callable[..., Lab], open_page: Open) -> None:
+    site = lab()
+    page = open_page(site.url).page
+    expect(page.locator('[data-link="live"]')).to_be_visible()
+    expect(page.locator("[data-gpu]")).to_have_count(2)
+    site.hub.process.kill()
+    expect(page.locator('[data-link="lost"]')).to_be_visible()
+    expect(page.get_by_role("alert").or_(page.get_by_role("status")).first).to_be_visible()
+    expect(page.locator("[data-gpu]")).to_have_count(2)
+    site.restart_hub()
+    expect(page.locator('[data-link="live"]')).to_be_visible()
+
+
+def test_a_hub_that_hangs_is_noticed_too(lab: Callable[..., Lab], open_page: Open) -> None:
+    site = lab()
+    page = open_page(site.url).page
+    expect(page.locator('[data-link="live"]')).to_be_visible()
+    site.hub.process.send_signal(signal.SIGSTOP)
+    try:
+        expect(page.locator('[data-link="lost"]')).to_be_visible()
+    finally:
+        site.hub.process.send_signal(signal.SIGCONT)
+    expect(page.locator('[data-link="live"]')).to_be_visible()
+
+
+def test_where_streams_are_not_let_through_the_page_polls(lab: Callable[..., Lab], open_page: Open) -> None:
+    site = lab()
+    watched = open_page("about:blank")
+    watched.page.route("**/api/events", lambda route: route.abort())
+    watched.page.goto(site.url)
+    expect(watched.page.locator('[data-link="polling"]')).to_be_visible()
+    site.scenario.gpus[0].utilization = 31
+    site.write()
+    expect(value(watched.page, "utilization_percent")).to_contain_text("31%")
+
+
+def test_a_silent_node_keeps_its_numbers_and_its_date(lab: Callable[..., Lab], open_page: Open) -> None:
+    site = lab()
+    page = open_page(site.url).page
+    expect(page.locator("[data-gpu]")).to_have_count(2)
+    site.agent.process.kill()
+    expect(page.locator('[data-node="n"]')).to_have_attribute("data-status", "stale")
+    expect(page.locator('[data-node="n"]')).to_have_attribute("data-status", "offline")
+    expect(page.locator("[data-gpu]")).to_have_count(2)
+    expect(page.locator('[data-node="n"]')).to_contain_text("ago")
+
+
+def test_whatever_text_a_stranger_sends_is_shown_as_text(lab: Callable[..., Lab], open_page: Open) -> None:
+    site = lab(datacentre(gpus=1))
+    watched = open_page(site.url)
+    with contextlib.ExitStack() as stack:
+        for number, text in enumerate(HOSTILE):
+            agent = stack.enter_context(
+                connect(f"ws://{HOST}:{site.port}/api/push", subprotocols=["gpumon.v1"], proxy=None)  # type: ignore[list-item]
+            )
+            name = text.replace("/", "∕").replace("\u202e", "").replace("\u202c", "")
+            agent.send(json.dumps(hello(node=name, hostname=text)))
+            agent.recv()
+            process = {"pid": 1, "name": text, "user": text, "command": text}
+            fault = {"code": text, "message": text, "hint": text}
+            gpu = {"index": 0, "name": text, "uuid": f"GPU-{number}", "error": fault, "processes": [process]}
+            agent.send(json.dumps(report(1, node=name, gpus=[gpu], status="error", error=fault, driver_version=text)))
+            node = watched.page.locator("[data-node]").filter(has_text=name).first
+            expect(node).to_contain_text(text)
+        assert watched.page.locator("main script, main img, main b, main svg[onload]").count() == 0
+        assert watched.page.title() != "owned"
+
+
+def test_nothing_is_loaded_from_elsewhere(lab: Callable[..., Lab], open_page: Open) -> None:
+    site = lab()
+    watched = open_page(site.url)
+    expect(watched.page.locator("[data-gpu]")).to_have_count(2)
+    assert watched.requests
+    assert all(url.startswith((site.url, "data:")) for url in watched.requests)
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The demo, as a newcomer sees it: this machine has no driver, three nodes are simulated."""
+    nothing = environment(tmp_path_factory.mktemp("demo") / "none", library=False)
+    with program("demo", f"--host={HOST}", "--port=0", environment=nothing) as running:
+        yield f"http://{HOST}:{running.port('hub')}"
+
+
+@pytest.mark.parametrize("language", ["en-GB", "zh-CN"])
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1440, 390])
+def test_the_demo_fits_and_says_what_is_simulated(
+    demo: str, open_page: Open, keep_picture: Callable[[Page, str], None], width: int, theme: str, language: str
+) -> None:
+    page = open_page(demo, width=width, theme=theme, language=language).page
+    expect(page.locator('[data-node^="simulated-"] [data-field="simulated"]')).to_have_count(3)
+    expect(page.locator('[data-node][data-status="online"]')).to_have_count(4)
+    expect(page.locator("[data-gpu]")).to_have_count(14)
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate("document.documentElement.lang").startswith(language[:2])
+    keep_picture(page, f"demo-{width}-{theme}-{language[:2]}")
+
+
+def test_the_empty_page_tells_how_to_begin(tmp_path: Path, open_page: Open) -> None:
+    with program("hub", f"--host={HOST}", "--port=0", folder=tmp_path) as hub:
+        port = hub.port("hub")
+        page = open_page(f"http://{HOST}:{port}").page
+        expect(page.get_by_text(f"gpumon agent --hub http://{HOST}:{port}")).to_be_visible()
