@@ -2,6 +2,12 @@
 
 The page is built once for each state of its sources: a stamp beside it holds their hash, and while it is
 the right one nothing is done. An sdist carries page and stamp, so installing from it needs no Node.
+
+By hand, or from the Makefile::
+
+    python web/build_page.py               builds the page, unless it is there
+    python web/build_page.py npm ARGUMENT  runs npm in web/, with the Node that would build the page
+    python web/build_page.py missing       names the Python package to install where there is no such Node
 """
 
 import hashlib
@@ -41,16 +47,10 @@ def build_if_needed() -> bool:
     """Build the page, unless it is there already. True when it was built."""
     if is_current():
         return False
-    node = system_node() or packaged_node()
-    if node is None:
-        raise PageError(
-            f"The hub's page must be built, and there is no Node.js that can do it (found: {found_node()}). "
-            f"Either install Node.js {' or '.join(wanted_versions())} with npm, or put Node.js into this Python "
-            f"environment with: pip install '{NODE_WHEEL}'. A released sdist or wheel needs neither."
-        )
+    node = any_node()
     if not dependencies_are_current():
-        run(node, [*node.npm, "ci", "--omit=dev", "--ignore-scripts", "--no-audit", "--no-fund"])
-    run(node, [*node.npm, "run", "build"])
+        npm(node, ["ci", "--omit=dev", "--ignore-scripts", "--no-audit", "--no-fund"])
+    npm(node, ["run", "build"])
     (PAGE / STAMP).write_text(hash_of_sources() + "\n", encoding="ascii")
     return True
 
@@ -95,6 +95,18 @@ def dependencies_are_current() -> bool:
         for name, package in wanted.items()
         if name and not package.get("dev") and not package.get("optional") and not package.get("peer")
     )
+
+
+def any_node() -> Node:
+    """The Node that builds the page."""
+    node = system_node() or packaged_node()
+    if node is None:
+        raise PageError(
+            f"The hub's page must be built, and there is no Node.js that can do it (found: {found_node()}). "
+            f"Either install Node.js {' or '.join(wanted_versions())} with npm, or put Node.js into this Python "
+            f"environment with: pip install '{NODE_WHEEL}'. A released sdist or wheel needs neither."
+        )
+    return node
 
 
 def system_node() -> Node | None:
@@ -158,7 +170,7 @@ def satisfies(version: tuple[int, int, int] | None) -> bool:
     return False
 
 
-def run(node: Node, command: list[str]) -> None:
+def npm(node: Node, arguments: list[str]) -> None:
     """Run npm in ``web/``, with its Node first in the ``PATH``: its scripts look for it there."""
     environment = {
         **os.environ,
@@ -167,9 +179,9 @@ def run(node: Node, command: list[str]) -> None:
     }
     try:
         # Standard output may be the build backend's answer to pip: the tools' talk goes to the other stream.
-        subprocess.run(command, cwd=WEB, env=environment, stdout=sys.stderr, check=True)
+        subprocess.run([*node.npm, *arguments], cwd=WEB, env=environment, stdout=sys.stderr, check=True)
     except (OSError, subprocess.CalledProcessError) as error:
-        raise PageError(f"The hub's page could not be built: {error}") from error
+        raise PageError(f"web/: npm {' '.join(arguments)} failed: {error}") from error
 
 
 if HATCHLING:
@@ -190,15 +202,25 @@ if HATCHLING:
                 self.app.abort(str(error))
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     try:
-        built = build_if_needed()
+        match arguments:
+            case []:
+                built = build_if_needed()
+                print(f"{PAGE}: {'built' if built else 'up to date'}")
+            case ["npm", *rest]:
+                npm(any_node(), rest)
+            case ["missing"]:
+                if system_node() is None and packaged_node() is None:
+                    print(NODE_WHEEL)
+            case _:
+                print(__doc__, file=sys.stderr)
+                return 2
     except PageError as error:
         print(error, file=sys.stderr)
         return 1
-    print(f"{PAGE}: {'built' if built else 'up to date'}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))
