@@ -1,0 +1,147 @@
+"""The rules of the house, read from the source: docs/architecture.md says why."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "gpumon"
+FILES = sorted(path for path in PACKAGE.rglob("*.py"))
+
+# Shared words first; each may import what stands in a row above its own.
+SHARED = [
+    {"errors", "timestamp"},
+    {"model"},
+    {"catalog", "wire", "config"},
+    {"problem", "lifecycle"},
+    {"serve"},
+]
+AGENT = [
+    {"sample", "pipe", "words", "binding", "outbox"},
+    {"device", "known", "processes", "child", "simulate", "sampler"},
+    {"nvml", "reader", "link", "server"},
+    {"app"},
+]
+HUB = [
+    {"feed", "page", "openapi", "resolver", "legacy", "fleet"},
+    {"core"},
+    {"ingest", "poller", "live", "api"},
+    {"app"},
+]
+FORBIDDEN_NAMES = {"utils", "util", "helpers", "common", "manager", "managers", "base", "misc"}
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports_of(path: Path) -> set[str]:
+    """Every module that ``path`` imports, wherever in the file."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
+    return found
+
+
+def rooms_of(path: Path) -> set[str]:
+    """The modules of gpumon among them."""
+    modules = {module_of(file) for file in FILES} - {"gpumon", "gpumon.agent", "gpumon.hub"}
+    return (imports_of(path) & modules) - {module_of(path)}
+
+
+def files_that_import(library: str) -> set[str]:
+    return {
+        path.relative_to(PACKAGE).as_posix()
+        for path in FILES
+        if any(name == library or name.startswith(f"{library}.") for name in imports_of(path))
+    }
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_imports_point_down(path: Path) -> None:
+    module = module_of(path)
+    side, _, room = module.removeprefix("gpumon.").rpartition(".")
+    order = {"agent": AGENT, "hub": HUB, "": SHARED}.get(side)
+    if room in ("", "agent", "hub", "gpumon", "__main__", "cli", "demo") or order is None:
+        return
+    row = next((place for place, rooms in enumerate(order) if room in rooms), None)
+    assert row is not None, f"{module} has no place in the house: give it one in this test and docs/architecture.md"
+    shared = set().union(*SHARED) if side else set().union(*SHARED[:row])
+    own = set().union(*order[:row]) if side else set()
+    allowed = {f"gpumon.{name}" for name in shared} | {f"gpumon.{side}.{name}" for name in own}
+    assert rooms_of(path) <= allowed
+
+
+def test_agent_and_hub_meet_only_in_the_shared_words() -> None:
+    for path in FILES:
+        module = module_of(path)
+        if module.startswith("gpumon.agent"):
+            assert not any(room.startswith("gpumon.hub") for room in rooms_of(path)), module
+        if module.startswith("gpumon.hub"):
+            assert not any(room.startswith("gpumon.agent") for room in rooms_of(path)), module
+
+
+@pytest.mark.parametrize(
+    ("library", "files"),
+    [
+        ("pynvml", {"agent/nvml.py"}),
+        ("uvicorn", {"serve.py"}),
+        ("websockets", {"agent/link.py"}),
+        ("aiohttp", {"hub/poller.py"}),
+        ("dns", {"hub/resolver.py"}),
+        ("click", {"cli.py"}),
+        ("psutil", {"agent/processes.py"}),
+        ("argparse", set()),
+    ],
+)
+def test_a_library_is_known_in_one_place(library: str, files: set[str]) -> None:
+    assert files_that_import(library) <= files
+
+
+def test_starlette_stays_at_the_edges() -> None:
+    edges = {"serve.py", "problem.py", "agent/server.py"}
+    edges |= {f"hub/{name}.py" for name in ("app", "api", "ingest", "live", "page")}
+    assert files_that_import("starlette") <= edges
+
+
+def test_only_the_command_line_reads_arguments_and_environment() -> None:
+    for path in FILES:
+        text = path.read_text().replace("**os.environ", "")  # a child inherits the whole of it, unread
+        if path.name != "cli.py":
+            assert "os.environ" not in text, path
+            assert "os.getenv" not in text, path
+            assert "sys.argv" not in text, path
+
+
+def test_no_module_is_named_after_nothing() -> None:
+    assert not {path.stem for path in FILES} & FORBIDDEN_NAMES
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_files_and_functions_stay_small(path: Path) -> None:
+    source = path.read_text()
+    assert len(source.splitlines()) <= 400
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert (node.end_lineno or 0) - node.lineno <= 60, f"{path.name}: {node.name}"
+
+
+def test_tasks_are_owned_by_a_group() -> None:
+    for path in FILES:
+        for name in ("asyncio.create_task(", "asyncio.ensure_future(", "asyncio.gather("):
+            assert name not in path.read_text(), path
+
+
+def test_importing_does_no_work() -> None:
+    """Every module can be imported alone, says nothing and starts nothing."""
+    modules = [module_of(path) for path in FILES if path.stem not in ("__main__", "nvml")]
+    code = f"import importlib, threading\nfor name in {modules!r}: importlib.import_module(name)\n"
+    code += "assert threading.active_count() == 1"
+    found = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
