@@ -93,7 +93,7 @@ class Ingest:
                 while True:
                     await self._take(link, member, await self._hear(link))
             except RefusedError as refusal:
-                self._hub.fault(member, Fault(code="bad_report", message=f"its agent was cut off: {refusal}"))
+                self._hub.fault(member, Fault(code="bad_report", message=f"Its agent was cut off: {refusal}."))
                 raise
 
     async def _hear(self, link: Link) -> FromAgent:

@@ -27,6 +27,9 @@ log = logging.getLogger(__name__)
 MAX_BODY_BYTES = 1024 * 1024
 TIMEOUT_SECONDS = 5.0
 CONNECT_SECONDS = 3.0
+HINT_CLOSED = "Start the agent there, or mend host and port in the configuration."
+HINT_NAME = "Mend the name in the configuration or in DNS."
+HINT_SILENT = "Check that the machine is up and that no firewall stands between."
 
 
 class _Shape(Struct):
@@ -83,7 +86,9 @@ class Poller:
             except Exception as error:
                 # Whatever a stranger's answer brings to light in us or a library: it stays that node's.
                 log.exception("%s: polling failed by a fault of gpumon's own", entry.name)
-                self._failed(entry, PollError("internal", f"gpumon failed: {error!r}", answered=False), address)
+                self._failed(
+                    entry, PollError("internal", f"A fault of gpumon's own: {error!r}.", answered=False), address
+                )
             else:
                 # A poll that was under way when the push came back has nothing newer to tell.
                 if wanted.is_set():
@@ -97,7 +102,7 @@ class Poller:
                 if error.answered:
                     self._hub.contact(member, address)
             case ResolveError():
-                fault = Fault(code="name_unknown", message=str(error)[:1024], hint="is the name in DNS?")
+                fault = Fault(code="name_unknown", message=f"{str(error)[:1000]}.", hint=HINT_NAME)
             case _:
                 fault = _no_answer(entry)
         if fault != member.error:
@@ -108,7 +113,7 @@ class Poller:
         self, session: aiohttp.ClientSession, entry: NodeEntry, addresses: tuple[str, ...]
     ) -> tuple[str, Report]:
         """The first address that answers, and its report."""
-        last = PollError("no_address", f"no address for {entry.host}", answered=False)
+        last = PollError("no_address", f"No address for {entry.host}.", answered=False)
         for address in addresses:
             try:
                 return address, read_report(await fetch(session, entry, address))
@@ -122,8 +127,8 @@ class Poller:
 def _no_answer(entry: NodeEntry) -> Fault:
     return Fault(
         code="no_answer",
-        message=f"{entry.host} port {entry.port} gave no whole answer within {TIMEOUT_SECONDS:g} s",
-        hint="is the machine up, and does a firewall let the hub through?",
+        message=f"{entry.host} port {entry.port} gave no whole answer within {TIMEOUT_SECONDS:g} s.",
+        hint=HINT_SILENT,
     )
 
 
@@ -143,33 +148,33 @@ async def fetch(session: aiohttp.ClientSession, entry: NodeEntry, address: str) 
                 body += chunk
                 if len(body) > MAX_BODY_BYTES:
                     raise PollError(
-                        "answer_too_long", f"its answer is longer than {MAX_BODY_BYTES} bytes", answered=True
+                        "answer_too_long", f"Its answer is longer than {MAX_BODY_BYTES} bytes.", answered=True
                     )
     except aiohttp.ClientConnectorError as error:
         number = error.os_error.errno
         reason = os.strerror(number) if number else str(error.os_error)
         raise PollError(
             "no_connection",
-            f"no connection to {address} port {entry.port}: {reason.lower()}",
-            "does the agent run there?",
+            f"No connection to {address} port {entry.port}: {reason.lower()}.",
+            HINT_CLOSED,
             answered=False,
         ) from None
     except aiohttp.ConnectionTimeoutError:
         raise PollError(
             "no_connection",
-            f"no connection to {address} port {entry.port} within {CONNECT_SECONDS:g} s",
-            "is the machine up, and does a firewall let the hub through?",
+            f"No connection to {address} port {entry.port} within {CONNECT_SECONDS:g} s.",
+            HINT_SILENT,
             answered=False,
         ) from None
     except aiohttp.ServerDisconnectedError:
-        raise PollError("bad_answer", "it closed the connection without an answer", answered=True) from None
+        raise PollError("bad_answer", "It closed the connection without an answer.", answered=True) from None
     except aiohttp.ClientError as error:
         raise PollError(
-            "bad_answer", f"its answer is not proper HTTP: {_one_line(str(error))}", answered=True
+            "bad_answer", f"Its answer is not proper HTTP: {_one_line(str(error))}.", answered=True
         ) from None
     if response.status != 200:
         said = _one_line(body[:2000].decode(errors="replace"))
-        raise PollError("bad_status", f"it answered with status {response.status}: {said or 'no text'}", answered=True)
+        raise PollError("bad_status", f"It answered with status {response.status}: {said or 'no text'}.", answered=True)
     return bytes(body)
 
 
@@ -178,8 +183,8 @@ def read_report(body: bytes) -> Report:
     if body.lstrip()[:1] == b"<":
         raise PollError(
             "bad_answer",
-            "it answered with a web page (HTML), not with JSON",
-            "is this the agent's port?",
+            "It answered with a web page (HTML), not with JSON.",
+            "Check that the port in the configuration is the agent's.",
             answered=True,
         )
     try:
@@ -188,7 +193,7 @@ def read_report(body: bytes) -> Report:
             return decode_legacy_report(body)
         return decode_report(body)
     except WireError as error:
-        raise PollError("bad_answer", f"its answer cannot be read: {error}", answered=True) from None
+        raise PollError("bad_answer", f"Its answer cannot be read: {error}.", answered=True) from None
 
 
 def _one_line(text: str) -> str:

@@ -103,7 +103,7 @@ class Resolver:
                 return await ask(host)
             except ResolveError as error:
                 failures.append(f"{who}: {error}")
-        raise ResolveError(f"no address for {host} ({'; '.join(failures)})")
+        raise ResolveError(f"No address for {host} ({'; '.join(failures)})")
 
     async def _ask_server(self, host: str) -> Answer:
         async with asyncio.TaskGroup() as group:

@@ -101,7 +101,7 @@ export const en = {
   mig: (slices: number) => (slices === 1 ? "MIG, 1 slice" : `MIG, ${slices} slices`),
   noProcess: "none",
   pid: "PID",
-  unknownUser: "unknown user",
+  unknownUser: "unknown",
   unknownName: "unknown program",
   processStarted: (time: string) => `started ${time}`,
   job: (id: string) => `job ${id}`,

@@ -67,7 +67,7 @@ export const zh: Messages = {
   mig: (slices) => `MIG，${slices} 个分区`,
   noProcess: "无",
   pid: "PID",
-  unknownUser: "未知用户",
+  unknownUser: "未知",
   unknownName: "未知程序",
   processStarted: (time) => `启动于 ${time}`,
   job: (id) => `作业 ${id}`,
