@@ -72,7 +72,7 @@ $(PYTHON):
 
 # The system's Node if it is new enough, else one as a Python package.
 $(STAMPS)/node: web/build_page.py web/package.json | $(PYTHON)
-	@$(PAGE) missing | xargs --no-run-if-empty --delimiter='\n' $(PIP)
+	@$(PAGE) missing | xargs --no-run-if-empty --verbose --delimiter='\n' $(PIP)
 	@mkdir -p $(@D) && touch $@
 
 $(NPM): web/package.json web/package-lock.json | $(STAMPS)/node

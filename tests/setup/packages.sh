@@ -18,10 +18,18 @@ may_install() {
 }
 
 # install_packages NAME...: by apt. The lists of packages are fetched anew: those of an image may be empty or stale.
+# What apt says is shown where it fails.
 install_packages() {
     may_install || return 1
-    say "installing $*"
-    as_root apt-get -qq update &&
+    say "installing $* (apt)"
+    log=$(mktemp)
+    if as_root apt-get -qq update >"$log" 2>&1 &&
         as_root env DEBIAN_FRONTEND=noninteractive \
-            apt-get -qq -o Dpkg::Use-Pty=0 install --yes --no-install-recommends "$@" >&2
+            apt-get -qq install --yes --no-install-recommends "$@" >>"$log" 2>&1; then
+        rm "$log"
+    else
+        cat "$log" >&2
+        rm "$log"
+        return 1
+    fi
 }
