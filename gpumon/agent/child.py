@@ -5,11 +5,16 @@ import contextlib
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Self
 
 import msgspec
 
 from gpumon.agent.pipe import MAX_LINE_BYTES, FromChild, Pass, from_child, line
+
+
+def _folders() -> list[str]:
+    return [str(Path(entry).absolute()) for entry in sys.path]
 
 
 class ChildError(Exception):
@@ -20,68 +25,97 @@ class ChildError(Exception):
         self.code = code
 
 
+class _Ends(asyncio.SubprocessProtocol):
+    """What the event loop tells of a child."""
+
+    def __init__(self) -> None:
+        self.lines = asyncio.StreamReader(limit=MAX_LINE_BYTES)
+        self.ended = asyncio.Event()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        pipe = transport.get_pipe_transport(1) if isinstance(transport, asyncio.SubprocessTransport) else None
+        if pipe is not None:
+            self.lines.set_transport(pipe)  # which it stops reading when nobody takes the lines
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:
+        del fd
+        self.lines.feed_data(data)
+
+    def pipe_connection_lost(self, fd: int, exc: Exception | None) -> None:
+        del exc
+        if fd == 1:
+            self.lines.feed_eof()
+
+    def process_exited(self) -> None:
+        self.ended.set()
+
+
 class Child:
     """A child process, and the lines to and from it."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
+    # Not asyncio.subprocess.Process: that cannot let go of a child that never ends, or of what it has still to say.
+
+    def __init__(self, transport: asyncio.SubprocessTransport, ends: _Ends) -> None:
+        self._transport = transport
+        self._ends = ends
 
     @classmethod
     async def start(cls) -> Self:
         """A fresh child. Raises OSError."""
-        return cls(
-            await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-P",  # nothing is imported from the folder where the agent happens to run...
-                "-m",
-                "gpumon.agent.nvml",
-                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},  # ...but what it imports
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                limit=MAX_LINE_BYTES,
-                start_new_session=True,  # the terminal's signals are the agent's to answer
-            )
+        transport, ends = await asyncio.get_running_loop().subprocess_exec(
+            _Ends,
+            sys.executable,
+            "-P",  # nothing is imported from the folder where the agent happens to run...
+            "-m",
+            "gpumon.agent.nvml",
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(_folders())},  # ...but what the agent itself imports
+            stderr=None,
+            start_new_session=True,  # the terminal's signals are the agent's to answer
         )
+        return cls(transport, ends)
 
     @property
     def ended(self) -> bool:
-        return self._process.returncode is not None
+        return self._ends.ended.is_set()
 
     def say(self, request: Pass) -> None:
-        if self._process.stdin is not None:
-            self._process.stdin.write(line(request))
+        pipe = self._transport.get_pipe_transport(0)
+        if isinstance(pipe, asyncio.WriteTransport):
+            pipe.write(line(request))
 
     async def hear(self, silence: float) -> FromChild:
         """The next message. Raises :class:`ChildError` after so many seconds of ``silence``, or at nonsense."""
-        assert self._process.stdout is not None
         try:
             async with asyncio.timeout(silence):
-                return from_child.decode(await self._process.stdout.readuntil(b"\n"))
+                return from_child.decode(await self._ends.lines.readuntil(b"\n"))
         except TimeoutError:
             raise ChildError("timeout", "does not answer") from None
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except asyncio.IncompleteReadError:
             raise ChildError("crash", "has died") from None
         except (asyncio.LimitOverrunError, msgspec.DecodeError, UnicodeError):
             raise ChildError("protocol", "talks nonsense") from None
 
     async def end(self, *, close: float, terminate: float, kill: float) -> None:
         """End it, with as little force as it takes; give up where none is enough. Bounded in any case."""
-        process = self._process
-        if process.stdin is not None:
-            process.stdin.close()
+        pipe = self._transport.get_pipe_transport(0)
+        if pipe is not None:
+            pipe.close()
         try:
-            for number, patience in ((None, close), (signal.SIGTERM, terminate)):
-                if number is not None and not self.ended:
-                    with contextlib.suppress(ProcessLookupError):
-                        process.send_signal(number)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(patience):
-                        await process.wait()
-                    break
+            if not await self._ends_within(close):
+                self._send(signal.SIGTERM)
+                await self._ends_within(terminate)
         finally:
             if not self.ended:
-                with contextlib.suppress(ProcessLookupError):
-                    process.kill()
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(kill):
-                        await process.wait()
+                self._send(signal.SIGKILL)
+                await self._ends_within(kill)
+            self._transport.close()
+
+    async def _ends_within(self, seconds: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._ends.ended.wait()
+        return self.ended
+
+    def _send(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError):  # it ended this moment
+            self._transport.send_signal(number)

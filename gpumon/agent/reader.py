@@ -134,6 +134,7 @@ class NvmlReader:
         self._told.clear()
         self._wanted.set()
         began = self._now()
+        await asyncio.sleep(0)  # a caller that asks and asks must not keep the answer from coming
         while not self._told.is_set() and (patience := self._patience(began)) > 0:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(patience):
@@ -175,7 +176,7 @@ class NvmlReader:
     def _shown(self, key: str, seen: Seen, fault: Fault | None) -> Gpu:
         """The GPU as the present state of the child lets it appear."""
         suspect = self._suspects.get(key)
-        if suspect is not None and suspect.held:
+        if suspect is not None and (suspect.held or seen.at < suspect.last):  # not read since
             return replace(seen.gpu, status="unresponsive", error=suspect.fault)
         if seen.gpu.status != "ok":
             return seen.gpu
