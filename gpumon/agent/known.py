@@ -36,11 +36,14 @@ class KnownGpus:
         return self._seen[key].gpu.index
 
     def key(self, index: int) -> str:
-        """Who has, or had, this index."""
-        return next((key for key, seen in self._seen.items() if seen.gpu.index == index), f"#{index}")
+        """Who has this index, or had it last."""
+        holders = [key for key, seen in self._seen.items() if seen.gpu.index == index]
+        holders.sort(key=lambda key: self._seen[key].gpu.error == VANISHED)  # whose index may be another's by now
+        return holders[0] if holders else f"#{index}"
 
-    def uuid(self, index: int | None) -> str | None:
-        return next((seen.gpu.uuid for seen in self._seen.values() if seen.gpu.index == index), None)
+    def uuid(self, index: int) -> str | None:
+        seen = self._seen.get(self.key(index))
+        return seen.gpu.uuid if seen else None
 
     def take(self, gpu: Gpu, now: float) -> str:
         """A GPU as it was read; its key. One that cannot tell who it is, is who it was."""
@@ -66,7 +69,7 @@ class KnownGpus:
 
     def settle(self, present: set[str]) -> None:
         """After a whole pass: a GPU that was not in it is lost, unless another board is in its place."""
-        places = {self._seen[key].gpu.pci_bus_id for key in present if key in self._seen}
+        places = {self._seen[key].gpu.pci_bus_id for key in present if key in self._seen} - {None}
         for key in self._seen.keys() - present:
             gpu = self._seen[key].gpu
             if gpu.uuid is None or gpu.pci_bus_id in places:

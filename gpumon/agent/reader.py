@@ -42,7 +42,7 @@ MAX_UNDEAD = 3
 class Deadlines:
     """How long to wait for what, in seconds."""
 
-    init: float = 15.0
+    init: float = 15.0  # of silence; twice as long after each time that it was not enough, up to a minute
     soft: float = 2.0  # of silence, after which read() waits no longer
     hard: float = 10.0  # of silence, after which the child is ended
     close: float = 0.5  # for a child to end by itself
@@ -99,6 +99,7 @@ class NvmlReader:
         self._error: Fault | None = None
         self._suspects: dict[str, Suspect] = {}
         self._undead: list[Child] = []
+        self._init = self._deadlines.init  # without persistence mode the driver can need more
         # Where the child is.
         self._phase: Literal["idle", "working", "resting"] = "working"
         self._heard_at = 0.0
@@ -243,9 +244,9 @@ class NvmlReader:
 
     async def _until_ready(self, child: Child) -> Ready:
         while True:
-            match await self._hear(child, self._deadlines.init):
+            match await self._hear(child, self._init):
                 case Ready() as about:
-                    self._about = about
+                    self._about, self._init = about, self._deadlines.init
                     return about
                 case Read() | Done():
                     raise ChildError("protocol", "talks nonsense")
@@ -315,6 +316,8 @@ class NvmlReader:
         log.warning("%s", happened.message)
         doing = self._doing
         if doing is None or doing.index is None:
+            if doing is not None and doing.step == "init" and error.code == "timeout":
+                self._init = min(2 * self._init, 4 * self._deadlines.init)
             return
         fault = replace(happened, message=f"{happened.message} It is left out, and tried again apart from the others.")
         key = PROCESSES if doing.step == "processes" else doing.uuid or self._known.key(doing.index)
@@ -330,7 +333,7 @@ class NvmlReader:
     async def _clear(self, key: str) -> None:
         """Let a suspect go once it was read without harm, by a child that serves nothing else."""
         while self._suspects[key].held:
-            often = self._suspects[key].offences > 1
+            often = self._suspects[key].offences > 1 or key == PROCESSES
             await asyncio.sleep(self._deadlines.quarantine if often else self._deadlines.first_retry)
             if key == PROCESSES or await self._reads_well(key):
                 self._suspects[key].held = False
@@ -372,15 +375,13 @@ class NvmlReader:
         return self._now() - self._heard_at if self._phase == "working" else 0.0
 
     def _where(self) -> str:
-        doing = self._doing
-        match doing.step if doing else None:
-            case "init":
+        match self._doing:
+            case Doing(step="init"):
                 return " while starting"
-            case "list":
+            case Doing(step="list"):
                 return " while listing its GPUs"
-            case "gpu" | "processes" as step:
-                index = doing.index if doing else None
-                uuid = (doing.uuid if doing else None) or self._known.uuid(index)
+            case Doing(step=step, index=int(index), uuid=told):
+                uuid = told or self._known.uuid(index)
                 what = "reading" if step == "gpu" else "looking up the processes on"
                 return f" while {what} GPU {index}{f' ({uuid})' if uuid else ''}"
         return ""
