@@ -26,6 +26,8 @@ ReportStatus = Literal["ok", "degraded", "no_driver", "driver_mismatch", "no_gpu
 GpuStatus = Literal["ok", "lost", "unresponsive", "error"]
 NodeStatus = Literal["online", "stale", "offline", "pending"]
 Source = Literal["push", "poll"]
+MemoryKind = Literal["dedicated", "unified"]
+Gravity = Literal["info", "warning", "critical"]
 ProcessType = Literal["compute", "graphics", "compute+graphics"]
 Reason = Literal["unsupported", "denied", "no_data", "lost", "reset_required", "driver", "timeout", "error"]
 
@@ -54,14 +56,49 @@ class Process(Struct, frozen=True, kw_only=True):
 
 
 class MigDevice(Struct, frozen=True, kw_only=True):
-    """A slice of a GPU that is partitioned by MIG."""
+    """A slice of a GPU that is partitioned by MIG. ``profile`` is its size, such as ``1g.10gb``."""
 
     index: Count
     uuid: Text | None = None
     name: Text | None = None
+    profile: Text | None = None
+    gpu_instance_id: Count | None = None
+    compute_instance_id: Count | None = None
     memory_total_bytes: Count | None = None
     memory_used_bytes: Count | None = None
     memory_free_bytes: Count | None = None
+    processes: Annotated[list[Process], Meta(max_length=MAX_PROCESSES)] | None = None
+
+
+class RemappedRows(Struct, frozen=True, kw_only=True):
+    """Rows of memory that the GPU has replaced by spare ones. ``failure``: there was no spare one left."""
+
+    correctable: Count
+    uncorrectable: Count
+    pending: bool
+    failure: bool
+
+
+class MemoryLedger(Struct, frozen=True, kw_only=True):
+    """Where the used memory of a GPU goes: used = processes + unaccounted, and what is reserved beside it.
+
+    ``cause`` says in words what most likely holds the unaccounted part, where it is more than a trifle.
+    """
+
+    processes_bytes: Count
+    reserved_bytes: Count | None = None
+    unaccounted_bytes: Count
+    cause: LongText | None = None
+
+
+class Xid(Struct, frozen=True, kw_only=True):
+    """An error that the driver has reported of a GPU, by NVIDIA's number, since the agent started."""
+
+    code: Count
+    meaning: LongText
+    gravity: Gravity
+    count: Count
+    last_at: Timestamp
 
 
 class Gpu(Struct, frozen=True, kw_only=True):
@@ -81,26 +118,75 @@ class Gpu(Struct, frozen=True, kw_only=True):
     memory_used_bytes: Count | None = None
     memory_free_bytes: Count | None = None
     memory_reserved_bytes: Count | None = None
+    memory_kind: MemoryKind | None = None
+    memory_ledger: MemoryLedger | None = None
     temperature_celsius: Celsius | None = None
     memory_temperature_celsius: Celsius | None = None
+    slowdown_temperature_celsius: Celsius | None = None
     fan_speed_percent: Quantity | None = None
     power_draw_watts: Quantity | None = None
+    power_draw_average_watts: Quantity | None = None
+    power_draw_instant_watts: Quantity | None = None
     power_limit_watts: Quantity | None = None
     energy_joules_total: Quantity | None = None
     sm_clock_megahertz: Quantity | None = None
+    sm_clock_max_megahertz: Quantity | None = None
     memory_clock_megahertz: Quantity | None = None
+    memory_clock_max_megahertz: Quantity | None = None
     performance_state: Text | None = None
     throttle_reasons: Annotated[list[Text], Meta(max_length=32)] | None = None
     ecc_uncorrected_total: Count | None = None
+    ecc_corrected_total: Count | None = None
+    ecc_uncorrected_lifetime_total: Count | None = None
+    ecc_corrected_lifetime_total: Count | None = None
+    remapped_rows: RemappedRows | None = None
+    recovery_action: Text | None = None
     pcie_generation: Count | None = None
+    pcie_generation_max: Count | None = None
     pcie_width: Count | None = None
+    pcie_width_max: Count | None = None
+    nvlink_active_count: Count | None = None
+    nvlink_count: Count | None = None
     persistence_mode: bool | None = None
     compute_mode: Text | None = None
     mig_enabled: bool | None = None
     mig_devices: Annotated[list[MigDevice], Meta(max_length=64)] | None = None
     sampled_at: Timestamp | None = None
     processes: Annotated[list[Process], Meta(max_length=MAX_PROCESSES)] | None = None
+    processes_truncated: Count = 0
+    xids: Annotated[list[Xid], Meta(max_length=64)] | None = None
     unavailable: Annotated[dict[Text, Reason], Meta(max_length=64)] = {}
+
+
+class Host(Struct, frozen=True, kw_only=True):
+    """The machine around the GPUs: what someone asks next when a GPU idles."""
+
+    cpu_count: Count | None = None
+    cpu_utilization_percent: Percent | None = None
+    load_average_1m: Quantity | None = None
+    load_average_5m: Quantity | None = None
+    load_average_15m: Quantity | None = None
+    memory_total_bytes: Count | None = None
+    memory_available_bytes: Count | None = None
+    swap_total_bytes: Count | None = None
+    swap_used_bytes: Count | None = None
+    disk_total_bytes: Count | None = None
+    disk_free_bytes: Count | None = None
+    uptime_seconds: Quantity | None = None
+
+
+class Cost(Struct, frozen=True, kw_only=True):
+    """What the agent itself costs, reader included.
+
+    A driver that gets slow is a sign of a GPU that gets sick: ``slowest_call_seconds`` is the longest that
+    one driver call took in the newest sample, ``slowest_call`` its name.
+    """
+
+    cpu_seconds_total: Quantity | None = None
+    resident_bytes: Count | None = None
+    sample_seconds: Quantity | None = None
+    slowest_call: Text | None = None
+    slowest_call_seconds: Quantity | None = None
 
 
 class Report(Struct, frozen=True, kw_only=True):
@@ -124,6 +210,8 @@ class Report(Struct, frozen=True, kw_only=True):
     nvml_version: Text | None = None
     status: ReportStatus = "ok"
     error: Fault | None = None
+    host: Host | None = None
+    agent: Cost | None = None
     gpus: Annotated[list[Gpu], Meta(max_length=MAX_GPUS)] = []
 
 
