@@ -4,7 +4,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from gpumon.model import Fault, Gpu, ReportStatus, Text
+from gpumon.model import Cost, Fault, Gpu, ReportStatus, Text
 
 
 class Sample(Struct, frozen=True, kw_only=True):
@@ -16,6 +16,7 @@ class Sample(Struct, frozen=True, kw_only=True):
     cuda_version: Text | None = None
     nvml_version: Text | None = None
     gpus: list[Gpu] = []
+    cost: Cost | None = None  # of reading alone: what it cost the process that reads
 
 
 class Reader(Protocol):
