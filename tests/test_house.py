@@ -19,7 +19,7 @@ SHARED = [
     {"serve"},
 ]
 AGENT = [
-    {"sample", "pipe", "words", "binding", "outbox"},
+    {"sample", "pipe", "words", "binding", "outbox", "cgroup", "command", "host"},
     {"device", "known", "processes", "child", "simulate", "sampler"},
     {"nvml", "reader", "link", "server"},
     {"app"},
