@@ -9,6 +9,8 @@ Each command imports what it needs: an agent never loads the hub.
 """
 
 import logging
+import os
+import shutil
 import sys
 from pathlib import Path
 from typing import TypeVar
@@ -24,6 +26,7 @@ from gpumon.errors import UsageError
 CONFIG_FILE = Path("config.json")
 PORT = click.IntRange(0, 65535)
 FILE = click.Path(path_type=Path)
+SIMULATION = "8, h200:4,rtx5090:2 or a100-mig:2,fault=lost:1"
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 CHATTY = ("uvicorn.error", "websockets", "asyncio")
 
@@ -169,11 +172,10 @@ def hub(host: str | None = None, port: int | None = None, config_path: Path | No
 )
 @click.option(
     "--simulate",
-    type=click.IntRange(0, 128),
     metavar="GPUS",
     envvar="GPUMON_AGENT_SIMULATE",
     show_envvar=True,
-    help="Report so many simulated GPUs, labelled as such, instead of real ones.",
+    help=f"Report simulated GPUs, labelled as such, instead of real ones: {SIMULATION}.",
 )
 def agent(
     host: str | None = None,
@@ -182,11 +184,12 @@ def agent(
     name: str | None = None,
     interval: float | None = None,
     config_path: Path | None = None,
-    simulate: int | None = None,
+    simulate: str | None = None,
 ) -> None:
     """Read this machine's GPUs, serve them, and push them to a hub."""
     from gpumon.agent import app
     from gpumon.agent.binding import check_binding
+    from gpumon.agent.scenario import Scenario
     from gpumon.lifecycle import run
     from gpumon.serve import listen
 
@@ -199,10 +202,67 @@ def agent(
         interval_seconds=interval,
     )
     _check_hubs(section)
-    if simulate is None:
+    scenario = None if simulate is None else Scenario.parse(simulate)
+    if scenario is None:
         check_binding()
     listener = listen(section.host, section.port, "agent.host, agent.port")
-    run(app.run(section, listener, simulate))
+    run(app.run(section, listener, scenario))
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, envvar="GPUMON_PROBE_JSON", show_envvar=True, help="One JSON object.")
+@click.option(
+    "--watch",
+    is_flag=True,
+    envvar="GPUMON_PROBE_WATCH",
+    show_envvar=True,
+    help="Again and again, until Ctrl-C; with --json one object a line.",
+)
+@click.option(
+    "--interval",
+    type=click.FloatRange(0.2, 60),
+    default=1.0,
+    show_default=True,
+    envvar="GPUMON_PROBE_INTERVAL",
+    show_envvar=True,
+    help="Seconds between samples, with --watch.",
+)
+@click.option(
+    "--simulate",
+    metavar="GPUS",
+    envvar="GPUMON_PROBE_SIMULATE",
+    show_envvar=True,
+    help=f"Simulated GPUs, labelled as such, instead of real ones: {SIMULATION}.",
+)
+@click.option(
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    envvar="GPUMON_PROBE_COLOR",
+    show_envvar=True,
+    help="Colours; auto: on a terminal, unless NO_COLOR is set, or wherever FORCE_COLOR is.",
+)
+@click.pass_context
+def probe(
+    context: click.Context, *, as_json: bool, watch: bool, interval: float, simulate: str | None, color: str
+) -> int:
+    """Show the GPUs of this machine now, and why what is not known of them is not known.
+
+    Ends with status 0 if a GPU could be read, with 1 if none could.
+    """
+    from gpumon.agent import probe
+    from gpumon.agent.binding import check_binding
+    from gpumon.agent.scenario import Scenario
+    from gpumon.lifecycle import run
+
+    scenario = None if simulate is None else Scenario.parse(simulate)
+    if scenario is None:
+        check_binding()
+    if context.find_root().get_parameter_source("log_level") is ParameterSource.DEFAULT:
+        logging.getLogger().setLevel(logging.ERROR)  # what the log would tell of the GPUs, the table tells
+    screen = probe.Screen(_write, shutil.get_terminal_size, _colors(color), sys.stdout.isatty())
+    return run(probe.run(screen, scenario, interval if watch else None, as_json=as_json))
 
 
 @cli.command()
@@ -241,6 +301,28 @@ def demo(nodes: int, host: str, port: int) -> None:
 
     check_binding()
     run(demo.run(listen(host, port, "--host, --port"), nodes))
+
+
+def _colors(wish: str) -> bool:
+    """Whether to colour standard output: as wished, else as the variables that people set once for all say."""
+    if wish != "auto":
+        return wish == "always"
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR", "0") not in ("", "0"):
+        return True
+    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def _write(text: str) -> None:
+    """``text`` to standard output, at once. Raises BrokenPipeError if nobody reads it any longer."""
+    try:
+        click.echo(text.encode(sys.stdout.encoding or "utf-8", "replace"), nl=False)
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())  # or Python complains at the end that it could not write the rest
+        os.close(nowhere)
+        raise
 
 
 def _read_config(path: Path | None) -> Config:

@@ -5,13 +5,16 @@ import logging
 import socket
 
 from gpumon.agent import app as agent
+from gpumon.agent.scenario import Scenario
 from gpumon.config import AgentSection, Config
 from gpumon.hub import app as hub
 from gpumon.serve import listen
 
 log = logging.getLogger(__name__)
 
-GPUS = (8, 2, 4)
+MACHINES = ("h200:8", "rtx5090:2,fault=throttled:0", "a100-mig:2,a100:2", "gb10")
+"""What the simulated nodes have, one after the other and then from the start."""
+
 LOOPBACK = "127.0.0.1"
 
 
@@ -25,8 +28,7 @@ async def run(listener: socket.socket, nodes: int) -> None:
         group.create_task(agent.run(own, listen(LOOPBACK, 0, "demo agent")), name="agent")
         for number in range(nodes):
             settings = AgentSection(host=LOOPBACK, hub=[url], name=f"simulated-{number + 1}")
-            simulated = agent.run(
-                settings, listen(LOOPBACK, 0, "demo agent"), simulate=GPUS[number % len(GPUS)], seed=number
-            )
+            machine = Scenario.parse(MACHINES[number % len(MACHINES)])
+            simulated = agent.run(settings, listen(LOOPBACK, 0, "demo agent"), machine)
             group.create_task(simulated, name=settings.name)
         log.info("the dashboard is at http://localhost:%d/ (Ctrl-C ends it)", port)

@@ -13,16 +13,16 @@ log = logging.getLogger(__name__)
 DEADLINE_SECONDS = 4.5
 
 
-def run(main: Coroutine[Any, Any, None]) -> None:
-    """Run ``main`` until it returns, or until SIGTERM or SIGINT cancel it; both are a success.
+def run(main: Coroutine[Any, Any, int | None]) -> int:
+    """Run ``main`` until it returns, or until SIGTERM or SIGINT cancel it; both are a success. Returns the exit status.
 
     A second signal, or a deadline of 4.5 s, ends the process at once, with what it still waits for: a
     service manager must never have to kill us.
     """
-    asyncio.run(_until_signal(main))
+    return asyncio.run(_until_signal(main))
 
 
-async def _until_signal(main: Coroutine[Any, Any, None]) -> None:
+async def _until_signal(main: Coroutine[Any, Any, int | None]) -> int:
     loop = asyncio.get_running_loop()
     async with asyncio.TaskGroup() as group:
         task = group.create_task(main)
@@ -39,3 +39,4 @@ async def _until_signal(main: Coroutine[Any, Any, None]) -> None:
 
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop)
+    return 0 if task.cancelled() else task.result() or 0

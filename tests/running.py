@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import aiohttp
 
 from gpumon.agent import app as agent_app
+from gpumon.agent.scenario import Scenario
 from gpumon.config import AgentSection, Config
 from gpumon.hub import app as hub_app
 from gpumon.serve import listen
@@ -99,7 +100,8 @@ def running_hub(config: Config | None = None, port: int = 0) -> Any:
 
 def running_agent(settings: AgentSection | None = None, simulate: int | None = 2, port: int = 0) -> Any:
     """An agent, of simulated GPUs unless told otherwise."""
-    return _site(lambda listener: agent_app.run(settings or AgentSection(), listener, simulate), port)
+    scenario = None if simulate is None else Scenario.parse(str(simulate))
+    return _site(lambda listener: agent_app.run(settings or AgentSection(), listener, scenario), port)
 
 
 class Program:

@@ -12,17 +12,18 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 # Shared words first; each may import what stands in a row above its own.
 SHARED = [
-    {"errors", "timestamp"},
+    {"errors", "timestamp", "terminal"},
     {"model"},
     {"catalog", "wire", "config"},
     {"problem", "lifecycle"},
     {"serve"},
 ]
 AGENT = [
-    {"sample", "pipe", "words", "binding", "outbox", "cgroup", "command", "host"},
-    {"device", "known", "processes", "child", "simulate", "sampler"},
+    {"sample", "pipe", "words", "binding", "outbox", "cgroup", "command", "host", "boards", "loads"},
+    {"scenario", "notes"},
+    {"device", "known", "processes", "child", "simulate", "sampler", "table"},
     {"nvml", "reader", "link", "server"},
-    {"app"},
+    {"app", "probe"},
 ]
 HUB = [
     {"feed", "page", "openapi", "resolver", "legacy", "fleet"},

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+import zlib
 
 from gpumon import __version__
 from gpumon.agent.link import Link
@@ -10,6 +11,7 @@ from gpumon.agent.outbox import Outbox
 from gpumon.agent.reader import NvmlReader
 from gpumon.agent.sample import Reader
 from gpumon.agent.sampler import Sampler
+from gpumon.agent.scenario import Scenario
 from gpumon.agent.server import application
 from gpumon.agent.simulate import SimulatedReader
 from gpumon.config import AgentSection
@@ -18,19 +20,21 @@ from gpumon.serve import serve
 log = logging.getLogger(__name__)
 
 
-def node_name(settings: AgentSection, simulate: int | None) -> str:
+def node_name(settings: AgentSection, *, simulated: bool) -> str:
     """What the node is called: as configured, else as the machine, and never a simulation as the machine."""
     hostname = socket.gethostname().replace("/", "-") or "unnamed"
-    return settings.name or (hostname if simulate is None else f"{hostname}-simulated")
+    return settings.name or (f"{hostname}-simulated" if simulated else hostname)
 
 
-async def run(settings: AgentSection, listener: socket.socket, simulate: int | None = None, seed: int = 0) -> None:
-    """Run an agent on ``listener`` until cancelled; ``simulate`` GPUs instead of real ones, if given."""
+async def run(settings: AgentSection, listener: socket.socket, simulate: Scenario | None = None) -> None:
+    """Run an agent on ``listener`` until cancelled; with the GPUs of ``simulate`` instead of real ones, if given."""
+    node = node_name(settings, simulated=simulate is not None)
     if simulate is not None:
-        await _run(settings, listener, SimulatedReader(simulate, seed), node_name(settings, simulate))
+        seed = zlib.crc32(node.encode())  # another node has other GPUs, and the same one the same again
+        await _run(settings, listener, SimulatedReader(simulate, seed), node)
         return
     async with NvmlReader() as reader:
-        await _run(settings, listener, reader, node_name(settings, None))
+        await _run(settings, listener, reader, node)
 
 
 async def _run(settings: AgentSection, listener: socket.socket, reader: Reader, node: str) -> None:

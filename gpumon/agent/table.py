@@ -1,0 +1,282 @@
+"""A report as lines of text: what a person sees of ``gpumon probe``.
+
+One line a GPU, its slices and processes below it; then what is wrong and what to do; then what is not known
+and why. A line keeps to the width that it is given: what matters least is left out first.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from gpumon.agent.notes import ALARMS, absent, local, notes, short
+from gpumon.model import Gpu, Process, Report
+from gpumon.terminal import GAP, Cell, line, paint, width, wrap
+from gpumon.timestamp import seconds
+
+GIB: Final = 2**30
+NULL: Final = "-"
+INDENT: Final = "   "
+BUSY_PERCENT: Final = 30
+HOT_MARGIN_CELSIUS: Final = 5
+
+STATUS_STYLES: Final = {"ok": "green", "degraded": "yellow"}  # all others are red
+
+
+class Column(NamedTuple):
+    """A column: its heading, the least that it can be cut to (0: never), and how soon it is left out (0: never)."""
+
+    head: str
+    least: int = 0
+    leave: int = 0
+    right: bool = True
+
+
+GPU_COLUMNS: Final = (
+    Column("#"),
+    Column("GPU", least=16, right=False),
+    Column("UTIL"),
+    Column("MEMORY GiB"),
+    Column("°C"),
+    Column("POWER W"),
+    Column("FAN", leave=1),
+    Column("SM MHz", leave=2),
+    Column("MEM MHz", leave=4),
+    Column("PCIe", leave=5),
+    Column("NVLINK", leave=6),
+    Column("BUS", leave=3, right=False),
+    Column("UUID", leave=7, right=False),
+    Column("STATE", least=18, right=False),
+)
+PROCESS_COLUMNS: Final = (
+    Column("USER"),
+    Column("COMMAND", least=24),
+    Column("PID"),
+    Column("TYPE", leave=2),
+    Column("MEMORY"),
+    Column("UTIL", leave=1),
+    Column("TIME"),
+    Column("JOB", leave=3),
+    Column("CONTAINER", leave=4),
+)
+ALWAYS: Final = frozenset({"#", "GPU", "UTIL", "MEMORY GiB", "°C", "POWER W", "STATE"})
+
+
+def table(report: Report, columns: int, *, color: bool, now: float) -> list[str]:
+    """The lines, each at most ``columns`` wide. ``now`` is the moment from which running times count."""
+    lines = _head(report, columns, color=color)
+    if report.gpus:
+        lines += ["", *_gpus(report, columns, color=color, now=now)]
+    lines += notes(report, columns, color=color)
+    return lines + absent(report.gpus, columns, color=color)
+
+
+def _head(report: Report, columns: int, *, color: bool) -> list[str]:
+    parts = [report.node, local(report.sampled_at or NULL)]
+    for label, version in (
+        ("driver", report.driver_version),
+        ("CUDA", report.cuda_version),
+        ("NVML", report.nvml_version),
+    ):
+        parts.append(f"{label} {version or NULL}")
+    parts.append(f"status {report.status}")
+    if report.simulated:
+        parts.append("SIMULATED")
+    lines = wrap(GAP.join(parts), columns)
+    if color:
+        status = f"status {report.status}"
+        painted = "status " + paint(report.status, STATUS_STYLES.get(report.status, "red bold"))
+        lines = [one.replace(status, painted) for one in lines]
+        if lines[0].startswith(report.node):
+            lines[0] = paint(report.node, "bold") + lines[0].removeprefix(report.node)
+    return lines
+
+
+def _gpus(report: Report, columns: int, *, color: bool, now: float) -> list[str]:
+    rows = [_gpu_cells(gpu) for gpu in report.gpus]
+    shown = [
+        place
+        for place, column in enumerate(GPU_COLUMNS)
+        if column.head in ALWAYS or any(row[place].text != NULL for row in rows)
+    ]
+    shown = _that_fit(GPU_COLUMNS, rows, shown, columns)
+    if sum(_natural(GPU_COLUMNS, rows, place) for place in shown) + len(GAP) * (len(shown) - 1) > columns:
+        rows = [[row[0], _without_maker(row[1], simulated=report.simulated), *row[2:]] for row in rows]
+    widths = _widths(GPU_COLUMNS, rows, shown, columns)
+    heads = [Cell(GPU_COLUMNS[place].head, "grey", GPU_COLUMNS[place].right) for place in shown]
+    lines = [line(heads, widths, color=color)]
+    below = _Below(report.gpus, columns, color=color, now=now)
+    for gpu, row in zip(report.gpus, rows, strict=True):
+        lines.append(line([row[place] for place in shown], widths, color=color))
+        lines += below.lines(gpu)
+    return lines
+
+
+def _without_maker(cell: Cell, *, simulated: bool) -> Cell:
+    """A shorter name. That a GPU is simulated, the line at the top says."""
+    name = cell.text.removeprefix("NVIDIA ")
+    return cell._replace(text=name.removesuffix(" (simulated)") if simulated else name)
+
+
+# ---- cells ----
+
+
+def _gpu_cells(gpu: Gpu) -> list[Cell]:
+    temperature, slowdown = gpu.temperature_celsius, gpu.slowdown_temperature_celsius
+    hot = temperature is not None and slowdown is not None and temperature >= slowdown - HOT_MARGIN_CELSIUS
+    busy = (gpu.utilization_percent or 0) >= BUSY_PERCENT
+    stale = gpu.status != "ok"
+    cells = [
+        Cell(str(gpu.index), "cyan"),
+        Cell(gpu.name or gpu.uuid or "unknown GPU", "blue"),
+        Cell(_figure(gpu.utilization_percent, "%"), "green bold" if busy else "green"),
+        Cell(_pair(gpu.memory_used_bytes, gpu.memory_total_bytes, _gib), "yellow"),
+        Cell(_figure(temperature), "red bold" if hot else ""),
+        Cell(_pair(gpu.power_draw_watts, gpu.power_limit_watts, _figure), "magenta"),
+        Cell(_figure(gpu.fan_speed_percent, "%")),
+        Cell(_figure(gpu.sm_clock_megahertz)),
+        Cell(_figure(gpu.memory_clock_megahertz)),
+        Cell(NULL if gpu.pcie_generation is None else f"{gpu.pcie_generation}x{_figure(gpu.pcie_width)}"),
+        Cell(_pair(gpu.nvlink_active_count, gpu.nvlink_count, _figure)),
+        Cell(gpu.pci_bus_id[-12:] if gpu.pci_bus_id else NULL),
+        Cell(gpu.uuid or NULL),
+        _state(gpu),
+    ]
+    if stale:  # what is known is from before
+        cells = [
+            cells[0],
+            cells[1]._replace(style="red"),
+            *(one._replace(style="grey") for one in cells[2:-1]),
+            cells[-1],
+        ]
+    return [cell._replace(right=column.right) for cell, column in zip(cells, GPU_COLUMNS, strict=True)]
+
+
+def _state(gpu: Gpu) -> Cell:
+    if gpu.status != "ok":
+        return Cell(gpu.status, "red bold")
+    reasons = gpu.throttle_reasons or []
+    words = [short(word) for word in reasons]
+    text = " ".join(
+        part for part in (gpu.performance_state, ", ".join(words), "MIG" if gpu.mig_enabled else "") if part
+    )
+    return Cell(text or "ok", "red" if ALARMS & set(reasons) else "")
+
+
+def _process_cells(process: Process, now: float) -> list[Cell]:
+    memory = NULL if process.memory_used_bytes is None else f"{_gib(process.memory_used_bytes)} GiB"
+    kind = {"compute": "C", "graphics": "G", "compute+graphics": "C+G"}.get(process.type or "", NULL)
+    return [
+        Cell(process.user or NULL, "grey"),
+        Cell(process.command or process.name or NULL),
+        Cell(str(process.pid), "grey", right=True),
+        Cell(kind, "grey"),
+        Cell(memory, "yellow", right=True),
+        Cell(_figure(process.utilization_percent, "%"), "green", right=True),
+        Cell(_running(process.started_at, now), right=True),
+        Cell(process.job or NULL, "grey"),
+        Cell(process.container or NULL, "grey"),
+    ]
+
+
+def _figure(value: float | None, unit: str = "") -> str:
+    return NULL if value is None else f"{value:.0f}{unit}"
+
+
+def _gib(value: float | None) -> str:
+    return NULL if value is None else f"{value / GIB:.1f}"
+
+
+def _pair(one: float | None, of: float | None, show: Callable[[float | None], str]) -> str:
+    return NULL if one is None and of is None else f"{show(one)}/{show(of)}"
+
+
+def _running(started_at: str | None, now: float) -> str:
+    """For how long, in its two greatest units."""
+    try:
+        whole = max(int(now - seconds(started_at or "")), 0)
+    except ValueError:
+        return NULL
+    days, hours, minutes = whole // 86400, whole // 3600 % 24, whole // 60 % 60
+    if days:
+        return f"{days}d {hours}h"
+    return f"{hours}h {minutes}m" if hours else f"{minutes}m {whole % 60}s"
+
+
+# ---- below a GPU ----
+
+
+class _Below:
+    """The slices and processes of the GPUs, all in the same columns."""
+
+    def __init__(self, gpus: Sequence[Gpu], columns: int, *, color: bool, now: float) -> None:
+        self._columns = columns - len(INDENT)
+        self._color = color
+        self._now = now
+        everyone = [one for gpu in gpus for one in _everyone(gpu)]
+        rows = [_process_cells(process, now) for process in everyone]
+        shown = [
+            place for place in range(len(PROCESS_COLUMNS)) if place < 2 or any(row[place].text != NULL for row in rows)
+        ]
+        self._shown = _that_fit(PROCESS_COLUMNS, rows, shown, self._columns) if rows else []
+        self._widths = _widths(PROCESS_COLUMNS, rows, self._shown, self._columns) if rows else []
+
+    def lines(self, gpu: Gpu) -> list[str]:
+        lines, told = [], set()
+        for device in gpu.mig_devices or []:
+            memory = _pair(device.memory_used_bytes, device.memory_total_bytes, _gib)
+            text = GAP.join((f"MIG {device.index}", device.profile or device.name or NULL, f"{memory} GiB"))
+            lines.append(INDENT + line([Cell(text, "cyan")], [self._columns], color=self._color))
+            for process in device.processes or []:
+                told.add(process.pid)
+                lines.append(self._process(process))
+        lines += [self._process(process) for process in gpu.processes or [] if process.pid not in told]
+        if gpu.processes_truncated:
+            lines.append(f"{INDENT}… and {gpu.processes_truncated} more processes")
+        return lines
+
+    def _process(self, process: Process) -> str:
+        cells = _process_cells(process, self._now)
+        return INDENT + line([cells[place] for place in self._shown], self._widths, color=self._color)
+
+
+def _everyone(gpu: Gpu) -> list[Process]:
+    return [*(gpu.processes or []), *(one for device in gpu.mig_devices or [] for one in device.processes or [])]
+
+
+# ---- widths ----
+
+Rows = Sequence[Sequence[Cell]]
+
+
+def _natural(columns: Sequence[Column], rows: Rows, place: int) -> int:
+    heading = width(columns[place].head) if columns is GPU_COLUMNS else 0  # those of processes go without
+    return max([heading, *(width(row[place].text) for row in rows)])
+
+
+def _least(columns: Sequence[Column], rows: Rows, place: int) -> int:
+    natural = _natural(columns, rows, place)
+    return min(columns[place].least or natural, natural)
+
+
+def _that_fit(columns: Sequence[Column], rows: Rows, shown: Sequence[int], total: int) -> list[int]:
+    """Without those that can be left out first, until the others fit."""
+    left = list(shown)
+    while sum(_least(columns, rows, place) for place in left) + len(GAP) * (len(left) - 1) > total:
+        worst = max(left, key=lambda place: columns[place].leave)
+        if not columns[worst].leave:
+            break
+        left.remove(worst)
+    return left
+
+
+def _widths(columns: Sequence[Column], rows: Rows, shown: Sequence[int], total: int) -> list[int]:
+    """The least that each needs; what is left over goes to those that were cut, in their order."""
+    widths = {place: _least(columns, rows, place) for place in shown}
+    spare = total - sum(widths.values()) - len(GAP) * (len(shown) - 1)
+    for place in shown:
+        more = min(_natural(columns, rows, place) - widths[place], max(spare, 0))
+        widths[place] += more
+        spare -= more
+    if spare < 0:  # a terminal so narrow is told what fits of the names
+        flexible = next(place for place in shown if columns[place].least)
+        widths[flexible] = max(widths[flexible] + spare, 1)
+    return list(widths.values())

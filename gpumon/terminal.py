@@ -1,0 +1,94 @@
+"""Text in the columns of a terminal: how wide it is, cut and filled to a width, coloured, harmless.
+
+Names and commands are chosen by strangers. :func:`clean` is applied where text meets the terminal, whoever
+has cleaned it before.
+"""
+
+import unicodedata
+from collections.abc import Sequence
+from typing import Final, NamedTuple
+
+ELLIPSIS: Final = "…"
+GAP: Final = "  "
+
+STYLES: Final = {
+    "bold": "1",
+    "red": "31",
+    "green": "32",
+    "yellow": "33",
+    "blue": "34",
+    "magenta": "35",
+    "cyan": "36",
+    "grey": "90",
+}
+
+
+class Cell(NamedTuple):
+    """A piece of a line. ``style`` is some words of :data:`STYLES`; ``right`` puts numbers under each other."""
+
+    text: str
+    style: str = ""
+    right: bool = False
+
+
+def clean(text: str) -> str:
+    """``text`` without what moves a cursor, sets a colour, breaks a line or turns the writing direction."""
+    return text if text.isprintable() else "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
+
+
+def width(text: str) -> int:
+    """The columns that ``text`` takes: two for the wide signs of East Asia, none for what combines."""
+    return len(text) if text.isascii() else sum(_sign_width(sign) for sign in text)
+
+
+def _sign_width(sign: str) -> int:
+    if unicodedata.combining(sign) or unicodedata.category(sign) in ("Mn", "Me"):
+        return 0
+    return 2 if unicodedata.east_asian_width(sign) in ("W", "F") else 1
+
+
+def cut(text: str, columns: int) -> str:
+    """``text``, shortened to at most so many columns, with a sign that it was."""
+    if width(text) <= columns:
+        return text
+    if columns <= 0:
+        return ""
+    kept, used = [], width(ELLIPSIS)
+    for sign in text:
+        used += _sign_width(sign)
+        if used > columns:
+            break
+        kept.append(sign)
+    return "".join(kept).rstrip() + ELLIPSIS
+
+
+def fit(cell: Cell, columns: int, *, color: bool) -> str:
+    """The cell, cleaned, cut and filled to exactly so many columns."""
+    text = cut(clean(cell.text), columns)
+    blank = " " * (columns - width(text))
+    painted = paint(text, cell.style) if color else text
+    return blank + painted if cell.right else painted + blank
+
+
+def paint(text: str, style: str) -> str:
+    """``text`` in the colours that ``style`` names."""
+    codes = ";".join(STYLES[word] for word in style.split())
+    return f"\x1b[{codes}m{text}\x1b[0m" if codes and text else text
+
+
+def line(cells: Sequence[Cell], widths: Sequence[int], *, color: bool) -> str:
+    """One line of a table."""
+    return GAP.join(fit(cell, columns, color=color) for cell, columns in zip(cells, widths, strict=True)).rstrip()
+
+
+def wrap(text: str, columns: int, *, first: int = 0, rest: int = 0) -> list[str]:
+    """``text`` in lines of at most so many columns, broken between words; the indents of first line and rest."""
+    lines: list[str] = []
+    current, words = " " * first, 0
+    for word in clean(text).split(" "):
+        longer = f"{current} {word}" if words else current + word
+        if words and width(longer) > columns:
+            lines.append(current.rstrip())
+            longer, words = " " * rest + word, 0
+        current, words = cut(longer, columns), words + 1
+    return [*lines, current.rstrip()]
