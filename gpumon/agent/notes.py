@@ -115,8 +115,10 @@ def absent(gpus: Sequence[Gpu], columns: int, *, color: bool) -> list[str]:
     groups: dict[tuple[tuple[str, str], ...], list[int]] = {}
     for gpu in gpus:
         nulls = [name for name in NULLABLE if getattr(gpu, name) is None]
+        reasons = set(gpu.unavailable.values())
+        default = next(iter(reasons)) if len(reasons) == 1 and gpu.status != "ok" else ""  # of one never seen as well
         if nulls:
-            groups.setdefault(tuple((name, gpu.unavailable.get(name, "")) for name in nulls), []).append(gpu.index)
+            groups.setdefault(tuple((name, gpu.unavailable.get(name, default)) for name in nulls), []).append(gpu.index)
     lines = ["", paint("Not available", "bold") if color else "Not available"] if groups else []
     for pairs, indexes in groups.items():
         lines.append(f"  GPU {ranges(indexes)}")

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 
 from gpumon.agent.notes import ALARMS, absent, local, notes, short
 from gpumon.model import Gpu, Process, Report
-from gpumon.terminal import GAP, Cell, line, paint, width, wrap
+from gpumon.terminal import GAP, Cell, clean, line, width
 from gpumon.timestamp import seconds
 
 GIB: Final = 2**30
@@ -70,24 +70,22 @@ def table(report: Report, columns: int, *, color: bool, now: float) -> list[str]
 
 
 def _head(report: Report, columns: int, *, color: bool) -> list[str]:
-    parts = [report.node, local(report.sampled_at or NULL)]
-    for label, version in (
-        ("driver", report.driver_version),
-        ("CUDA", report.cuda_version),
-        ("NVML", report.nvml_version),
-    ):
-        parts.append(f"{label} {version or NULL}")
-    parts.append(f"status {report.status}")
-    if report.simulated:
-        parts.append("SIMULATED")
-    lines = wrap(GAP.join(parts), columns)
-    if color:
-        status = f"status {report.status}"
-        painted = "status " + paint(report.status, STATUS_STYLES.get(report.status, "red bold"))
-        lines = [one.replace(status, painted) for one in lines]
-        if lines[0].startswith(report.node):
-            lines[0] = paint(report.node, "bold") + lines[0].removeprefix(report.node)
-    return lines
+    """Who, when, how, and by which driver: piece by piece, as many on a line as it takes."""
+    pieces = [
+        Cell(report.node, "bold"),
+        Cell(local(report.sampled_at or NULL)),
+        Cell(report.status, STATUS_STYLES.get(report.status, "red bold")),
+        *([Cell("SIMULATED", "yellow")] if report.simulated else []),
+        Cell(f"driver {report.driver_version or NULL}"),
+        Cell(f"CUDA {report.cuda_version or NULL}"),
+        Cell(f"NVML {report.nvml_version or NULL}"),
+    ]
+    rows: list[list[Cell]] = [[]]
+    for piece in pieces:
+        if rows[-1] and sum(width(clean(one.text)) + len(GAP) for one in [*rows[-1], piece]) - len(GAP) > columns:
+            rows.append([])
+        rows[-1].append(piece)
+    return [line(row, [min(width(clean(one.text)), columns) for one in row], color=color) for row in rows]
 
 
 def _gpus(report: Report, columns: int, *, color: bool, now: float) -> list[str]:
