@@ -75,7 +75,7 @@ JULIA = Runner(
     flags=r"-[iqO0-3]|--[^=]+=.*",
     value=frozenset({"-C", "-J", "-L", "-p", "-t"}),
 )
-RSCRIPT = Runner(code=r"-e", flags=r"--.+")
+RSCRIPT = Runner(code=r"-e", flags=r"--(vanilla|slave|no-[a-z-]+|quiet|verbose)|--[^=]+=.*")
 JAVA = Runner(
     module=r"-m|--module",
     flags=r"-[DX].*|-(ea|da|server)(:.*)?|-(javaagent|agentlib|agentpath):.*|--[^=]+=.*",
