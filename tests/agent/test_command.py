@@ -177,7 +177,9 @@ planted |= lines_with_a_shaped_secret_anywhere()
 def test_no_planted_secret_survives(line: tuple[list[str], str], is_title: bool) -> None:
     arguments, secret = line
     told = short([" ".join(arguments)] if is_title else arguments) or ""
-    assert not any(secret[at : at + 7] in told for at in range(len(secret) - 6))
+    others = " ".join(arguments).replace(secret, " ")  # a piece of "accelerate" in it is no secret
+    pieces = {secret[at : at + 7] for at in range(len(secret) - 6)}
+    assert not {piece for piece in pieces if piece in told and piece not in others}
 
 
 @given(st.binary(max_size=200) | st.lists(st.text() | options).map(lambda words: "\0".join(words).encode()), st.text())
