@@ -3,11 +3,12 @@
 # ruff: noqa: ANN401 - the binding has no types: its handles and structures are Any
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
+from gpumon.agent.meter import Meter
 from gpumon.agent.words import REASONS
-from gpumon.model import Reason
+from gpumon.model import Process, Reason
 
 ASK_AGAIN_SECONDS = 3600.0
 
@@ -32,45 +33,89 @@ def unavailable(error: Exception) -> UnavailableError:
     """
     if isinstance(error, UnavailableError):
         return UnavailableError(error.reason, error.code)
-    code = getattr(error, "value", None)  # of the binding's own errors
+    return returned(getattr(error, "value", None))  # of the binding's own errors
+
+
+def returned(code: object) -> UnavailableError:
+    """What a return code other than that of success means."""
     if isinstance(code, int):
         return UnavailableError(REASONS.get(code, "error"), code)
     return UnavailableError("error")
 
 
-class Device:
-    """One GPU during one pass: no function is called twice, none that is known not to be supported.
+def told(function: Callable[..., Any], arguments: Call) -> str:
+    """The name of a call, which a function that makes it has for an argument."""
+    return next((one for one in arguments if isinstance(one, str)), function.__name__)
 
-    ``refusals`` is that knowledge: until when not to ask again.
+
+class Device:
+    """One GPU, or one MIG device. In one pass no function is called twice, and none that is known not to be
+    supported: that is remembered for an hour, for as long as this object lives.
     """
 
-    def __init__(self, handle: Any, refusals: dict[Call, float]) -> None:
+    def __init__(self, handle: Any, meter: Meter) -> None:
         self.handle = handle
+        self.meter = meter
         self.uuid: str | None = None
-        self.mig = False
-        self._refusals = refusals
-        self._answers: dict[Call, Any] = {}
+        self.name = ""
+        self.links: int | None = None  # of NVLink, once it is known
+        self.full = True  # whether this pass reads what is slow, too
+        self.parts: dict[str, Device] = {}  # MIG devices by UUID
+        self.processes: list[Process] = []  # of a MIG device
+        self.truncated = 0  # processes that a report has no room for
+        self._mig = False
+        self._refused: dict[Hashable, float] = {}
+        self._answers: dict[Hashable, Any] = {}
+
+    def end(self) -> None:
+        """A pass is over: what was answered in it is forgotten."""
+        self._answers.clear()
+
+    @property
+    def mig(self) -> bool:
+        return self._mig
+
+    @mig.setter
+    def mig(self, enabled: bool) -> None:
+        """MIG mode decides what else is supported."""
+        if enabled != self._mig:
+            self._mig = enabled
+            self._refused.clear()
 
     def ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """What ``function`` tells of this GPU. Raises :class:`UnavailableError`."""
-        call = (function.__name__, *arguments)
-        if call not in self._answers:
-            self._answers[call] = self._call(function, arguments, (self.uuid, self.mig, *call))
-        answer = self._answers[call]
+        call = (function, *arguments)
+        answer = self._answers.get(call, self)
+        if answer is self:
+            answer = self._answers[call] = self._call(function, arguments, call)
         if isinstance(answer, UnavailableError):
             raise unavailable(answer)
         return answer
 
-    def _call(self, function: Callable[..., Any], arguments: Call, key: Call) -> Any:
-        if time.monotonic() < self._refusals.get(key, 0.0):
+    def _call(self, function: Callable[..., Any], arguments: Call, call: Call) -> Any:
+        if self.refuses(call):
             return UnavailableError("unsupported")
+        began = time.perf_counter()
         try:
             return function(self.handle, *arguments)
         except Exception as error:  # the binding raises what it likes: see unavailable()
             answer = unavailable(error)
-        if answer.reason == "unsupported" and self.uuid is not None:
-            self._refusals[key] = time.monotonic() + ASK_AGAIN_SECONDS
+        finally:
+            seconds = time.perf_counter() - began
+            if seconds > self.meter.seconds:
+                self.meter.took(told(function, arguments), seconds)
+        if answer.reason == "unsupported":
+            self.refuse(call)
         return answer
+
+    def refuse(self, what: Hashable) -> None:
+        """The GPU does not support it: it is not asked for it again, for an hour."""
+        self._refused[what] = time.monotonic() + ASK_AGAIN_SECONDS
+
+    def refuses(self, what: Hashable) -> bool:
+        """Whether it is of no use to ask."""
+        until = self._refused.get(what)
+        return until is not None and time.monotonic() < until
 
     def first(self, *calls: Call) -> Any:
         """The newest form of a function that this driver has. Raises :class:`UnavailableError`."""
@@ -81,3 +126,16 @@ class Device:
                 if refusal.reason != "unsupported":
                     raise
         return self.ask(*calls[-1])
+
+    def once(self, derive: Callable[["Device"], Any]) -> Any:
+        """What ``derive`` makes of this GPU's answers, made once in a pass. Raises :class:`UnavailableError`."""
+        answer = self._answers.get(derive, self)
+        if answer is self:
+            try:
+                answer = derive(self)
+            except Exception as error:  # see unavailable()
+                answer = unavailable(error)
+            self._answers[derive] = answer
+        if isinstance(answer, UnavailableError):
+            raise unavailable(answer)
+        return answer

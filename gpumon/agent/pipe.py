@@ -5,7 +5,7 @@ knows which GPU made it hang or die::
 
     child   doing init, ready
     reader  pass
-    child   doing list, (doing gpu 0, [doing gpu 0 GPU-...], doing processes 0, gpu)..., done
+    child   doing list, (doing gpu 0, [doing gpu 0 GPU-...], doing processes 0, gpu)..., doing events, done
     reader  pass ...
 
 A ``ready`` or a ``done`` that carries an error is about the driver as a whole. A line is at most
@@ -17,11 +17,23 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from gpumon.model import Fault, Gpu, ReportStatus, Text
+from gpumon.model import Cost, Count, Fault, Gpu, ReportStatus, Text
 
 MAX_LINE_BYTES = 1024 * 1024
 
-Step = Literal["init", "list", "gpu", "processes"]
+Step = Literal["init", "list", "gpu", "processes", "events"]
+
+
+class Beats(Struct, frozen=True, kw_only=True):
+    """How often what is not read in every pass is read: after so many passes, but not before so many seconds."""
+
+    slow_passes: int = 5
+    slow_seconds: float = 5.0
+    static_seconds: float = 60.0
+
+
+EVERY_SO_OFTEN = Beats()
+EVERY_PASS = Beats(slow_passes=0, slow_seconds=0.0, static_seconds=0.0)
 
 
 class Pass(Struct, frozen=True, kw_only=True):
@@ -33,6 +45,8 @@ class Pass(Struct, frozen=True, kw_only=True):
     skip_indexes: list[int] = []
     skip_uuids: list[str] = []
     describe_processes: bool = True
+    watch_events: bool = True
+    beats: Beats = EVERY_SO_OFTEN
 
 
 class Ready(Struct, frozen=True, kw_only=True, tag_field="type", tag="ready"):
@@ -59,11 +73,20 @@ class Read(Struct, frozen=True, kw_only=True, tag_field="type", tag="gpu"):
     gpu: Gpu
 
 
+class Happened(Struct, frozen=True, kw_only=True):
+    """The driver has reported an Xid of a GPU."""
+
+    uuid: Text
+    xid: Count
+
+
 class Done(Struct, frozen=True, kw_only=True, tag_field="type", tag="done"):
     """The pass is over; ``error`` where the driver did not even tell how many GPUs there are, or none."""
 
     status: ReportStatus = "ok"
     error: Fault | None = None
+    happened: list[Happened] = []
+    cost: Cost | None = None
 
 
 FromChild = Ready | Doing | Read | Done

@@ -15,11 +15,12 @@ from typing import Final
 import msgspec
 
 from gpumon import __version__
-from gpumon.agent.reader import Deadlines, NvmlReader
+from gpumon.agent.reader import NvmlReader
 from gpumon.agent.sample import Reader, Sample
 from gpumon.agent.scenario import Scenario
 from gpumon.agent.simulate import SimulatedReader
 from gpumon.agent.table import table
+from gpumon.agent.trouble import Deadlines
 from gpumon.model import Report
 from gpumon.terminal import cut
 from gpumon.timestamp import rfc3339

@@ -10,13 +10,14 @@ The agent itself never loads NVIDIA's library. Its life, from top to bottom::
 ``read()`` waits for the pass while the child makes progress, and no longer: what a silent child does not
 tell is reported as last known, with its age and with the name of the GPU that it is silent about. That GPU
 becomes a *suspect*: the children to come leave it out, until a child of its own has read it without harm.
+
+A child that has grown, or is a day old, is replaced between two passes. While reading is paused there is none.
 """
 
 import asyncio
 import contextlib
 import logging
 from collections.abc import Coroutine
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -24,63 +25,28 @@ from msgspec.structs import replace
 
 from gpumon.agent.child import Child, ChildError
 from gpumon.agent.known import KnownGpus, Seen
+from gpumon.agent.pause import LONGEST_SECONDS, Pause
 from gpumon.agent.pipe import Doing, Done, FromChild, Pass, Read, Ready
 from gpumon.agent.sample import Sample
-from gpumon.agent.words import STARTING, WEDGED
+from gpumon.agent.tally import Tally
+from gpumon.agent.trouble import (
+    ELSEWHERE,
+    EVENTS,
+    MAX_UNDEAD,
+    PROCESSES,
+    Age,
+    Deadlines,
+    Limits,
+    Suspect,
+    Trouble,
+    where,
+)
+from gpumon.agent.words import PAUSED, STARTING, WEDGED
 from gpumon.model import Fault, Gpu, ReportStatus
 
 log = logging.getLogger(__name__)
 
-PROCESSES = "processes"
-"""The suspect that is no GPU: looking up the names of processes."""
-
-MAX_UNDEAD = 3
-"""So many children that not even SIGKILL ends are enough: the driver holds them, and will hold the next."""
-
-
-@dataclass(frozen=True)
-class Deadlines:
-    """How long to wait for what, in seconds."""
-
-    init: float = 15.0  # of silence; twice as long after each time that it was not enough, up to a minute
-    soft: float = 2.0  # of silence, after which read() waits no longer
-    hard: float = 10.0  # of silence, after which the child is ended
-    close: float = 0.5  # for a child to end by itself
-    terminate: float = 2.0  # after SIGTERM, before SIGKILL
-    kill: float = 0.5  # after SIGKILL, before it is given up
-    first_retry: float = 1.0
-    last_retry: float = 60.0
-    driver_retry: float = 10.0  # the longest between two attempts while there is no driver
-    stable: float = 60.0  # a child that lived so long starts the back-off anew
-    quarantine: float = 60.0
-    forgive: float = 600.0  # since a suspect's last offence
-
-
-@dataclass
-class Suspect:
-    """A GPU during whose reading a child hung or died, or :data:`PROCESSES`."""
-
-    fault: Fault
-    offences: int
-    last: float
-    held: bool = True
-
-
-@dataclass
-class Trouble:
-    """Why there are no fresh values: what the child did, since when, while doing what."""
-
-    code: str
-    text: str
-    since: float
-    doing: str
-
-    def fault(self, now: float) -> Fault:
-        if self.code == "timeout":
-            message = f"The driver has not answered for {now - self.since:.0f} s{self.doing}."
-        else:
-            message = f"The process that reads the GPUs {self.text}{self.doing}."
-        return Fault(code=self.code, message=message, hint="See the Xid lines in 'dmesg' and whether nvidia-smi works.")
+Outcome = Literal["driver", "gpus", "child", "recycle"]
 
 
 class NvmlReader:
@@ -88,8 +54,9 @@ class NvmlReader:
 
     simulated = False
 
-    def __init__(self, deadlines: Deadlines | None = None) -> None:
+    def __init__(self, deadlines: Deadlines | None = None, limits: Limits | None = None) -> None:
         self._deadlines = deadlines or Deadlines()
+        self._limits = limits or Limits()
         self._tasks = asyncio.TaskGroup()
         self._running: set[asyncio.Task[None]] = set()
         # What is known.
@@ -99,12 +66,14 @@ class NvmlReader:
         self._error: Fault | None = None
         self._suspects: dict[str, Suspect] = {}
         self._undead: list[Child] = []
+        self._tally = Tally()
         self._init = self._deadlines.init  # without persistence mode the driver can need more
         # Where the child is.
         self._phase: Literal["idle", "working", "resting"] = "working"
         self._heard_at = 0.0
         self._doing: Doing | None = None
         self._trouble: Trouble | None = None
+        self._pause = Pause()
         self._wanted = asyncio.Event()  # read() -> supervisor: begin a pass
         self._told = asyncio.Event()  # supervisor -> read(): there is nothing more to wait for
 
@@ -158,7 +127,7 @@ class NvmlReader:
         if trouble is None and self._silence() > 0.9 * self._deadlines.soft:
             trouble = Trouble("timeout", "", self._heard_at, self._where())
         fault = trouble.fault(self._now()) if trouble else None
-        gpus = [self._shown(key, seen, fault) for key, seen in self._known.items()]
+        gpus = [self._tally.with_xids(self._shown(key, seen, fault), key) for key, seen in self._known.items()]
         gpus.sort(key=lambda gpu: gpu.index)
         status, error = self._status, self._error
         if error is None:
@@ -172,6 +141,7 @@ class NvmlReader:
             cuda_version=self._about.cuda_version,
             nvml_version=self._about.nvml_version,
             gpus=gpus,
+            cost=self._tally.cost,
         )
 
     def _shown(self, key: str, seen: Seen, fault: Fault | None) -> Gpu:
@@ -188,13 +158,32 @@ class NvmlReader:
             return replace(seen.gpu, status="unresponsive", error=fault)
         return seen.gpu
 
+    # ---- letting go of the driver ----
+
+    def pause(self, seconds: float = LONGEST_SECONDS) -> None:
+        """End the child, so that the driver can be unloaded, and start no other one for so long, or until resume()."""
+        self._pause.begin(seconds)
+        self._wanted.set()
+
+    def resume(self) -> None:
+        self._pause.end()
+
+    @property
+    def paused(self) -> bool:
+        return bool(self._pause)
+
     # ---- the life of a child ----
 
     async def _supervise(self) -> None:
         retry, before = self._deadlines.first_retry, ""
         while True:
+            if self._pause:
+                self._status, self._error, self._trouble = "error", PAUSED, None
+                await self._pause.wait()
             born = self._now()
             outcome = await self._life()
+            if outcome == "recycle":
+                continue
             if outcome != before or self._now() - born > self._deadlines.stable:
                 retry, before = self._deadlines.first_retry, outcome
             await asyncio.sleep(min(retry, self._deadlines.driver_retry) if outcome == "driver" else retry)
@@ -203,7 +192,7 @@ class NvmlReader:
                 self._status, self._error = "error", WEDGED
                 await asyncio.sleep(self._deadlines.last_retry)
 
-    async def _life(self) -> Literal["driver", "gpus", "child"]:
+    async def _life(self) -> Outcome:
         """From start to end; what it was that brought the end."""
         self._phase, self._heard_at, self._doing = "working", self._now(), None
         try:
@@ -223,17 +212,21 @@ class NvmlReader:
         finally:
             self._phase = "resting"
             self._told.set()
+            self._tally.count_child()
             await self._end(child, hung=hung)
 
-    async def _converse(self, child: Child) -> Literal["driver", "gpus"]:
+    async def _converse(self, child: Child) -> Outcome:
         about = await self._until_ready(child)
         if about.error is not None:
             self._know(about)
             return "driver"  # a library that did not start does not get better: only a fresh child helps
+        age = Age(self._limits, self._now())
         while True:
             self._phase = "idle"
             await self._wanted.wait()
             self._wanted.clear()
+            if self._pause:
+                return "recycle"
             self._phase, self._heard_at = "working", self._now()
             well = await self._pass(child)
             self._told.set()
@@ -241,6 +234,9 @@ class NvmlReader:
                 return "driver"
             if not well:
                 return "gpus"  # as after a reload of the driver under this child
+            if age.is_over(self._tally.resident_bytes, self._now()):
+                log.info("the process that reads the GPUs has grown or aged, and is replaced")
+                return "recycle"
 
     async def _until_ready(self, child: Child) -> Ready:
         while True:
@@ -259,6 +255,8 @@ class NvmlReader:
                 skip_indexes=[self._known.index(key) for key in held if key in self._known],
                 skip_uuids=held,
                 describe_processes=PROCESSES not in held,
+                watch_events=EVENTS not in held,
+                beats=self._deadlines.beats,
             )
         )
         present = set(held)
@@ -275,6 +273,7 @@ class NvmlReader:
                 case Ready():
                     raise ChildError("protocol", "talks nonsense")
         self._know(done)
+        self._tally.count(done)
         if done.status in ("ok", "no_gpus"):
             self._known.settle(present)
         return any(well) or not well
@@ -315,14 +314,14 @@ class NvmlReader:
         happened = trouble.fault(now)
         log.warning("%s", happened.message)
         doing = self._doing
-        if doing is None or doing.index is None:
+        if doing is None or (doing.index is None and doing.step not in ELSEWHERE):
             if doing is not None and doing.step == "init" and error.code == "timeout":
                 self._init = min(2 * self._init, 4 * self._deadlines.init)
             return
         fault = replace(happened, message=f"{happened.message} It is left out, and tried again apart from the others.")
-        key = PROCESSES if doing.step == "processes" else doing.uuid or self._known.key(doing.index)
-        if key != PROCESSES:
-            self._known.expect(key, Gpu(index=doing.index, uuid=doing.uuid), fault)
+        key = doing.step if doing.step in ELSEWHERE else doing.uuid or self._known.key(doing.index or 0)
+        if key not in ELSEWHERE:
+            self._known.expect(key, Gpu(index=doing.index or 0, uuid=doing.uuid), fault)
         before = self._suspects.get(key)
         recent = before is not None and now - before.last < self._deadlines.forgive
         offences = before.offences + 1 if before is not None and recent else 1
@@ -333,15 +332,15 @@ class NvmlReader:
     async def _clear(self, key: str) -> None:
         """Let a suspect go once it was read without harm, by a child that serves nothing else."""
         while self._suspects[key].held:
-            often = self._suspects[key].offences > 1 or key == PROCESSES
+            often = self._suspects[key].offences > 1 or key in ELSEWHERE
             await asyncio.sleep(self._deadlines.quarantine if often else self._deadlines.first_retry)
-            if key == PROCESSES or await self._reads_well(key):
+            if key in ELSEWHERE or await self._reads_well(key):
                 self._suspects[key].held = False
 
     async def _reads_well(self, key: str) -> bool:
         if key not in self._known:
             return True  # it has told its UUID since, and is known by that
-        if self._wedged():
+        if self._wedged() or self._pause:
             return False
         try:
             child = await Child.start()
@@ -375,13 +374,5 @@ class NvmlReader:
         return self._now() - self._heard_at if self._phase == "working" else 0.0
 
     def _where(self) -> str:
-        match self._doing:
-            case Doing(step="init"):
-                return " while starting"
-            case Doing(step="list"):
-                return " while listing its GPUs"
-            case Doing(step=step, index=int(index), uuid=told):
-                uuid = told or self._known.uuid(index)
-                what = "reading" if step == "gpu" else "looking up the processes on"
-                return f" while {what} GPU {index}{f' ({uuid})' if uuid else ''}"
-        return ""
+        doing = self._doing
+        return where(doing, self._known.uuid(doing.index) if doing and doing.index is not None else None)

@@ -42,6 +42,17 @@ THROTTLE_REASONS: Final = {
     0x400: "reliability",
 }
 
+RECOVERY_ACTIONS: Final = {
+    0: "none",
+    1: "gpu_reset",
+    2: "node_reboot",
+    3: "drain_p2p",
+    4: "drain_and_reset",
+    5: "recover_imex_domain",
+    6: "bus_reset",
+    7: "system_reboot",
+}
+
 COMPUTE_MODES: Final = {0: "default", 1: "exclusive_thread", 2: "prohibited", 3: "exclusive_process"}
 
 NO_LIBRARY = Fault(
@@ -64,6 +75,14 @@ DENIED = Fault(
     message="The NVIDIA driver refuses access.",
     hint="Check the permissions of /dev/nvidia*; in a container, check that it was given the devices.",
 )
+ACCESS_LOST = Fault(
+    code="denied",
+    message="The NVIDIA driver is there, but its devices (/dev/nvidia*) may not be opened.",
+    hint=(
+        "In a container that once worked, restart the container: reloading systemd takes devices away, "
+        "see the NVIDIA container toolkit; elsewhere, check the permissions of /dev/nvidia*."
+    ),
+)
 NO_GPUS = Fault(
     code="no_gpus",
     message="The NVIDIA driver is loaded but has no GPU.",
@@ -83,6 +102,11 @@ RESET_REQUIRED = Fault(
     code="reset_required",
     message="This GPU has to be reset before it can be used again.",
     hint="End the processes on it and run 'nvidia-smi --gpu-reset', or reboot.",
+)
+PAUSED = Fault(
+    code="paused",
+    message="Reading the GPUs is paused, and the NVIDIA driver is not in use by gpumon.",
+    hint="'gpumon pause' (or SIGUSR1) resumes it; it resumes by itself within 10 minutes.",
 )
 STARTING = Fault(
     code="starting",
@@ -128,7 +152,8 @@ def gpu_fault(reason: Reason, code: int | None) -> tuple[GpuStatus, Fault]:
 
 
 IDENTITY: Final = frozenset({"index", "uuid", "name", "pci_bus_id", "status", "error", "sampled_at", "unavailable"})
-MEASURED: Final = tuple(field.name for field in structs.fields(Gpu) if field.name not in IDENTITY)
+NEVER_NULL: Final = frozenset({"processes_truncated"})
+MEASURED: Final = tuple(field.name for field in structs.fields(Gpu) if field.name not in IDENTITY | NEVER_NULL)
 
 
 def unread(gpu: Gpu, status: GpuStatus, error: Fault, reason: Reason) -> Gpu:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from gpumon.agent.binding import check_binding
-from gpumon.agent.pipe import Doing, Done, Pass, Read, Ready, from_child, line, plain
+from gpumon.agent.pipe import EVERY_PASS, Doing, Done, Pass, Read, Ready, from_child, line, plain
 from gpumon.agent.words import MEASURED
 from gpumon.errors import BindingError
 from gpumon.model import Gpu
@@ -18,14 +18,20 @@ from tests import fakenvml
 from tests.fakenvml import GIB, HANDLE, MigDevice, Process, Scenario
 
 ROOT = Path(__file__).parents[2]
+EVERYTHING = Pass(beats=EVERY_PASS)
 
 
 class Talk:
     """One child, talked to directly."""
 
-    def __init__(self, file: Path, log: Path | None = None) -> None:
+    def __init__(self, file: Path, log: Path | None = None, *, own_namespace: bool = False) -> None:
+        program = (
+            "from gpumon.agent import nvml, processlists\n"
+            f"processlists.namespace_is_the_machines = lambda: {not own_namespace}\n"
+            "nvml.main()\n"
+        )
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "gpumon.agent.nvml"],
+            [sys.executable, "-c", program],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=ROOT,
@@ -43,7 +49,7 @@ class Talk:
 
     def one_pass(self, request: Pass | None = None) -> tuple[Done, list[Gpu]]:
         assert self.process.stdin is not None
-        self.process.stdin.write(line(request or Pass()))
+        self.process.stdin.write(line(request or EVERYTHING))
         self.process.stdin.flush()
         gpus: list[Gpu] = []
         self.announced = []
@@ -82,7 +88,7 @@ class Driver:
 
     def one(self, scenario: Scenario) -> Gpu:
         done, (gpu,) = self.talk(scenario).one_pass()
-        assert done == Done()
+        assert done.error is None
         return gpu
 
     def calls(self) -> list[str]:
@@ -102,7 +108,7 @@ def test_a_datacentre_gpu_is_read_in_the_units_of_a_report(driver: Driver) -> No
     assert (talk.ready.driver_version, talk.ready.cuda_version) == ("580.95.05", "13.0")
     assert talk.ready.nvml_version == "13.580.95.05"
     done, gpus = talk.one_pass()
-    assert done == Done()
+    assert done.error is None
     gpu = gpus[1]
     assert (gpu.index, gpu.uuid) == (1, "GPU-8c1f0000-0000-4000-8000-000000000001")
     assert (gpu.name, gpu.pci_bus_id, gpu.status) == ("NVIDIA H100 80GB HBM3", "00000000:19:00.0", "ok")
@@ -126,7 +132,7 @@ def test_every_null_of_a_gpu_that_tells_nothing_is_explained(driver: Driver) -> 
     assert gpu.status == "ok"
     nulls = {field for field in MEASURED if getattr(gpu, field) is None}
     assert gpu.unavailable == dict.fromkeys(nulls, "unsupported")
-    assert set(MEASURED) - nulls == {"processes"}
+    assert set(MEASURED) - nulls == {"processes", "xids"}
 
 
 def test_a_name_that_is_no_text_is_made_one(driver: Driver) -> None:
@@ -146,17 +152,19 @@ def test_a_board_without_memory_of_its_own_has_no_memory_figures(driver: Driver)
     scenario = fakenvml.consumer(1)
     scenario.gpus[0].memory_total = scenario.gpus[0].memory_used = scenario.gpus[0].memory_reserved = 0
     gpu = driver.one(scenario)
+    assert (gpu.memory_kind, gpu.memory_ledger) == (None, None)
     assert gpu.memory_total_bytes is gpu.memory_used_bytes is gpu.memory_reserved_bytes is None
     assert gpu.unavailable["memory_total_bytes"] == "unsupported"
 
 
 @pytest.mark.parametrize("code", [3, 15, 999])
-def test_the_code_of_a_single_field_value_counts(driver: Driver, code: int) -> None:
+def test_row_19_the_code_of_a_single_field_value_counts(driver: Driver, code: int) -> None:
     scenario = fakenvml.datacentre(1)
-    scenario.gpus[0].field_code = code
+    scenario.gpus[0].field_codes[MEMORY_TEMPERATURE] = code
     gpu = driver.one(scenario)
     assert gpu.memory_temperature_celsius is None
     assert gpu.unavailable["memory_temperature_celsius"] == {3: "unsupported", 15: "lost", 999: "error"}[code]
+    assert gpu.power_draw_average_watts == (None if code == 15 else 512.345)
 
 
 def test_figures_outside_the_bounds_are_errors_of_their_field_alone(driver: Driver) -> None:
@@ -222,10 +230,10 @@ def test_our_own_process_is_described(driver: Driver) -> None:
     scenario.gpus[0].processes = [Process(os.getpid(), GIB)]
     talk = driver.talk(scenario)
     _, (gpu,) = talk.one_pass()
-    assert [doing.step for doing in talk.announced] == ["list", "gpu", "gpu", "processes"]
+    assert [doing.step for doing in talk.announced] == ["list", "gpu", "gpu", "processes", "events"]
     assert gpu.processes is not None
     assert gpu.processes[0].pid == os.getpid()
-    _, (gpu,) = talk.one_pass(Pass(describe_processes=False))
+    _, (gpu,) = talk.one_pass(Pass(describe_processes=False, beats=EVERY_PASS))
     assert gpu.processes is not None
     assert gpu.processes[0].name is None
 
@@ -236,7 +244,8 @@ def test_a_scrambled_list_of_processes_is_not_believed(driver: Driver, older: in
     gpu = scenario.gpus[0]
     gpu.processes = [Process(1001, GIB), Process(1002, 2 * GIB)]
     gpu.process_entry_bytes = 32
-    gpu.does["nvmlDeviceGetComputeRunningProcesses_v2"] = older
+    gpu.does["nvmlDeviceGetComputeRunningProcesses_v3"] = 0
+    gpu.does["nvmlDeviceGetComputeRunningProcesses"] = older
     gpu.does["nvmlDeviceGetGraphicsRunningProcesses"] = 999 if older else 0
     seen = driver.one(scenario)
     if older:
@@ -294,7 +303,7 @@ def test_what_is_to_be_skipped_is_not_even_asked_who_it_is(driver: Driver) -> No
     scenario.gpus[1].does[HANDLE] = "segv"
     scenario.gpus[2].does["nvmlDeviceGetName"] = "segv"
     talk = driver.talk(scenario)
-    _, gpus = talk.one_pass(Pass(skip_indexes=[1], skip_uuids=[str(scenario.gpus[2].uuid)]))
+    _, gpus = talk.one_pass(Pass(beats=EVERY_PASS, skip_indexes=[1], skip_uuids=[str(scenario.gpus[2].uuid)]))
     assert [gpu.index for gpu in gpus] == [0, 3]
     _, gpus = talk.one_pass(Pass(only=3))
     assert [gpu.index for gpu in gpus] == [3]
@@ -333,56 +342,118 @@ WORDS = {
     "timeout": (10,),
     "error": (2, 5, 7, 8, 11, 14, 19, 20, 22, 23, 24, 30, 999),
 }
+MEMORY_TEMPERATURE = 82
 CODES = [(code, word) for word, codes in WORDS.items() for code in codes]
+MEMORY = {f"memory_{word}" for word in ("total_bytes", "used_bytes", "free_bytes", "kind")}
 FIELDS = {
     ("nvmlDeviceGetName",): {"name"},
-    ("nvmlDeviceGetUUID",): {"uuid"},
+    ("nvmlDeviceGetUUID",): {"uuid", "xids"},
     ("nvmlDeviceGetPciInfo",): {"pci_bus_id"},
     ("nvmlDeviceGetUtilizationRates",): {"utilization_percent", "memory_utilization_percent"},
     ("nvmlDeviceGetEncoderUtilization",): {"encoder_utilization_percent"},
     ("nvmlDeviceGetDecoderUtilization",): {"decoder_utilization_percent"},
-    ("nvmlDeviceGetMemoryInfo",): {f"memory_{word}_bytes" for word in ("total", "used", "free", "reserved")},
+    ("nvmlDeviceGetMemoryInfo",): MEMORY | {"memory_reserved_bytes", "memory_ledger"},
     ("nvmlDeviceGetTemperature",): {"temperature_celsius"},
-    ("nvmlDeviceGetFieldValues",): {"memory_temperature_celsius"},
+    ("nvmlDeviceGetTemperatureThreshold",): {"slowdown_temperature_celsius"},
     ("nvmlDeviceGetFanSpeed",): {"fan_speed_percent"},
     ("nvmlDeviceGetPowerUsage",): {"power_draw_watts"},
     ("nvmlDeviceGetEnforcedPowerLimit", "nvmlDeviceGetPowerManagementLimit"): {"power_limit_watts"},
     ("nvmlDeviceGetTotalEnergyConsumption",): {"energy_joules_total"},
     ("nvmlDeviceGetClockInfo",): {"sm_clock_megahertz", "memory_clock_megahertz"},
+    ("nvmlDeviceGetMaxClockInfo",): {"sm_clock_max_megahertz", "memory_clock_max_megahertz"},
     ("nvmlDeviceGetPerformanceState",): {"performance_state"},
     ("nvmlDeviceGetCurrentClocksEventReasons", "nvmlDeviceGetCurrentClocksThrottleReasons"): {"throttle_reasons"},
-    ("nvmlDeviceGetTotalEccErrors",): {"ecc_uncorrected_total"},
+    ("nvmlDeviceGetTotalEccErrors",): {
+        f"ecc_{kind}{since}_total" for kind in ("corrected", "uncorrected") for since in ("", "_lifetime")
+    },
+    ("nvmlDeviceGetRemappedRows",): {"remapped_rows"},
+    ("nvmlDeviceGetNvLinkState",): {"nvlink_count", "nvlink_active_count"},
     ("nvmlDeviceGetCurrPcieLinkGeneration",): {"pcie_generation"},
     ("nvmlDeviceGetCurrPcieLinkWidth",): {"pcie_width"},
+    ("nvmlDeviceGetMaxPcieLinkGeneration",): {"pcie_generation_max"},
+    ("nvmlDeviceGetMaxPcieLinkWidth",): {"pcie_width_max"},
     ("nvmlDeviceGetPersistenceMode",): {"persistence_mode"},
     ("nvmlDeviceGetComputeMode",): {"compute_mode"},
     ("nvmlDeviceGetMigMode",): {"mig_enabled", "mig_devices"},
     ("nvmlDeviceGetMaxMigDeviceCount",): {"mig_devices"},
-    ("nvmlDeviceGetComputeRunningProcesses", "nvmlDeviceGetGraphicsRunningProcesses"): {"processes"},
+    ("nvmlDeviceGetMigDeviceHandleByIndex",): {"mig_devices"},
+    ("nvmlDeviceGetComputeRunningProcesses", "nvmlDeviceGetGraphicsRunningProcesses"): {"processes", "memory_ledger"},
+    ("nvmlDeviceRegisterEvents",): {"xids"},
 }
+NUMBERED_ONLY = {
+    "memory_temperature_celsius",
+    "power_draw_average_watts",
+    "power_draw_instant_watts",
+    "recovery_action",
+}
+NUMBERED = NUMBERED_ONLY | {"power_limit_watts", "energy_joules_total"}
+NUMBERED |= FIELDS["nvmlDeviceGetTotalEccErrors",] | FIELDS["nvmlDeviceGetRemappedRows",]
+NUMBERED |= FIELDS["nvmlDeviceGetNvLinkState",]
+
+
+def whole_gpu() -> Scenario:
+    """One that tells everything, and through functions also what newer drivers tell by number."""
+    scenario = fakenvml.datacentre(1)
+    gpu = scenario.gpus[0]
+    gpu.fan_speed, gpu.processes = 20, []
+    return scenario
 
 
 def test_whatever_any_function_returns_costs_its_own_fields_and_says_why(driver: Driver) -> None:
-    scenario = fakenvml.datacentre(1)
+    scenario = whole_gpu()
     gpu = scenario.gpus[0]
-    gpu.fan_speed, gpu.mig_mode, gpu.mig_devices, gpu.processes = 20, 1, [MigDevice("MIG-1")], []
     talk = driver.talk(scenario)
     case = 0
     for functions, fields in FIELDS.items():
         for code, word in CODES:
             case += 1
+            mig = any("Mig" in function for function in functions)
+            gpu.mig_mode, gpu.mig_devices = int(mig), [MigDevice("MIG-1")] if mig else []
             gpu.uuid = f"GPU-{case}"  # what was not supported is remembered by GPU
-            gpu.does = dict.fromkeys(functions, code)
+            gpu.does = {"nvmlDeviceGetFieldValues": 13, **dict.fromkeys(functions, code)}
             scenario.write(driver.file)
             done, (seen,) = talk.one_pass()
             about = (functions, code, seen)
-            assert done == Done(), about
+            assert done.error is None, about
             if word == "lost":
                 assert seen.status == "lost", about
                 assert seen.unavailable == dict.fromkeys(MEASURED, "lost"), about
-            else:
-                assert seen.unavailable == dict.fromkeys(fields, word), about
-                assert seen.status == ("error" if word == "reset_required" else "ok"), about
+                continue
+            expected = dict.fromkeys(NUMBERED_ONLY, "unsupported") | dict.fromkeys(fields, word)
+            if "nvmlDeviceGetUUID" in functions:
+                expected["xids"] = "no_data"
+            if "nvmlDeviceGetComputeRunningProcesses" in functions and word == "denied":
+                del expected["memory_ledger"]  # the processes are not visible: that is a cause
+            if mig and seen.mig_enabled:
+                expected |= dict.fromkeys(UTILIZATION, "unsupported")
+            if "nvmlDeviceGetMigDeviceHandleByIndex" in functions and word == "no_data":
+                del expected["mig_devices"]  # an empty slot
+            assert seen.unavailable == expected, about
+            nulls = {field for field in MEASURED if getattr(seen, field) is None}
+            assert nulls <= seen.unavailable.keys(), about
+            assert seen.status == ("error" if word == "reset_required" else "ok"), about
+
+
+UTILIZATION = {
+    f"{what}utilization_percent" for what in ("", "memory_", "encoder_", "decoder_")
+}  # which the driver does not know of a GPU that is partitioned
+
+
+@pytest.mark.parametrize("each", [False, True])
+def test_whatever_the_values_by_number_return_costs_their_own_fields_and_says_why(driver: Driver, each: bool) -> None:
+    scenario = whole_gpu()
+    gpu = scenario.gpus[0]
+    talk = driver.talk(scenario)
+    for code, word in CODES:
+        gpu.uuid = f"GPU-{code}"
+        gpu.field_code, gpu.does["nvmlDeviceGetFieldValues"] = (code, 0) if each else (None, code)
+        scenario.write(driver.file)
+        _, (seen,) = talk.one_pass()
+        if word == "lost":
+            assert seen.unavailable == dict.fromkeys(MEASURED, "lost"), code
+        else:
+            fields = NUMBERED_ONLY if word == "unsupported" else NUMBERED
+            assert seen.unavailable == dict.fromkeys(fields, word), code
 
 
 @pytest.mark.parametrize(("code", "word"), CODES)

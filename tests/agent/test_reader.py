@@ -15,8 +15,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from gpumon.agent.reader import Deadlines, NvmlReader
+from gpumon.agent.pipe import EVERY_PASS
+from gpumon.agent.reader import NvmlReader
 from gpumon.agent.sample import Reader, Sample
+from gpumon.agent.trouble import Deadlines
 from gpumon.agent.words import MEASURED
 from gpumon.model import Gpu
 from tests import fakenvml
@@ -34,6 +36,7 @@ FAST = Deadlines(
     last_retry=0.2,
     driver_retry=0.1,
     quarantine=0.1,
+    beats=EVERY_PASS,
 )
 
 
@@ -397,7 +400,8 @@ async def test_the_child_does_not_outlive_an_agent_that_is_killed(driver: Driver
     driver.start(fakenvml.hanging() if hangs else fakenvml.datacentre())
     program = (
         "import asyncio\n"
-        "from gpumon.agent.reader import Deadlines, NvmlReader\n"
+        "from gpumon.agent.reader import NvmlReader\n"
+        "from gpumon.agent.trouble import Deadlines\n"
         "async def main():\n"
         "    async with NvmlReader(Deadlines(soft=0.1)) as reader:\n"
         "        while not (await reader.read()).gpus: await asyncio.sleep(0.01)\n"

@@ -17,12 +17,13 @@
 
 Ready scenarios are functions that give a fresh :class:`Scenario`, to be changed at will: :func:`datacentre`,
 :func:`consumer`, :func:`lost_gpu`, :func:`no_driver`, :func:`driver_mismatch`, :func:`no_gpus`,
-:func:`unsupported`, :func:`not_utf8`, :func:`hanging`, :func:`crashing`. A machine on which the library is
-missing altogether is ``environment(file, library=False)``.
+:func:`unsupported`, :func:`not_utf8`, :func:`unified`, :func:`hanging`, :func:`crashing`. A machine on which the
+library is missing altogether is ``environment(file, library=False)``.
 
 ``does`` (of a GPU, or of the scenario for functions without a GPU) says what a function does instead of
 answering, by its NVML name with or without its version: a return code, ``"hang"`` (until the file says
-otherwise), ``"segv"``, ``"slow 300"`` (answers 300 ms later) or ``"chatter"`` (prints to standard output).
+otherwise), ``"segv"``, ``"slow 300"`` (answers 300 ms later), ``"leak 64"`` (keeps 64 KiB more at each call) or
+``"chatter"`` (prints to standard output). :meth:`Scenario.xid` makes the driver report an error of a GPU.
 """
 
 import os
@@ -60,6 +61,29 @@ class MigDevice:
     name: str = "MIG 1g.10gb"
     memory_total: int = 10 * GIB
     memory_used: int = GIB
+    gpu_instance: int | None = None
+    compute_instance: int | None = None
+    slices: int | None = None
+    processes: list[Process] = field(default_factory=list)
+
+    def lines(self) -> list[str]:
+        numbers = ("gpu_instance", "compute_instance", "slices")
+        return [
+            f"uuid = {self.uuid}",
+            f"name = {self.name}",
+            f"memory.total = {self.memory_total}",
+            f"memory.used = {self.memory_used}",
+            f"memory.free = {self.memory_total - self.memory_used}",
+            *(f"{name} = {value}" for name in numbers if (value := getattr(self, name)) is not None),
+            *_process_lines(self.processes),
+        ]
+
+
+def _process_lines(processes: list[Process]) -> list[str]:
+    return [
+        f"process.{index} = {one.pid} {'-' if one.memory is None else one.memory} {one.type}"
+        for index, one in enumerate(processes)
+    ]
 
 
 @dataclass
@@ -80,20 +104,37 @@ class Gpu:
     memory_temperature: int | None = None
     fan_speed: int | None = None
     power_draw: int | None = None
+    power_average: int | None = None
+    power_instant: int | None = None
     power_limit: int | None = None
     energy: int | None = None
     sm_clock: int | None = None
     memory_clock: int | None = None
+    sm_clock_max: int | None = None
+    memory_clock_max: int | None = None
+    slowdown_temperature: int | None = None
     performance_state: int | None = None
     throttle_reasons: int | None = None
+    ecc_corrected: int | None = None
     ecc_uncorrected: int | None = None
+    ecc_corrected_lifetime: int | None = None
+    ecc_uncorrected_lifetime: int | None = None
+    remapped: tuple[int, int, int, int] | None = None
+    recovery_action: int | None = None
+    nvlink_count: int | None = None
+    nvlink_active: int | None = None
+    bus_type: int | None = None
     pcie_generation: int | None = None
     pcie_width: int | None = None
+    pcie_generation_max: int | None = None
+    pcie_width_max: int | None = None
     persistence_mode: int | None = None
     compute_mode: int | None = None
     mig_mode: int | None = None
     mig_slots: int | None = None
     field_code: int | None = None
+    field_type: int | None = None
+    field_codes: dict[int, int] = field(default_factory=dict)
     process_entry_bytes: int | None = None
     processes: list[Process] = field(default_factory=list)
     mig_devices: list[MigDevice] = field(default_factory=list)
@@ -103,22 +144,16 @@ class Gpu:
         known = {
             name.replace("memory_", "memory.") if name in _MEMORY else name: value
             for name, value in vars(self).items()
-            if value is not None and not isinstance(value, list | dict)
+            if value is not None and not isinstance(value, list | dict | tuple)
         }
         if self.memory_total is not None:
             known["memory.free"] = self.memory_total - (self.memory_used or 0) - (self.memory_reserved or 0)
         lines = [f"{name} = {_escaped(value)}" for name, value in known.items()]
-        for index, process in enumerate(self.processes):
-            memory = "-" if process.memory is None else process.memory
-            lines.append(f"process.{index} = {process.pid} {memory} {process.type}")
+        lines += [f"remapped.{index} = {figure}" for index, figure in enumerate(self.remapped or ())]
+        lines += [f"field.{number}.code = {code}" for number, code in self.field_codes.items()]
+        lines += _process_lines(self.processes)
         for index, mig in enumerate(self.mig_devices):
-            lines += [
-                f"mig.{index}.uuid = {mig.uuid}",
-                f"mig.{index}.name = {mig.name}",
-                f"mig.{index}.memory.total = {mig.memory_total}",
-                f"mig.{index}.memory.used = {mig.memory_used}",
-                f"mig.{index}.memory.free = {mig.memory_total - mig.memory_used}",
-            ]
+            lines += [f"mig.{index}.{line}" for line in mig.lines()]
         return lines + [f"{function} = {action}" for function, action in self.does.items()]
 
 
@@ -136,6 +171,11 @@ class Scenario:
     nvml_version: str | None = "13.580.95.05"
     cuda_version: int | None = 13000
     does: dict[str, Action] = field(default_factory=dict)
+    xids: list[tuple[int, int]] = field(default_factory=list)
+
+    def xid(self, gpu: int, code: int) -> None:
+        """The driver reports an error of a GPU to whoever is listening by then."""
+        self.xids.append((gpu, code))
 
     def text(self) -> str:
         lines = [f"count = {len(self.gpus) if self.count is None else self.count}"]
@@ -146,6 +186,7 @@ class Scenario:
         lines += [
             f"{function} = {action}" for function, action in {"nvmlInitWithFlags": self.init, **self.does}.items()
         ]
+        lines += [f"xid.{place} = {gpu} {code}" for place, (gpu, code) in enumerate(self.xids)]
         for index, gpu in enumerate(self.gpus):
             lines += [f"gpu.{index}.{line}" for line in gpu.lines()]
         return "\n".join(lines) + "\n"
@@ -224,15 +265,29 @@ def _datacentre_gpu(index: int) -> Gpu:
         temperature=50 + index,
         memory_temperature=60,
         power_draw=512_345,
+        power_average=512_345,
+        power_instant=530_100,
         power_limit=700_000,
         energy=123_456_789,
         sm_clock=1980,
         memory_clock=2619,
+        sm_clock_max=1980,
+        memory_clock_max=2619,
+        slowdown_temperature=87,
         performance_state=0,
         throttle_reasons=0x4,
+        ecc_corrected=3,
         ecc_uncorrected=0,
+        ecc_corrected_lifetime=9,
+        ecc_uncorrected_lifetime=1,
+        remapped=(2, 1, 0, 0),
+        recovery_action=0,
+        nvlink_count=18,
+        nvlink_active=18,
         pcie_generation=5,
         pcie_width=16,
+        pcie_generation_max=5,
+        pcie_width_max=16,
         persistence_mode=1,
         compute_mode=0,
         mig_mode=0,
@@ -261,10 +316,15 @@ def consumer(gpus: int = 2) -> Scenario:
             energy=1_000_000,
             sm_clock=210,
             memory_clock=405,
+            sm_clock_max=3120,
+            memory_clock_max=10_501,
+            slowdown_temperature=88,
             performance_state=8,
             throttle_reasons=0x1,
             pcie_generation=1,
             pcie_width=16,
+            pcie_generation_max=4,
+            pcie_width_max=16,
             persistence_mode=0,
             compute_mode=0,
         )
@@ -305,6 +365,16 @@ def not_utf8() -> Scenario:
     """A name that is no text, as drivers under WSL have given."""
     scenario = consumer(1)
     scenario.gpus[0].name = b"NVIDIA \xf8 RTX\x1b[31m \xe2\x80\xae4090"
+    return scenario
+
+
+def unified() -> Scenario:
+    """A board that shares the machine's memory, as drivers of 2025 have it: no memory call, a false PCIe link."""
+    scenario = consumer(1)
+    board = scenario.gpus[0]
+    board.name, board.fan_speed, board.power_limit = "NVIDIA GB10", None, None
+    board.memory_total = board.memory_used = board.memory_reserved = board.memory_utilization = None
+    board.pcie_generation = board.pcie_width = board.pcie_generation_max = board.pcie_width_max = 1
     return scenario
 
 

@@ -8,7 +8,7 @@
  * "gpu.N." before it and with or without the version at its end, says what the function does instead:
  *     3          returns that code            hang      does not return until the file says otherwise
  *     segv       kills its caller             slow 300  answers as usual, 300 ms later
- *     chatter    prints, and answers as usual
+ *     chatter    prints, and answers as usual         leak 64   answers as usual, 64 KiB heavier
  */
 #include <fcntl.h>
 #include <stdint.h>
@@ -18,7 +18,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-enum { OK = 0, UNINITIALIZED = 1, INVALID = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, TOO_SMALL = 7, VERSION = 25 };
+enum { OK = 0, UNINITIALIZED = 1, INVALID = 2, NOT_SUPPORTED = 3, NOT_FOUND = 6, TOO_SMALL = 7, TIMEOUT = 10, VERSION = 25 };
 enum { MAX_LINES = 8192, LINE = 512, MIG_STEP = 1000 };
 
 typedef uintptr_t device; /* index + 1 of a GPU, plus MIG_STEP * (index + 1) of a MIG device in it */
@@ -119,6 +119,12 @@ static int call(const char *function, int gpu) {
     }
     if (!strcmp(what, "segv")) *(volatile int *)8 = 0;
     if (!strcmp(what, "chatter")) { puts("the driver feels talkative"); fflush(stdout); return OK; }
+    if (!strncmp(what, "leak ", 5)) { /* touched, so that it counts, and never freed */
+        size_t size = 1024 * (size_t)atoi(what + 5);
+        char *leaked = malloc(size);
+        for (size_t at = 0; leaked && at < size; at += 1024) ((volatile char *)leaked)[at] = 1;
+        return OK;
+    }
     if (!strncmp(what, "slow ", 5)) { usleep(1000 * (useconds_t)atoi(what + 5)); return OK; }
     return atoi(what);
 }
@@ -184,6 +190,11 @@ NUMBER(nvmlDeviceGetCurrentClocksEventReasons, u64, "throttle_reasons")
 NUMBER(nvmlDeviceGetCurrentClocksThrottleReasons, u64, "throttle_reasons")
 NUMBER(nvmlDeviceGetCurrPcieLinkGeneration, u32, "pcie_generation")
 NUMBER(nvmlDeviceGetCurrPcieLinkWidth, u32, "pcie_width")
+NUMBER(nvmlDeviceGetMaxPcieLinkGeneration, u32, "pcie_generation_max")
+NUMBER(nvmlDeviceGetMaxPcieLinkWidth, u32, "pcie_width_max")
+NUMBER(nvmlDeviceGetBusType, u32, "bus_type")
+NUMBER(nvmlDeviceGetGpuInstanceId, u32, "gpu_instance")
+NUMBER(nvmlDeviceGetComputeInstanceId, u32, "compute_instance")
 NUMBER(nvmlDeviceGetPersistenceMode, u32, "persistence_mode")
 NUMBER(nvmlDeviceGetComputeMode, u32, "compute_mode")
 NUMBER(nvmlDeviceGetMaxMigDeviceCount, u32, "mig_slots")
@@ -305,37 +316,168 @@ int nvmlDeviceGetTemperature(device which, u32 sensor, u32 *to) {
     return code;
 }
 
-struct field { u32 id, scope; int64_t timestamp, latency; u32 type, code; union { double d; u32 u; u64 ull; } value; };
-enum { MEMORY_TEMPERATURE = 82, UNSIGNED_INT = 1 };
+/* ---- values by number ---- */
 
-/* Succeeds as a whole where the one value fails, as the real one does. */
+struct field { u32 id, scope; int64_t timestamp, latency; u32 type, code; union { double d; u32 u; u64 ull; } value; };
+enum { UNSIGNED_INT = 1, UNSIGNED_LONG_LONG = 3, NVLINK_STATE = 165 };
+
+static const struct { u32 id, type; const char *key; } numbered[] = {
+    {82, UNSIGNED_INT, "memory_temperature"},   {185, UNSIGNED_INT, "power_average"},
+    {186, UNSIGNED_INT, "power_instant"},       {190, UNSIGNED_INT, "power_limit"},
+    {83, UNSIGNED_LONG_LONG, "energy"},         {3, UNSIGNED_LONG_LONG, "ecc_corrected"},
+    {4, UNSIGNED_LONG_LONG, "ecc_uncorrected"}, {5, UNSIGNED_LONG_LONG, "ecc_corrected_lifetime"},
+    {6, UNSIGNED_LONG_LONG, "ecc_uncorrected_lifetime"},
+    {142, UNSIGNED_INT, "remapped.0"},          {143, UNSIGNED_INT, "remapped.1"},
+    {144, UNSIGNED_INT, "remapped.2"},          {145, UNSIGNED_INT, "remapped.3"},
+    {230, UNSIGNED_INT, "recovery_action"},     {91, UNSIGNED_INT, "nvlink_count"},
+};
+
+static int link_state(device which, u32 link, u64 *to) {
+    u64 links, active = 0;
+    int code = number_to(get_of(which, "nvlink_count"), &links);
+    if (code) return code;
+    (void)number_to(get_of(which, "nvlink_active"), &active);
+    *to = link < active;
+    return link < links ? OK : INVALID;
+}
+
+static int numbered_value(device which, struct field *to, u64 *value) {
+    char key[64];
+    const char *code;
+    snprintf(key, sizeof key, "field.%u.code", to->id);
+    if ((code = get_of(which, key)) || (code = get_of(which, "field_code"))) return atoi(code);
+    if (to->id == NVLINK_STATE) return link_state(which, to->scope, value);
+    for (size_t i = 0; i < sizeof numbered / sizeof numbered[0]; i++) {
+        if (numbered[i].id != to->id) continue;
+        to->type = numbered[i].type;
+        return number_to(get_of(which, numbered[i].key), value);
+    }
+    return NOT_SUPPORTED;
+}
+
+/* Succeeds as a whole where a value fails, as the real one does; what then stands in its place is nonsense. */
 int nvmlDeviceGetFieldValues(device which, int count, struct field *to) {
     int code = ask("nvmlDeviceGetFieldValues", which);
     if (code) return code;
+    const char *type = get_of(which, "field_type");
     for (int i = 0; i < count; i++) {
-        u64 value = 0;
-        const char *entry = get_of(which, "field_code");
+        u64 value = 77;
         to[i].type = UNSIGNED_INT;
-        to[i].code = (u32)(entry ? atoi(entry) : to[i].id != MEMORY_TEMPERATURE
-            ? NOT_SUPPORTED : number_to(get_of(which, "memory_temperature"), &value));
+        to[i].code = (u32)numbered_value(which, &to[i], &value);
         to[i].value.ull = value;
+        if (to[i].type == UNSIGNED_INT) to[i].value.ull |= 0xABCDEF0000000000; /* what was there before */
+        if (type) to[i].type = (u32)atoi(type);
     }
     return OK;
 }
 
-int nvmlDeviceGetClockInfo(device which, u32 type, u32 *to) {
+int nvmlDeviceGetNvLinkState(device which, u32 link, u32 *active) {
     u64 value;
-    int code = ask("nvmlDeviceGetClockInfo", which);
-    if (!code) code = number_to(get_of(which, type == 1 ? "sm_clock" : type == 2 ? "memory_clock" : "?"), &value);
+    int code = ask("nvmlDeviceGetNvLinkState", which);
+    if (!code) code = link_state(which, link, &value);
+    if (!code) *active = (u32)value;
+    return code;
+}
+
+int nvmlDeviceGetRemappedRows(device which, u32 *correctable, u32 *uncorrectable, u32 *pending, u32 *failure) {
+    u32 *to[] = {correctable, uncorrectable, pending, failure};
+    int code = ask("nvmlDeviceGetRemappedRows", which);
+    for (int i = 0; !code && i < 4; i++) {
+        char key[16];
+        u64 value;
+        snprintf(key, sizeof key, "remapped.%d", i);
+        code = number_to(get_of(which, key), &value);
+        if (!code) *to[i] = (u32)value;
+    }
+    return code;
+}
+
+static int clock_of(const char *function, device which, const char *sm, const char *memory, u32 type, u32 *to) {
+    u64 value;
+    int code = ask(function, which);
+    if (!code) code = number_to(get_of(which, type == 1 ? sm : type == 2 ? memory : "?"), &value);
+    if (!code) *to = (u32)value;
+    return code;
+}
+
+int nvmlDeviceGetClockInfo(device which, u32 type, u32 *to) {
+    return clock_of("nvmlDeviceGetClockInfo", which, "sm_clock", "memory_clock", type, to);
+}
+
+int nvmlDeviceGetMaxClockInfo(device which, u32 type, u32 *to) {
+    return clock_of("nvmlDeviceGetMaxClockInfo", which, "sm_clock_max", "memory_clock_max", type, to);
+}
+
+int nvmlDeviceGetTemperatureThreshold(device which, u32 threshold, u32 *to) {
+    u64 value;
+    int code = ask("nvmlDeviceGetTemperatureThreshold", which);
+    if (!code) code = number_to(get_of(which, threshold == 1 ? "slowdown_temperature" : "?"), &value);
     if (!code) *to = (u32)value;
     return code;
 }
 
 int nvmlDeviceGetTotalEccErrors(device which, u32 type, u32 counter, u64 *to) {
+    static const char *const keys[2][2] = {
+        {"ecc_corrected", "ecc_corrected_lifetime"}, {"ecc_uncorrected", "ecc_uncorrected_lifetime"}};
     int code = ask("nvmlDeviceGetTotalEccErrors", which);
-    if (!code && (type != 1 || counter != 0)) code = INVALID; /* uncorrected, since the driver was loaded */
-    return code ? code : number_to(get_of(which, "ecc_uncorrected"), to);
+    if (!code && (type > 1 || counter > 1)) code = INVALID;
+    return code ? code : number_to(get_of(which, keys[type][counter]), to);
 }
+
+/* ---- Xids: "xid.0 = 3 79" is one of GPU 3; those that were there before the set was made are not told ---- */
+
+enum { MAX_GPUS = 256, XID = 8 };
+static struct { int next, made; char watches[MAX_GPUS]; } event_set;
+struct event { device which; u64 type, data; u32 gpu_instance, compute_instance; };
+
+static int xid(int place, int *gpu, u64 *code) {
+    char key[32];
+    snprintf(key, sizeof key, "xid.%d", place);
+    const char *line = get(key);
+    return line && sscanf(line, "%d %llu", gpu, code) == 2;
+}
+
+int nvmlEventSetCreate(void **set) {
+    int gpu, code = ask("nvmlEventSetCreate", 0);
+    u64 number;
+    if (code) return code;
+    memset(&event_set, 0, sizeof event_set);
+    while (xid(event_set.next, &gpu, &number)) event_set.next++;
+    event_set.made = 1;
+    *set = &event_set;
+    return OK;
+}
+
+int nvmlDeviceRegisterEvents(device which, u64 types, void *set) {
+    int code = ask("nvmlDeviceRegisterEvents", which);
+    if (code) return code;
+    if (types != XID || set != &event_set || !event_set.made) return INVALID;
+    event_set.watches[gpu_of(which) % MAX_GPUS] = 1;
+    return OK;
+}
+
+int nvmlEventSetWait_v2(void *set, struct event *to, u32 timeout) {
+    int gpu, code = ask("nvmlEventSetWait_v2", 0);
+    u64 number;
+    (void)timeout;
+    if (code) return code;
+    if (set != &event_set || !event_set.made) return INVALID;
+    while (xid(event_set.next, &gpu, &number)) {
+        event_set.next++;
+        if (gpu < 0 || gpu >= MAX_GPUS || !event_set.watches[gpu]) continue;
+        *to = (struct event){(device)gpu + 1, XID, number, ~0U, ~0U};
+        return OK;
+    }
+    return TIMEOUT;
+}
+
+int nvmlEventSetFree(void *set) {
+    int code = ask("nvmlEventSetFree", 0);
+    if (!code && set == &event_set) event_set.made = 0;
+    return code;
+}
+
+/* ---- MIG ---- */
 
 int nvmlDeviceGetMigMode(device which, u32 *current, u32 *pending) {
     u64 value;
@@ -352,9 +494,25 @@ int nvmlDeviceGetMigDeviceHandleByIndex(device which, u32 index, device *to) {
     return get_of(*to, "uuid") ? OK : NOT_FOUND;
 }
 
-/* ---- processes: 24 bytes each, or 32 as the drivers 535.43 to 535.86 had them ---- */
+struct attributes { u32 multiprocessors, copies, decoders, encoders, jpegs, ofas, slices, compute_slices; u64 mebibytes; };
+
+int nvmlDeviceGetAttributes_v2(device which, struct attributes *to) {
+    u64 slices, mebibytes;
+    int code = ask("nvmlDeviceGetAttributes_v2", which);
+    if (!code) code = number_to(get_of(which, "slices"), &slices);
+    if (!code) code = number_to(get_of(which, "memory.total"), &mebibytes);
+    if (code) return code;
+    memset(to, 0, sizeof *to);
+    to->slices = to->compute_slices = (u32)slices;
+    to->mebibytes = mebibytes >> 20;
+    return OK;
+}
+
+/* ---- processes: 24 bytes each, or 32 as the drivers 535.43 to 535.86 had them, or 16 in the first form ---- */
 
 struct process { u32 pid; u64 memory; u32 gpu_instance, compute_instance; };
+
+enum { FIRST_FORM = 16 };
 
 static int processes(const char *function, device which, char kind, size_t size, u32 *count, char *to) {
     u32 found = 0, room = *count;
@@ -370,7 +528,7 @@ static int processes(const char *function, device which, char kind, size_t size,
         if (to && found < room) {
             struct process entry = {pid, memory[0] == '-' ? ~0ULL : strtoull(memory, NULL, 0), ~0U, ~0U};
             memset(to + found * size, 0, size);
-            memcpy(to + found * size, &entry, sizeof entry);
+            memcpy(to + found * size, &entry, size < sizeof entry ? size : sizeof entry);
         }
         found++;
     }
@@ -390,5 +548,7 @@ static size_t entry_size(device which) {
 
 PROCESSES(nvmlDeviceGetComputeRunningProcesses_v3, 'c', entry_size(which))
 PROCESSES(nvmlDeviceGetComputeRunningProcesses_v2, 'c', sizeof(struct process))
+PROCESSES(nvmlDeviceGetComputeRunningProcesses, 'c', FIRST_FORM)
 PROCESSES(nvmlDeviceGetGraphicsRunningProcesses_v3, 'g', entry_size(which))
 PROCESSES(nvmlDeviceGetGraphicsRunningProcesses_v2, 'g', sizeof(struct process))
+PROCESSES(nvmlDeviceGetGraphicsRunningProcesses, 'g', FIRST_FORM)

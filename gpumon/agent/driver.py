@@ -1,0 +1,63 @@
+"""Why the driver as a whole does not answer: its return code, and what can be seen around it."""
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+from msgspec.structs import replace
+
+from gpumon.agent.words import ACCESS_LOST, MISMATCH, driver_fault
+from gpumon.model import Fault, ReportStatus
+
+KERNEL_MODULE: Final = Path("/proc/driver/nvidia/version")
+OWN_MAPS: Final = Path("/proc/self/maps")
+DEVICES: Final = tuple(Path("/dev") / name for name in ("nvidiactl", "nvidia0"))
+VERSION: Final = r"(\d{3,}\.\d+(?:\.\d+)?)"
+
+MISMATCHED: Final = 18
+MAY_BE_REFUSED: Final = frozenset({4, 17, 999})
+
+
+def explained(code: int | None, what: str) -> tuple[ReportStatus, Fault]:
+    """The state of a node whose driver answered ``code`` to ``what``, with what else is known of the cause."""
+    if code == MISMATCHED:
+        return "driver_mismatch", mismatch(_text(KERNEL_MODULE), _text(OWN_MAPS))
+    if code in MAY_BE_REFUSED and is_refused(DEVICES):
+        return "error", ACCESS_LOST
+    return driver_fault(code, what)
+
+
+def mismatch(kernel: str, maps: str) -> Fault:
+    """With both versions, where the kernel tells its own and the library's file has one in its name."""
+    loaded = re.search(rf"Kernel Module.*?\s{VERSION}", kernel)
+    library = re.search(rf"libnvidia-ml\.so\.{VERSION}", maps)
+    if loaded is None or library is None:
+        return MISMATCH
+    return replace(
+        MISMATCH,
+        message=(
+            f"The NVIDIA driver was updated to {library[1]}, but the old one ({loaded[1]}) "
+            "is still loaded in the kernel."
+        ),
+    )
+
+
+def is_refused(devices: Iterable[Path]) -> bool:
+    """Whether a device is there and may not be opened, as in a container that has lost its devices."""
+    for device in devices:
+        try:
+            os.close(os.open(device, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC))
+        except PermissionError:
+            return True
+        except OSError:
+            continue
+    return False
+
+
+def _text(file: Path) -> str:
+    try:
+        return file.read_text(errors="replace")
+    except OSError:
+        return ""
