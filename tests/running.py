@@ -119,6 +119,7 @@ class Program:
             env=clean | {"PYTHONPATH": here} | (environment or {}),
         )
         self.said = ""
+        self.wrote = ""
 
     def wait_for(self, pattern: str) -> re.Match[str]:
         """Read standard error until a line matches ``pattern``."""
@@ -139,8 +140,8 @@ class Program:
         return self.status(patience)
 
     def status(self, patience: float = 30) -> int:
-        """Wait for the exit status, and keep what was said."""
-        _, errors = self.process.communicate(timeout=patience)
+        """Wait for the exit status, and keep what was said, and written to standard output."""
+        self.wrote, errors = self.process.communicate(timeout=patience)
         self.said += errors
         return self.process.returncode
 

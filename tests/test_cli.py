@@ -104,6 +104,21 @@ def test_every_option_has_an_environment_variable_and_flags_win_over_it(tmp_path
         agent.wait_for(r"agent from-flag \(simulated\) on")
 
 
+def test_an_agent_reports_the_simulation_that_it_is_asked_for(tmp_path: Path) -> None:
+    with program("agent", "--port=0", "--simulate=a100-mig,gb10,fault=lost:1", folder=tmp_path) as agent:
+        port = agent.port("agent")
+        body = b""
+        while not body:  # until the first sample is made
+            with contextlib.suppress(urllib.error.HTTPError):
+                _, body = fetch(port, "/gpu-info")
+        report = json.loads(body)
+        assert (report["simulated"], report["status"]) == (True, "degraded")
+        assert [(gpu["name"], gpu["status"]) for gpu in report["gpus"]] == [
+            ("NVIDIA A100-SXM4-80GB (simulated)", "ok"),
+            ("NVIDIA GB10 (simulated)", "lost"),
+        ]
+
+
 def test_flags_win_over_the_file(config: Callable[[object], Path]) -> None:
     file = config({"agent": {"name": "from-file", "port": 1, "host": ANY}})
     with program("agent", "--config", str(file), "--port=0", "--simulate=1") as agent:
@@ -125,6 +140,12 @@ def test_flags_win_over_the_file(config: Callable[[object], Path]) -> None:
         (("agent", "--name=a/b", "--simulate=1"), r"--name: \"a/b\" is not allowed; allowed: .*without '/'"),
         (("agent", "--host=192.0.2.1", "--simulate=1"), r"192\.0\.2\.1 port 8081: this machine has no such address"),
         (("agent", "--host=no such host", "--simulate=1"), r"--host: \"no such host\" is not allowed"),
+        (("agent", "--simulate=h100:8"), r"--simulate: 'h100:8' is no board; allowed: .*h200, .*gb10"),
+        (("agent", "--simulate=2,fault=lost:2"), r"'fault=lost:2': there is no GPU 2; allowed: GPUs 0 to 1"),
+        (("probe", "--simulate=2,fault=fire"), r"'fault=fire' is no fault; allowed: lost, .*no_driver"),
+        (("probe", "--interval=0"), r"--interval.*0\.2"),
+        (("probe", "--color=blue"), r"blue.*auto.*always.*never"),
+        (("probe", "gpu0"), r"gpu0"),
         (("-port=1", "hub"), r"-port stands alone"),
         (("nonsense",), r"nonsense"),
         (("demo", "--nodes=-1"), r"-1"),
@@ -168,7 +189,15 @@ def test_a_port_that_is_taken_is_named(command: tuple[str, ...], tmp_path: Path)
 
 
 def test_help_and_version_are_there() -> None:
-    for arguments in (("--help",), ("-h",), ("hub", "--help"), ("agent", "--help"), ("demo", "--help"), ("--version",)):
+    for arguments in (
+        ("--help",),
+        ("-h",),
+        ("hub", "--help"),
+        ("agent", "--help"),
+        ("demo", "--help"),
+        ("probe", "--help"),
+        ("--version",),
+    ):
         with program(*arguments) as asked:
             assert asked.status() == 0
 

@@ -16,6 +16,7 @@ GIB: Final = 2**30
 NULL: Final = "-"
 INDENT: Final = "   "
 BUSY_PERCENT: Final = 30
+NARROWEST: Final = 3
 HOT_MARGIN_CELSIUS: Final = 5
 
 STATUS_STYLES: Final = {"ok": "green", "degraded": "yellow"}  # all others are red
@@ -35,27 +36,27 @@ GPU_COLUMNS: Final = (
     Column("GPU", least=16, right=False),
     Column("UTIL"),
     Column("MEMORY GiB"),
-    Column("°C"),
-    Column("POWER W"),
-    Column("FAN", leave=1),
-    Column("SM MHz", leave=2),
-    Column("MEM MHz", leave=4),
-    Column("PCIe", leave=5),
-    Column("NVLINK", leave=6),
-    Column("BUS", leave=3, right=False),
-    Column("UUID", leave=7, right=False),
+    Column("°C", leave=1),
+    Column("POWER W", leave=2),
+    Column("FAN", leave=3),
+    Column("SM MHz", leave=4),
+    Column("MEM MHz", leave=6),
+    Column("PCIe", leave=7),
+    Column("NVLINK", leave=8),
+    Column("BUS", leave=5, right=False),
+    Column("UUID", leave=9, right=False),
     Column("STATE", least=18, right=False),
 )
 PROCESS_COLUMNS: Final = (
-    Column("USER"),
+    Column("USER", least=8),
     Column("COMMAND", least=24),
-    Column("PID"),
-    Column("TYPE", leave=2),
+    Column("PID", leave=2),
+    Column("TYPE", leave=4),
     Column("MEMORY"),
-    Column("UTIL", leave=1),
-    Column("TIME"),
-    Column("JOB", leave=3),
-    Column("CONTAINER", leave=4),
+    Column("UTIL", leave=3),
+    Column("TIME", leave=1),
+    Column("JOB", leave=5),
+    Column("CONTAINER", leave=6),
 )
 ALWAYS: Final = frozenset({"#", "GPU", "UTIL", "MEMORY GiB", "°C", "POWER W", "STATE"})
 
@@ -267,14 +268,16 @@ def _that_fit(columns: Sequence[Column], rows: Rows, shown: Sequence[int], total
 
 
 def _widths(columns: Sequence[Column], rows: Rows, shown: Sequence[int], total: int) -> list[int]:
-    """The least that each needs; what is left over goes to those that were cut, in their order."""
+    """The least that each needs; what is left over goes to those that were cut, the last of them first."""
     widths = {place: _least(columns, rows, place) for place in shown}
     spare = total - sum(widths.values()) - len(GAP) * (len(shown) - 1)
-    for place in shown:
+    for place in reversed(shown):
         more = min(_natural(columns, rows, place) - widths[place], max(spare, 0))
         widths[place] += more
         spare -= more
-    if spare < 0:  # a terminal so narrow is told what fits of the names
-        flexible = next(place for place in shown if columns[place].least)
-        widths[flexible] = max(widths[flexible] + spare, 1)
+    for place in shown:  # a terminal so narrow is told what fits of the names
+        if columns[place].least and spare < 0:
+            less = min(-spare, max(widths[place] - NARROWEST, 0))
+            widths[place] -= less
+            spare += less
     return list(widths.values())
