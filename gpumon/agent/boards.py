@@ -137,6 +137,7 @@ BOARDS: Final[dict[str, Board]] = {
         | {
             "memory_utilization_percent",
             "memory_reserved_bytes",
+            "memory_ledger",
             "memory_temperature_celsius",
             "power_limit_watts",
             "memory_clock_megahertz",

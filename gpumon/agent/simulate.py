@@ -17,6 +17,7 @@ from gpumon.agent.loads import DESKTOP, LOADS, Load
 from gpumon.agent.sample import Sample
 from gpumon.agent.scenario import Scenario
 from gpumon.agent.words import LOST, NO_GPUS, NOT_LOADED, unread
+from gpumon.agent.xid import XidLog
 from gpumon.model import Fault, Gpu, MemoryLedger, MigDevice, Process, RemappedRows, Xid
 from gpumon.timestamp import rfc3339
 
@@ -216,7 +217,7 @@ class SimulatedGpu:
         if self._fault == "lost":  # not every GPU that goes says so
             return gpu
         reasons = {field: reason for field, reason in gpu.unavailable.items() if field != "xids"}
-        return replace(gpu, xids=[self._xid(79, "The GPU has fallen off the bus")], unavailable=reasons)
+        return replace(gpu, xids=self._xids(79), unavailable=reasons)
 
     def _throttled(self, now: float) -> Gpu:
         """Too hot, and slowed down for that by a third."""
@@ -238,17 +239,12 @@ class SimulatedGpu:
             ecc_corrected_lifetime_total=1204,
             remapped_rows=RemappedRows(correctable=1, uncorrectable=2, pending=True, failure=False),
             recovery_action="gpu_reset",
-            xids=[self._xid(63, "A row of memory is to be replaced by a spare one at the next reset")],
+            xids=self._xids(63),
         )
 
-    def _xid(self, code: int, meaning: str) -> Xid:
-        return Xid(
-            code=code,
-            meaning=meaning + LABEL,
-            gravity="critical" if code == 79 else "warning",
-            count=1,
-            last_at=rfc3339(self._started),
-        )
+    def _xids(self, code: int) -> list[Xid]:
+        xid = XidLog().note(self._uuid, code, rfc3339(self._started))
+        return [replace(xid, meaning=xid.meaning + LABEL)]
 
 
 def labelled(fault: Fault) -> Fault:
@@ -264,12 +260,11 @@ def random_uuid(chance: random.Random) -> str:
 
 def _accounts(board: Board, processes: list[Process], unaccounted_mib: int = 3) -> dict[str, Any]:
     """The memory of a GPU: what is used is what its processes use, and what nobody is named for."""
-    if board.memory_kind == "unified":
+    if board.memory_kind == "unified":  # the other programs of the machine
         unaccounted_mib = UNIFIED_SYSTEM_MIB
     held = sum(one.memory_used_bytes or 0 for one in processes)
     used = held + unaccounted_mib * MIB
     reserved = None if "memory_reserved_bytes" in board.unsupported else board.reserved_mib * MIB
-    unified = "The memory is the system's: programs that do not use the GPU hold the rest."
     return {
         "memory_kind": board.memory_kind,
         "memory_total_bytes": board.memory_mib * MIB,
@@ -280,7 +275,6 @@ def _accounts(board: Board, processes: list[Process], unaccounted_mib: int = 3) 
             processes_bytes=held,
             reserved_bytes=reserved,
             unaccounted_bytes=unaccounted_mib * MIB,
-            cause=unified + LABEL if board.memory_kind == "unified" else None,
         ),
         "processes": processes,
     }

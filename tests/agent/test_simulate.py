@@ -105,7 +105,7 @@ async def test_everything_simulated_says_so_and_is_within_the_bounds_of_the_wire
 async def test_every_null_has_its_reason_and_nothing_else_has(text: str) -> None:
     for gpu in (await sample_of(text)).gpus:
         nulls = {name for name in Gpu.__struct_fields__ if getattr(gpu, name) is None} - {"error"}
-        assert nulls == set(gpu.unavailable) - {"processes_truncated"}, gpu.name
+        assert nulls == set(gpu.unavailable), gpu.name
 
 
 async def test_the_memory_adds_up() -> None:
@@ -114,13 +114,12 @@ async def test_the_memory_adds_up() -> None:
         assert gpu.memory_total_bytes == used + (gpu.memory_free_bytes or 0) + (gpu.memory_reserved_bytes or 0)
         assert (gpu.memory_free_bytes or 0) > 0
         ledger = gpu.memory_ledger
-        assert ledger is not None
+        if ledger is None:
+            assert gpu.memory_kind == "unified"
+            continue
         assert used == ledger.processes_bytes + ledger.unaccounted_bytes
         assert ledger.processes_bytes == sum(one.memory_used_bytes or 0 for one in gpu.processes or [])
-        assert (ledger.reserved_bytes, ledger.cause is None) == (
-            gpu.memory_reserved_bytes,
-            gpu.memory_kind == "dedicated",
-        )
+        assert (ledger.reserved_bytes, ledger.cause) == (gpu.memory_reserved_bytes, None)
 
 
 async def test_nothing_is_above_its_maximum_and_no_counter_goes_back() -> None:
