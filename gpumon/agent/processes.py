@@ -1,31 +1,49 @@
-"""Who is behind a process id: name, user, short command, start.
+"""Who is behind a process id: name, user, short command, start, container, job.
 
-What a process is called is chosen by whoever runs it, and its arguments may hold secrets: of the command
-line only the program and the name of its script leave the machine. A wrong name is worse than none, so
-whatever is in doubt (the process has gone, the id was given to another one, the id is another container's)
-stays null.
+What a process is called is chosen by whoever runs it, and its arguments may hold secrets: of the command line
+only the program and the name of its script leave the machine (:mod:`gpumon.agent.command`). A wrong name is
+worse than none, so whatever is in doubt (the process has gone, the id was given to another one, the id is
+another container's) stays null.
+
+Of ``/proc/PID`` are read ``stat``, ``status``, ``cmdline`` and ``cgroup``. ``environ`` is read only where the
+cgroup tells of no job and the system lets us; of it only the ids under :data:`JOB_VARIABLES` are looked for,
+each believed only if it is wholly of the scheduler's form, and nothing else is kept.
 """
 
+import os
+import pwd
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-import psutil
-
+from gpumon.agent.cgroup import TEXT_LIMIT, place
+from gpumon.agent.command import LIMIT_BYTES, redacted, short_command
 from gpumon.agent.pipe import plain
 from gpumon.model import MAX_PROCESSES, Process, ProcessType
 from gpumon.timestamp import rfc3339
 
+PROC = Path("/proc")
 NAME_LIMIT = 64
 COMMAND_LIMIT = 200
+STATUS_LIMIT = 64 * 1024
+ENVIRONMENT_LIMIT = 256 * 1024
+KERNEL_NAME_BYTES = 15  # longer names are cut off there
 MEMORY_SLACK = 1.05  # of what the GPU has: drivers round
-CLOCK_SLACK_SECONDS = 2.0  # the kernel tells the time of its start in whole seconds
+CLOCK_SLACK_SECONDS = 0.1  # between two clocks, one of which may be being set right
+USER_NAMES_SECONDS = 600.0  # for which a user's name is believed
+MAX_USER_NAMES = 4096
 INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # the same number on every Linux since 3.8
+NOBODY = 65534  # also what a user looks like who has no number in a container's own user namespace
+EVERY_USER = ["0", "0", "4294967295"]
 
-INTERPRETER = re.compile(r"-?(python|pypy|ruby|perl|node|bash|sh|dash|zsh|julia|Rscript)[0-9.]*")
-CODE = re.compile(r"-[A-Za-z]{0,3}([ceEp])|--(eval|print)")  # also -lc: what follows is a program, not its name
-WITH_VALUE = frozenset({"-W", "-X", "-r", "-L", "--project", "--require"})
+JOB_VARIABLES = (
+    ("SLURM_JOB_ID", "slurm", re.compile(rb"[0-9]{1,12}")),
+    ("PBS_JOBID", "pbs", re.compile(rb"[0-9]{1,12}(\[[0-9]{0,8}\])?(\.[A-Za-z0-9.-]{1,64})?")),
+    ("LSB_JOBID", "lsf", re.compile(rb"[0-9]{1,12}")),
+    ("JOB_ID", "job", re.compile(rb"[0-9]{1,12}")),  # Grid Engine's, but the name is anybody's
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,39 +54,57 @@ class Description:
     user: str | None = None
     command: str | None = None
     started_at: str | None = None
+    container: str | None = None
+    job: str | None = None
 
 
 UNKNOWN = Description()
 
 
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which process it is: ids are given away again, but not with the same start (in ticks since boot).
+
+    The kernel's name for it changes when it becomes another program or gives itself a title.
+    """
+
+    started: int
+    name: bytes
+
+
 class ProcessTable:
-    """Descriptions by process id, each looked up once in the life of its process.
+    """Descriptions by process id, each looked up once in the life of its process and its name.
 
     ``trusted`` says whether the id that the driver gave is the id that we see; by default every id outside
     containers, and inside one only those of processes that visibly hold a GPU.
     """
 
-    def __init__(self, trusted: Callable[[int], bool] | None = None) -> None:
+    def __init__(self, trusted: Callable[[int], bool] | None = None, proc: Path = PROC) -> None:
         self._trusted = trusted or (always if sees_every_process() else holds_a_gpu)
-        self._known: dict[int, tuple[psutil.Process, Description]] = {}
+        self._proc = str(proc)
+        self._ticks = os.sysconf("SC_CLK_TCK")
+        self._known: dict[int, tuple[Identity, Description]] = {}
+        self._users: dict[int, tuple[float, str | None]] = {}
 
     def describe(self, pid: int, listed_at: float) -> Description:
         """The process that had the id ``pid`` when the driver listed it, at ``listed_at`` (since the epoch)."""
-        process, description = self._known.get(pid, (None, UNKNOWN))
-        if process is not None and process.is_running():  # by id and start: an id that was given away is not it
-            return description
-        self._known.pop(pid, None)
         try:
-            process = psutil.Process(pid)
-            if not self._trusted(pid) or process.create_time() > listed_at + CLOCK_SLACK_SECONDS:
+            identity = self._identity(pid)
+            known = self._known.get(pid)
+            if known is not None and known[0] == identity:
+                return known[1]
+            self._known.pop(pid, None)
+            began = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) + identity.started / self._ticks
+            if began > listed_at + CLOCK_SLACK_SECONDS or not self._trusted(pid):
                 return UNKNOWN
-            with process.oneshot():
-                description = _describe(process)
-            if not process.is_running():
+            description = self._describe(pid, identity, began)
+            if self._identity(pid) != identity:  # so some of it may be another one's
                 return UNKNOWN
-        except (psutil.Error, OSError, ValueError):
+        except (OSError, ValueError, IndexError):
+            self._known.pop(pid, None)
             return UNKNOWN
-        self._known[pid] = (process, description)
+        if description.command is not None:  # a program that is just being started has none yet
+            self._known[pid] = (identity, description)
         return description
 
     def keep(self, pids: Iterable[int]) -> None:
@@ -76,52 +112,99 @@ class ProcessTable:
         wanted = set(pids)
         self._known = {pid: entry for pid, entry in self._known.items() if pid in wanted}
 
+    # ---- /proc ----
 
-def _describe(process: psutil.Process) -> Description:
-    return Description(
-        name=_text(process.name, NAME_LIMIT),
-        user=_text(process.username, NAME_LIMIT),
-        command=_text(lambda: short_command(process.cmdline(), process.name()), COMMAND_LIMIT),
-        started_at=rfc3339(process.create_time()),
-    )
+    def _read(self, pid: int, name: str, limit: int) -> bytes:
+        """The first bytes of a file of a process, in one go. Raises OSError."""
+        file = os.open(f"{self._proc}/{pid}/{name}", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return os.read(file, limit)
+        finally:
+            os.close(file)
+
+    def _read_or_nothing(self, pid: int, name: str, limit: int) -> bytes:
+        try:
+            return self._read(pid, name, limit)
+        except OSError:
+            return b""
+
+    def _identity(self, pid: int) -> Identity:
+        """Raises OSError where there is no such process."""
+        stat = self._read(pid, "stat", LIMIT_BYTES)
+        end = stat.rindex(b")")  # a name may hold any sign
+        return Identity(int(stat[end + 2 :].split(None, 20)[19]), stat[stat.index(b"(") + 1 : end])
+
+    def _describe(self, pid: int, identity: Identity, began: float) -> Description:
+        line = self._read_or_nothing(pid, "cmdline", LIMIT_BYTES + 1)
+        name = identity.name.decode(errors="replace")
+        where = place(self._read_or_nothing(pid, "cgroup", TEXT_LIMIT).decode(errors="replace"))
+        return Description(
+            name=_shown(redacted(_whole_name(identity.name, line)), NAME_LIMIT),
+            user=self._user(pid),
+            command=_shown(short_command(line, name), COMMAND_LIMIT),
+            started_at=rfc3339(began),
+            container=where.container,
+            job=where.job or job_of(self._read_or_nothing(pid, "environ", ENVIRONMENT_LIMIT)),
+        )
+
+    # ---- users ----
+
+    def _user(self, pid: int) -> str | None:
+        """The name of the real user; the number where it has no name here."""
+        status = self._read_or_nothing(pid, "status", STATUS_LIMIT)
+        found = re.search(rb"^Uid:\s+([0-9]+)", status, re.MULTILINE)
+        if found is None:
+            return None
+        uid, now = int(found[1]), time.monotonic()
+        asked_at, name = self._users.get(uid, (-USER_NAMES_SECONDS, None))
+        if now - asked_at >= USER_NAMES_SECONDS:
+            name = self._name_of(uid)
+            if len(self._users) >= MAX_USER_NAMES:
+                self._users.clear()
+            self._users[uid] = (now, name)
+        return name
+
+    def _name_of(self, uid: int) -> str | None:
+        if uid == NOBODY and not self._knows_every_user():
+            return None
+        try:
+            return _shown(pwd.getpwuid(uid).pw_name, NAME_LIMIT)
+        except (KeyError, OverflowError):
+            return str(uid)
+
+    def _knows_every_user(self) -> bool:
+        try:
+            return Path(self._proc, "self", "uid_map").read_text(encoding="ascii").split() == EVERY_USER
+        except (OSError, ValueError):
+            return True
 
 
-def _text(read: Callable[[], str | None], limit: int) -> str | None:
-    try:
-        text = read()
-    except (psutil.Error, OSError, ValueError):
-        return None
+def _shown(text: str | None, limit: int) -> str | None:
     return plain(text, limit) if text else None
 
 
-def short_command(arguments: Sequence[str], name: str) -> str | None:
-    """``python -u /home/me/train.py --key secret`` as ``python train.py``; ``name`` is the kernel's word for it.
+def _whole_name(name: bytes, line: bytes) -> str:
+    """The kernel's name of a process, completed from its command line where it was cut off."""
+    program = PurePosixPath(line.partition(b"\0")[0].decode(errors="replace")).name
+    kernel = name.decode(errors="replace")
+    return program if len(name) == KERNEL_NAME_BYTES and program.startswith(kernel) else kernel
 
-    A program that is not known to run scripts is told without any argument.
+
+def job_of(environment: bytes) -> str | None:
+    """The batch job that a process says it belongs to, such as ``slurm:123456``, ``pbs:7.server``, ``lsf:42``.
+
+    Whoever starts a process chooses its environment: unlike a cgroup's, this is the process's own word.
     """
-    if not arguments or not arguments[0]:
-        return None
-    # A process that renames itself may put its whole command line there.
-    first = arguments[0] if not any(sign.isspace() for sign in arguments[0]) else (name.split() or [""])[0]
-    program = PurePosixPath(first).name
-    if not INTERPRETER.fullmatch(program):
-        return program or None
-    return " ".join([program, *_script(arguments[1:])])
+    variables = b"\0" + environment
+    for variable, scheduler, form in JOB_VARIABLES:
+        _, found, rest = variables.partition(f"\0{variable}=".encode())
+        value, end, _ = rest[:LIMIT_BYTES].partition(b"\0")
+        if found and end and form.fullmatch(value):
+            return f"{scheduler}:{value.decode('ascii')}"
+    return None
 
 
-def _script(arguments: Sequence[str]) -> list[str]:
-    rest = iter(arguments)
-    for argument in rest:
-        if argument == "-m":
-            return ["-m", PurePosixPath(next(rest, "")).name]
-        if code := CODE.fullmatch(argument):
-            return [f"-{code[1] or 'e'}"]
-        if argument in WITH_VALUE:
-            next(rest, None)
-        elif not argument.startswith("-"):
-            return [PurePosixPath(argument).name]
-    return []
-
+# ---- what the driver lists ----
 
 Listed = Sequence[tuple[int, int | None]]
 """Process ids and their bytes, as one of the driver's lists has them."""
@@ -134,24 +217,45 @@ def merge(lists: Mapping[ProcessType, Listed], total_bytes: int | None) -> list[
     than the GPU has.
     """
     limit = 2**53 if total_bytes is None else total_bytes * MEMORY_SLACK
-    found: dict[int, Process] = {}
+    found: dict[int, tuple[ProcessType, int]] = {}
+    unknown = -1
     for kind, entries in lists.items():
         for pid, memory in entries:
-            known = memory if memory is not None and memory <= limit else None
-            before = found.get(pid)
-            if before is None:
-                found[pid] = Process(pid=pid, type=kind, memory_used_bytes=known)
-                continue
-            figures = [figure for figure in (before.memory_used_bytes, known) if figure is not None]
-            found[pid] = Process(
-                pid=pid,
-                type=kind if before.type == kind else "compute+graphics",
-                memory_used_bytes=max(figures, default=None),
-            )
-    ordered = sorted(
-        found.values(), key=lambda one: (one.memory_used_bytes is None, -(one.memory_used_bytes or 0), one.pid)
-    )
-    return ordered[:MAX_PROCESSES]
+            known = memory if memory is not None and memory <= limit else unknown
+            kind_before, before = found.get(pid, (kind, unknown))
+            found[pid] = (kind if kind_before == kind else "compute+graphics", max(before, known))
+    largest = sorted(found.items(), key=lambda entry: (-entry[1][1], entry[0]))[:MAX_PROCESSES]
+    return [
+        Process(pid=pid, type=kind, memory_used_bytes=None if memory == unknown else memory)
+        for pid, (kind, memory) in largest
+    ]
+
+
+Utilized = tuple[int, int, int]
+"""A process id, a moment on the driver's clock (microseconds), a share of the time until then in percent."""
+
+
+def utilization(samples: Iterable[Utilized], newest: int, pids: Collection[int]) -> tuple[dict[int, float], int]:
+    """How busy each of ``pids`` keeps the GPU, in percent, and the newest moment that is known now.
+
+    ``newest`` is what the last call gave (at first 0), and what the driver was asked to begin after. Drivers
+    give older samples nevertheless, and for processes that are gone samples of memory that was never written:
+    moment 0, hundreds of percent, ids of nobody. Those are left out, not made to fit. A process without a
+    sample is not told: idle, or too new.
+
+    Where every sample is older than ``newest``, the driver's clock was set back: it begins anew from them.
+    """
+    found: dict[int, tuple[int, int]] = {}
+    moment = 0
+    for pid, at, percent in samples:
+        if at > 0 and 0 <= percent <= 100 and pid in pids:
+            moment = max(moment, at)
+            if at > newest and (at, percent) > found.get(pid, (0, 0)):
+                found[pid] = (at, percent)
+    return {pid: float(percent) for pid, (_, percent) in found.items()}, moment or newest
+
+
+# ---- whose ids these are ----
 
 
 def always(pid: int) -> bool:
@@ -159,17 +263,21 @@ def always(pid: int) -> bool:
     return pid > 0
 
 
-def sees_every_process() -> bool:
-    """Whether process ids mean here what they mean to the kernel: we are in no container's own namespace."""
+def sees_every_process(proc: Path = PROC) -> bool:
+    """Whether process ids mean here what they mean to the kernel.
+
+    They do not in a container's own namespace, nor where somebody else's ``/proc`` is shown to us.
+    """
     try:
-        return str(Path("/proc/self/ns/pid").readlink()) == INITIAL_PID_NAMESPACE
+        is_initial = str((proc / "self/ns/pid").readlink()) == INITIAL_PID_NAMESPACE
+        return is_initial and str((proc / "self").readlink()) == str(os.getpid())
     except OSError:
         return False
 
 
-def holds_a_gpu(pid: int) -> bool:
+def holds_a_gpu(pid: int, proc: Path = PROC) -> bool:
     """Whether the process that we know by this id has one of the driver's devices open, as far as we may look."""
     try:
-        return any(str(file.readlink()).startswith("/dev/nvidia") for file in Path(f"/proc/{pid}/fd").iterdir())
+        return any(str(file.readlink()).startswith("/dev/nvidia") for file in (proc / str(pid) / "fd").iterdir())
     except OSError:
         return False
