@@ -12,6 +12,7 @@ from gpumon.terminal import paint, wrap
 from gpumon.timestamp import seconds
 
 GIB: Final = 2**30
+SLOW_CALL_SECONDS: Final = 0.5
 
 MEANINGS: Final[dict[Reason, str]] = {
     "unsupported": "this board or its driver does not have it",
@@ -65,6 +66,10 @@ def notes(report: Report, columns: int, *, color: bool) -> list[str]:
 def _found(report: Report) -> Iterator[Note]:
     if report.error is not None:
         yield _fault((), report.status, report.error)
+    cost = report.agent
+    if cost is not None and cost.slowest_call and (cost.slowest_call_seconds or 0) >= SLOW_CALL_SECONDS:
+        text = f"The driver took {cost.slowest_call_seconds:.1f} s for {cost.slowest_call}."
+        yield Note((), text, "A driver that gets slow is a sign of a GPU that gets sick.", "yellow")
     for gpu in report.gpus:
         one = (gpu.index,)
         if gpu.error is not None:

@@ -108,6 +108,7 @@ def _report(sample: Sample, *, simulated: bool) -> Report:
         agent_version=__version__,
         sampled_at=rfc3339(time.time()),
         simulated=simulated,
+        agent=sample.cost,
         **{field: getattr(sample, field) for field in sample.__struct_fields__ if field in Report.__struct_fields__},
     )
 

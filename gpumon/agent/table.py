@@ -17,6 +17,8 @@ NULL: Final = "-"
 INDENT: Final = "   "
 BUSY_PERCENT: Final = 30
 NARROWEST: Final = 3
+PLAIN_COLUMNS: Final = 4
+"""Those that are left out no sooner than this are worth more than whole names."""
 HOT_MARGIN_CELSIUS: Final = 5
 
 STATUS_STYLES: Final = {"ok": "green", "degraded": "yellow"}  # all others are red
@@ -96,6 +98,7 @@ def _gpus(report: Report, columns: int, *, color: bool, now: float) -> list[str]
         for place, column in enumerate(GPU_COLUMNS)
         if column.head in ALWAYS or any(row[place].text != NULL for row in rows)
     ]
+    shown = _that_fit(GPU_COLUMNS, rows, shown, columns, need=_natural, keep=PLAIN_COLUMNS)  # names before extras
     shown = _that_fit(GPU_COLUMNS, rows, shown, columns)
     if sum(_natural(GPU_COLUMNS, rows, place) for place in shown) + len(GAP) * (len(shown) - 1) > columns:
         rows = [[row[0], _without_maker(row[1], simulated=report.simulated), *row[2:]] for row in rows]
@@ -256,12 +259,20 @@ def _least(columns: Sequence[Column], rows: Rows, place: int) -> int:
     return min(columns[place].least or natural, natural)
 
 
-def _that_fit(columns: Sequence[Column], rows: Rows, shown: Sequence[int], total: int) -> list[int]:
-    """Without those that can be left out first, until the others fit."""
+def _that_fit(
+    columns: Sequence[Column],
+    rows: Rows,
+    shown: Sequence[int],
+    total: int,
+    *,
+    need: Callable[[Sequence[Column], Rows, int], int] = _least,
+    keep: int = 0,
+) -> list[int]:
+    """Without those that can be left out first, until the others have what they ``need``."""
     left = list(shown)
-    while sum(_least(columns, rows, place) for place in left) + len(GAP) * (len(left) - 1) > total:
+    while sum(need(columns, rows, place) for place in left) + len(GAP) * (len(left) - 1) > total:
         worst = max(left, key=lambda place: columns[place].leave)
-        if not columns[worst].leave:
+        if columns[worst].leave <= keep:
             break
         left.remove(worst)
     return left

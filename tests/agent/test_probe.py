@@ -22,7 +22,7 @@ from gpumon.agent.notes import NULLABLE, ranges
 from gpumon.agent.scenario import Scenario
 from gpumon.agent.simulate import SimulatedReader
 from gpumon.agent.table import table
-from gpumon.model import Gpu, MemoryLedger, Process, RemappedRows, Report, Xid
+from gpumon.model import Cost, Gpu, MemoryLedger, Process, RemappedRows, Report, Xid
 from gpumon.terminal import width
 from tests import fakenvml
 from tests.fakenvml import environment
@@ -189,6 +189,12 @@ def test_the_health_of_a_gpu_is_told_in_sentences() -> None:
         assert expected in text
 
 
+def test_a_driver_that_is_slow_is_told() -> None:
+    report = replace(gpu(), agent=Cost(slowest_call="nvmlDeviceGetPowerUsage", slowest_call_seconds=1.24))
+    assert "The driver took 1.2 s for nvmlDeviceGetPowerUsage." in shown(report)
+    assert "The driver took" not in shown(replace(report, agent=Cost()))
+
+
 def test_ranges_of_gpus() -> None:
     assert ranges([0]) == "0"
     assert ranges([3, 1, 2, 7, 5, 6, 2]) == "1-3, 5-7"
@@ -197,7 +203,7 @@ def test_ranges_of_gpus() -> None:
 async def test_colours_are_those_that_gpustats_users_know() -> None:
     text = shown(await report_of(MIX), color=True)
     assert "\x1b[36m0\x1b[0m" in text
-    assert re.search(r"\x1b\[34mH200\x1b", text)
+    assert re.search(r"\x1b\[34m(NVIDIA )?H200", text)
     assert re.search(r"\x1b\[32;1m *9\d%", text)
     assert re.search(r"\x1b\[31;1m *89\x1b", text), "near the temperature at which it slows down"
     assert re.search(r"\x1b\[31;1mlost", text)
