@@ -71,19 +71,15 @@ def _found(report: Report) -> Iterator[Note]:
         text = f"The driver took {cost.slowest_call_seconds:.1f} s for {cost.slowest_call}."
         yield Note((), text, "A driver that gets slow is a sign of a GPU that gets sick.", "yellow")
     for gpu in report.gpus:
-        one = (gpu.index,)
         if gpu.error is not None:
-            yield _fault(one, gpu.status, gpu.error)
-        for xid in gpu.xids or []:
-            often = f"{xid.count} times, last " if xid.count > 1 else ""
-            text = f"Xid {xid.code} ({xid.gravity}, {often}{local(xid.last_at)}): {xid.meaning}"
-            yield Note(one, text, style=GRAVITY_STYLES.get(xid.gravity, ""))
+            yield _fault((gpu.index,), gpu.status, gpu.error)
+    for gpu in report.gpus:
         yield from _condition(gpu)
+    for gpu in report.gpus:
         ledger = gpu.memory_ledger
         if ledger is not None and ledger.cause:
-            yield Note(
-                one, f"{ledger.unaccounted_bytes / GIB:.1f} GiB of memory in use are no process's. {ledger.cause}"
-            )
+            text = f"{ledger.unaccounted_bytes / GIB:.1f} GiB of memory in use are no process's. {ledger.cause}"
+            yield Note((gpu.index,), text)
 
 
 def _fault(gpus: tuple[int, ...], status: str, fault: Fault) -> Note:
@@ -91,8 +87,12 @@ def _fault(gpus: tuple[int, ...], status: str, fault: Fault) -> Note:
 
 
 def _condition(gpu: Gpu) -> Iterator[Note]:
-    """What a GPU that answers says of its own health."""
+    """What a GPU, and the driver of it, say of its health."""
     one = (gpu.index,)
+    for xid in gpu.xids or []:
+        often = f"{xid.count} times, last " if xid.count > 1 else ""
+        text = f"Xid {xid.code} ({xid.gravity}, {often}{local(xid.last_at)}): {xid.meaning}"
+        yield Note(one, text, style=GRAVITY_STYLES.get(xid.gravity, ""))
     if slowed := ALARMS.intersection(gpu.throttle_reasons or ()):
         words = ", ".join(sorted(map(short, slowed)))
         yield Note(one, f"Slowed down to protect itself ({words}).", "Check cooling and power supply.", "yellow")
