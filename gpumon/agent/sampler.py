@@ -1,14 +1,17 @@
 """The beat: one report an interval, made of one sample of the GPUs."""
 
 import asyncio
+import resource
 import secrets
 import socket
 import time
 from collections.abc import Callable
 
 from gpumon import __version__
+from gpumon.agent.host import HostReader
+from gpumon.agent.meter import resident_bytes
 from gpumon.agent.sample import Reader, Sample
-from gpumon.model import Fault, Report, ReportStatus
+from gpumon.model import Cost, Fault, Report, ReportStatus
 from gpumon.timestamp import rfc3339
 from gpumon.wire import encode
 
@@ -17,9 +20,12 @@ LEAST_OVERDUE_SECONDS = 5.0
 
 
 class Sampler:
-    """Makes reports for the node ``node``, every ``interval`` seconds, numbered from 1 without gaps."""
+    """Makes reports for the node ``node``, every ``interval`` seconds, numbered from 1 without gaps.
 
-    def __init__(self, reader: Reader, node: str, interval: float) -> None:
+    Around simulated GPUs there is no machine: their reports tell of no host.
+    """
+
+    def __init__(self, reader: Reader, node: str, interval: float, host: HostReader | None = None) -> None:
         self.node = node
         self.hostname = socket.gethostname()
         self.boot_id = secrets.token_hex(16)
@@ -28,6 +34,8 @@ class Sampler:
         self.newest: Report | None = None
         self.newest_bytes: bytes | None = None
         self._reader = reader
+        self._host = None if reader.simulated else host or HostReader()
+        self._account = Account()
         self._newest_tick = time.monotonic()
 
     async def run(self, deliver: Callable[[int, bytes], None]) -> None:
@@ -35,7 +43,9 @@ class Sampler:
         loop = asyncio.get_running_loop()
         beat = loop.time()
         for sequence in range(1, 2**53):
-            report = self._report(sequence, await self._reader.read())
+            began = time.perf_counter()
+            sample = await self._reader.read()
+            report = self._report(sequence, sample, time.perf_counter() - began)
             self.newest, self.newest_bytes = report, encode(report)
             self._newest_tick = time.monotonic()
             deliver(sequence, self.newest_bytes)
@@ -51,7 +61,7 @@ class Sampler:
             return "error", Fault(code="starting", message="the first sample is being made")
         return self.newest.status, self.newest.error
 
-    def _report(self, sequence: int, sample: Sample) -> Report:
+    def _report(self, sequence: int, sample: Sample, sample_seconds: float) -> Report:
         return Report(
             node=self.node,
             hostname=self.hostname,
@@ -66,5 +76,36 @@ class Sampler:
             nvml_version=sample.nvml_version,
             status=sample.status,
             error=sample.error,
+            host=None if self._host is None else self._host.read(),
+            agent=self._account.cost(sample.cost, sample_seconds),
             gpus=sample.gpus,
+        )
+
+
+class Account:
+    """What agent and reader cost together."""
+
+    def __init__(self) -> None:
+        self._former_readers = 0.0  # seconds of processor time of the reader's processes that are gone
+        self._reader = 0.0
+
+    def cost(self, reader: Cost | None, sample_seconds: float) -> Cost:
+        """The agent's own cost, and that of ``reader``, as far as it tells.
+
+        The reader's process may be another one than before. Then its time begins anew, and ours goes on.
+        """
+        reader = reader or Cost()
+        seconds = reader.cpu_seconds_total
+        if seconds is not None:
+            if seconds < self._reader:
+                self._former_readers += self._reader
+            self._reader = seconds
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        resident = resident_bytes()
+        return Cost(
+            cpu_seconds_total=used.ru_utime + used.ru_stime + self._former_readers + self._reader,
+            resident_bytes=None if resident is None else resident + (reader.resident_bytes or 0),
+            sample_seconds=sample_seconds,
+            slowest_call=reader.slowest_call,
+            slowest_call_seconds=reader.slowest_call_seconds,
         )

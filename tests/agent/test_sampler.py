@@ -1,11 +1,12 @@
 import asyncio
 import json
+from typing import Any
 
 import pytest
 
 from gpumon.agent.sample import Sample
-from gpumon.agent.sampler import Sampler
-from gpumon.model import Fault, Gpu
+from gpumon.agent.sampler import Account, Sampler
+from gpumon.model import Cost, Fault, Gpu
 from tests.running import until_true
 
 
@@ -81,3 +82,54 @@ async def test_health_tells_when_no_sample_is_made(monkeypatch: pytest.MonkeyPat
     task = asyncio.create_task(sampler.run(lambda *_: None))
     await until_true(lambda: (error := sampler.health()[1]) and error.code == "no_sample")
     task.cancel()
+
+
+async def first_report(reader: ScriptedReader) -> dict[str, Any]:
+    reports: asyncio.Queue[bytes] = asyncio.Queue()
+    task = asyncio.create_task(Sampler(reader, "n", 0.01).run(lambda _, report: reports.put_nowait(report)))
+    report: dict[str, Any] = json.loads(await asyncio.wait_for(reports.get(), 5))
+    task.cancel()
+    return report
+
+
+async def test_a_report_tells_of_the_machine_and_of_its_own_cost() -> None:
+    reader = ScriptedReader()
+    reader.sample = Sample(cost=Cost(slowest_call="nvmlDeviceGetName", slowest_call_seconds=1.5))
+    report = await first_report(reader)
+    assert report["host"]["memory_total_bytes"] > 0
+    assert report["host"]["cpu_count"] > 0
+    assert report["agent"]["cpu_seconds_total"] > 0
+    assert report["agent"]["resident_bytes"] > 0
+    assert report["agent"]["sample_seconds"] >= 0
+    assert (report["agent"]["slowest_call"], report["agent"]["slowest_call_seconds"]) == ("nvmlDeviceGetName", 1.5)
+
+
+async def test_around_simulated_gpus_there_is_no_machine() -> None:
+    reader = ScriptedReader()
+    reader.simulated = True
+    report = await first_report(reader)
+    assert (report["simulated"], report["host"]) == (True, None)
+    assert report["agent"]["cpu_seconds_total"] > 0
+
+
+def test_agent_and_reader_cost_what_both_cost() -> None:
+    alone = Account().cost(None, 0.25)
+    both = Account().cost(Cost(cpu_seconds_total=1000, resident_bytes=2**40), 0.25)
+    assert alone.cpu_seconds_total is not None
+    assert alone.resident_bytes is not None
+    assert both.cpu_seconds_total is not None
+    assert both.resident_bytes is not None
+    assert alone.cpu_seconds_total < 1000 <= both.cpu_seconds_total
+    assert alone.resident_bytes < 2**40 <= both.resident_bytes
+    assert alone.sample_seconds == both.sample_seconds == 0.25
+
+
+def test_when_the_reader_is_replaced_the_account_goes_on() -> None:
+    account = Account()
+    totals: list[float] = []
+    for seconds in (1000.0, 1001.0, None, 2.0, 3.0, None, 1.0):
+        total = account.cost(Cost(cpu_seconds_total=seconds), 0).cpu_seconds_total
+        assert total is not None
+        totals.append(total)
+    assert totals == sorted(totals)
+    assert 1005 <= totals[-1] < 2000
