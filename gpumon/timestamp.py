@@ -5,8 +5,7 @@ from datetime import UTC, datetime
 
 def rfc3339(seconds: float) -> str:
     """``seconds`` since the epoch, as text."""
-    moment = datetime.fromtimestamp(seconds, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 def seconds(text: str) -> float:

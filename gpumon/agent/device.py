@@ -4,6 +4,7 @@
 
 import time
 from collections.abc import Callable, Hashable
+from time import perf_counter
 from typing import Any
 
 from gpumon.agent.meter import Meter
@@ -63,6 +64,7 @@ class Device:
         self.parts: dict[str, Device] = {}  # MIG devices by UUID
         self.processes: list[Process] = []  # of a MIG device
         self.truncated = 0  # processes that a report has no room for
+        self.wanted: dict[Hashable, Any] = {}  # what is left to ask for of a set, while nothing else is refused
         self._mig = False
         self._refused: dict[Hashable, float] = {}
         self._answers: dict[Hashable, Any] = {}
@@ -81,27 +83,29 @@ class Device:
         if enabled != self._mig:
             self._mig = enabled
             self._refused.clear()
+            self.wanted.clear()
 
     def ask(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """What ``function`` tells of this GPU. Raises :class:`UnavailableError`."""
         call = (function, *arguments)
-        answer = self._answers.get(call, self)
-        if answer is self:
-            answer = self._answers[call] = self._call(function, arguments, call)
-        if isinstance(answer, UnavailableError):
+        answers = self._answers
+        if call not in answers:
+            answers[call] = self._call(function, arguments, call)
+        answer = answers[call]
+        if type(answer) is UnavailableError:
             raise unavailable(answer)
         return answer
 
     def _call(self, function: Callable[..., Any], arguments: Call, call: Call) -> Any:
-        if self.refuses(call):
+        if call in self._refused and self.refuses(call):
             return UnavailableError("unsupported")
-        began = time.perf_counter()
+        began = perf_counter()
         try:
             return function(self.handle, *arguments)
         except Exception as error:  # the binding raises what it likes: see unavailable()
             answer = unavailable(error)
         finally:
-            seconds = time.perf_counter() - began
+            seconds = perf_counter() - began
             if seconds > self.meter.seconds:
                 self.meter.took(told(function, arguments), seconds)
         if answer.reason == "unsupported":
@@ -111,6 +115,7 @@ class Device:
     def refuse(self, what: Hashable) -> None:
         """The GPU does not support it: it is not asked for it again, for an hour."""
         self._refused[what] = time.monotonic() + ASK_AGAIN_SECONDS
+        self.wanted.clear()
 
     def refuses(self, what: Hashable) -> bool:
         """Whether it is of no use to ask."""
@@ -129,13 +134,13 @@ class Device:
 
     def once(self, derive: Callable[["Device"], Any]) -> Any:
         """What ``derive`` makes of this GPU's answers, made once in a pass. Raises :class:`UnavailableError`."""
-        answer = self._answers.get(derive, self)
-        if answer is self:
+        answers = self._answers
+        if derive not in answers:
             try:
-                answer = derive(self)
+                answers[derive] = derive(self)
             except Exception as error:  # see unavailable()
-                answer = unavailable(error)
-            self._answers[derive] = answer
-        if isinstance(answer, UnavailableError):
+                answers[derive] = unavailable(error)
+        answer = answers[derive]
+        if type(answer) is UnavailableError:
             raise unavailable(answer)
         return answer

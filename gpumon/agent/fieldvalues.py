@@ -72,25 +72,27 @@ def nvmlDeviceGetFieldValues(handle: Any, ids: tuple[FieldId, ...]) -> dict[Fiel
         raise nvml.NVMLError(code)
     values: dict[FieldId, Any] = {}
     for number, scope, _, _, kind, code, value in ENTRY.iter_unpack(entries):
-        form = TYPES.get(kind)
-        if code != nvml.NVML_SUCCESS or form is None:
-            values[number, scope] = returned(code or None)
+        if code == nvml.NVML_SUCCESS and kind in TYPES:
+            (values[number, scope],) = TYPES[kind].unpack_from(value)
         else:
-            (values[number, scope],) = form.unpack_from(value)
+            values[number, scope] = returned(code or None)
     return values
 
 
 def fetch(device: Device) -> dict[FieldId, Any]:
     """All that this pass wants of this GPU, in one call."""
-    wanted = FAST if not device.full else FAST + SLOW + link_states(device.links or 0)
-    return _fetch(device, wanted)
+    return _fetch(device, FAST if not device.full else FAST + SLOW + link_states(device.links or 0))
 
 
 def _fetch(device: Device, wanted: tuple[FieldId, ...]) -> dict[FieldId, Any]:
-    ids = tuple(one for one in wanted if not device.refuses(one))
-    values: dict[FieldId, Any] = device.ask(nvmlDeviceGetFieldValues, ids) if ids else {}
+    ids = device.wanted.get(wanted)
+    if ids is None:
+        ids = device.wanted[wanted] = tuple(one for one in wanted if not device.refuses(one))
+    if not ids:
+        return {}
+    values: dict[FieldId, Any] = device.ask(nvmlDeviceGetFieldValues, ids)
     for one, value in values.items():
-        if isinstance(value, UnavailableError) and value.reason == "unsupported":
+        if type(value) is UnavailableError and value.reason == "unsupported":
             device.refuse(one)
     return values
 
@@ -100,7 +102,7 @@ def field(device: Device, number: int, scope: int = 0, fetched: Callable[[Device
     value = device.once(fetched).get((number, scope))
     if value is None:
         raise UnavailableError("unsupported")
-    if isinstance(value, UnavailableError):
+    if type(value) is UnavailableError:
         raise UnavailableError(value.reason, value.code)
     return value
 
@@ -132,7 +134,20 @@ def _links_that_answer(device: Device) -> int:
 
 
 def nvlink_active_count(device: Device) -> int:
-    return sum(link_is_active(device, link) for link in range(nvlink_count(device)))
+    links = nvlink_count(device)
+    known = device.once(fetch_or_nothing)
+    states = [known.get(one) for one in link_states(links)]
+    if all(type(state) is int for state in states):
+        return states.count(nvml.NVML_FEATURE_ENABLED)
+    return sum(link_is_active(device, link) for link in range(links))
+
+
+def fetch_or_nothing(device: Device) -> dict[FieldId, Any]:
+    try:
+        values: dict[FieldId, Any] = device.once(fetch)
+    except UnavailableError:
+        return {}
+    return values
 
 
 def link_is_active(device: Device, link: int) -> bool:

@@ -57,6 +57,7 @@ class Reading:
             self._passes = turn
             self._slow_at = now - beats.slow_seconds * turn / max(beats.slow_passes, 1)
         if static:
+            self.device.wanted.clear()  # what was refused long ago is asked for again
             self._static_at = now - (beats.static_seconds * (index % STATIC_SPREAD) / STATIC_SPREAD if first else 0)
         beat: dict[Beat, bool] = {"fast": True, "slow": slow, "static": static}
         return frozenset(name for name, is_due in beat.items() if is_due)
@@ -95,7 +96,8 @@ class Reading:
                 if refusals[field].reason == "lost":  # every further call would be one more chance to hang
                     return read_now
             else:
-                refusals.pop(field, None)
+                if field in refusals:
+                    del refusals[field]
                 read_now.add(field)
         return (read_now & PROOFS) - PROVES_NOTHING
 

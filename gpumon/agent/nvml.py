@@ -9,6 +9,7 @@ one thread, initialised once, and never anywhere else.
 
 import contextlib
 import ctypes
+import gc
 import os
 import signal
 import sys
@@ -215,6 +216,7 @@ def main() -> None:
     # The library may print: what it prints must not reach the pipe.
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
+    gc.freeze()  # what is loaded by now stays, and need not be looked through again and again
     try:
         Child(sys.stdin.buffer, answers).run()
     except BrokenPipeError:
