@@ -64,6 +64,7 @@ class Device:
         self.parts: dict[str, Device] = {}  # MIG devices by UUID
         self.processes: list[Process] = []  # of a MIG device
         self.truncated = 0  # processes that a report has no room for
+        self.shares_at = 0  # the newest moment, on the driver's clock, whose processes' shares are known
         self.wanted: dict[Hashable, Any] = {}  # what is left to ask for of a set, while nothing else is refused
         self._mig = False
         self._refused: dict[Hashable, float] = {}

@@ -12,10 +12,11 @@ from functools import cache
 from typing import Any, Final
 
 import pynvml as nvml
+from msgspec.structs import replace
 
 from gpumon.agent.device import Call, Device, UnavailableError
 from gpumon.agent.memory import Memory, is_more_than_a_trifle, ledger, memory
-from gpumon.agent.processes import Listed, merge, sees_every_process
+from gpumon.agent.processes import Listed, Utilized, merge, sees_every_process, utilization
 from gpumon.model import MemoryLedger, Process, ProcessType
 
 PID_MAX: Final = 2**22
@@ -38,8 +39,8 @@ STEMS: Final[dict[ProcessType, str]] = {
 }
 
 
-def filled(function: str, entry: Any, *arguments: Any) -> Any:
-    """What ``function`` writes into as many ``entry`` as it takes."""
+def filled(function: str, entry: Any, handle: Any, since: int | None = None) -> Any:
+    """What ``function`` writes into as many ``entry`` as it takes; what is newer than ``since``, if that is given."""
     try:
         call = getattr(nvml.nvmlLib, function)
     except AttributeError:
@@ -47,7 +48,10 @@ def filled(function: str, entry: Any, *arguments: Any) -> Any:
     size = ROOM
     for _ in range(ATTEMPTS):
         count, entries = ctypes.c_uint(size), (entry * size)()
-        code = call(*arguments, ctypes.byref(count), entries)
+        if since is None:
+            code = call(handle, ctypes.byref(count), entries)
+        else:
+            code = call(handle, entries, ctypes.byref(count), ctypes.c_ulonglong(since))
         if code != nvml.NVML_ERROR_INSUFFICIENT_SIZE:
             break
         size = 2 * max(size, count.value)
@@ -92,13 +96,34 @@ def running(device: Device, total_bytes: int | None) -> tuple[list[Process], int
     return merged, len(every) - len(merged)
 
 
+SHARES: Final = "nvmlDeviceGetProcessUtilization"
+
+
+def shares(handle: Any, function: str, since: int) -> list[Utilized]:
+    """How busy processes kept the GPU, as the driver has it."""
+    entries = filled(function, nvml.c_nvmlProcessUtilizationSample_t, handle, since)
+    return [(one.pid, one.timeStamp, one.smUtil) for one in entries]
+
+
+def with_shares(device: Device, found: list[Process]) -> list[Process]:
+    """``found`` with how busy each keeps the GPU, where the driver tells. It tells nothing while the GPU idles."""
+    if not found or device.mig:
+        return found
+    try:
+        samples = device.ask(shares, SHARES, device.shares_at)
+    except UnavailableError:
+        return found
+    percent, device.shares_at = utilization(samples, device.shares_at, {one.pid for one in found})
+    return [replace(one, utilization_percent=percent.get(one.pid)) for one in found]
+
+
 def processes(device: Device) -> list[Process]:
     """Those of the GPU as a whole. "None" and "not visible from here" are two things."""
     now = _memory_or_none(device)
     device.truncated = 0
     found, device.truncated = running(device, now and now.total)
     if found or now is None or device.mig or namespace_is_the_machines():
-        return found
+        return with_shares(device, found)
     if is_hidden(now, _utilization(device)):
         raise UnavailableError("denied")
     return []

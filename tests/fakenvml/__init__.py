@@ -137,6 +137,8 @@ class Gpu:
     field_codes: dict[int, int] = field(default_factory=dict)
     process_entry_bytes: int | None = None
     processes: list[Process] = field(default_factory=list)
+    shares: list[tuple[int, int, int]] | None = None  # process, moment, percent
+    shares_room: int | None = None  # of entries below which the driver refuses, whatever it said that it needs
     mig_devices: list[MigDevice] = field(default_factory=list)
     does: dict[str, Action] = field(default_factory=dict)
 
@@ -152,6 +154,8 @@ class Gpu:
         lines += [f"remapped.{index} = {figure}" for index, figure in enumerate(self.remapped or ())]
         lines += [f"field.{number}.code = {code}" for number, code in self.field_codes.items()]
         lines += _process_lines(self.processes)
+        if self.shares is not None:
+            lines += ["shares = 1", *(f"share.{index} = %d %d %d" % one for index, one in enumerate(self.shares))]
         for index, mig in enumerate(self.mig_devices):
             lines += [f"mig.{index}.{line}" for line in mig.lines()]
         return lines + [f"{function} = {action}" for function, action in self.does.items()]

@@ -552,3 +552,28 @@ PROCESSES(nvmlDeviceGetComputeRunningProcesses, 'c', FIRST_FORM)
 PROCESSES(nvmlDeviceGetGraphicsRunningProcesses_v3, 'g', entry_size(which))
 PROCESSES(nvmlDeviceGetGraphicsRunningProcesses_v2, 'g', sizeof(struct process))
 PROCESSES(nvmlDeviceGetGraphicsRunningProcesses, 'g', FIRST_FORM)
+
+/* ---- how busy processes keep a GPU: what is newer than asked for, and what is no sample at all (moment 0) ---- */
+
+struct share { u32 pid; u64 moment; u32 sm, memory, encoder, decoder; };
+
+int nvmlDeviceGetProcessUtilization(device which, struct share *to, u32 *count, u64 since) {
+    u32 found = 0, room = to ? *count : 0;
+    int code = ask("nvmlDeviceGetProcessUtilization", which);
+    if (!code && !get_of(which, "shares")) code = NOT_SUPPORTED;
+    if (code) return code;
+    for (int i = 0;; i++) {
+        char key[64];
+        struct share entry = {0};
+        snprintf(key, sizeof key, "share.%d", i);
+        const char *line = get_of(which, key);
+        if (!line || sscanf(line, "%u %llu %u", &entry.pid, &entry.moment, &entry.sm) != 3) break;
+        if (entry.moment && entry.moment <= since) continue;
+        if (found < room) to[found] = entry;
+        found++;
+    }
+    if (!found) return NOT_FOUND;
+    *count = found;
+    const char *least = get_of(which, "shares_room");
+    return found > room || (least && room < strtoul(least, NULL, 0)) ? TOO_SMALL : OK;
+}
