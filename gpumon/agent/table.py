@@ -128,7 +128,7 @@ def _gpu_cells(gpu: Gpu) -> list[Cell]:
     stale = gpu.status != "ok"
     cells = [
         Cell(str(gpu.index), "cyan"),
-        Cell(gpu.name or gpu.uuid or "unknown GPU", "blue"),
+        Cell(gpu.name or "unknown GPU", "blue"),
         Cell(_figure(gpu.utilization_percent, "%"), "green bold" if busy else "green"),
         Cell(_pair(gpu.memory_used_bytes, gpu.memory_total_bytes, _gib), "yellow"),
         Cell(_figure(temperature), "red bold" if hot else ""),
