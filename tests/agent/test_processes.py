@@ -349,16 +349,17 @@ def test_users_are_looked_up_once_in_a_while(proc: Proc, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize(
-    ("namespace", "myself", "is_ours"),
-    [("pid:[4026531836]", os.getpid(), True), ("pid:[4026532198]", os.getpid(), False), ("pid:[4026531836]", 1, False)],
+    ("namespace", "is_own_proc", "is_ours"),
+    [("pid:[4026531836]", True, True), ("pid:[4026532198]", True, False), ("pid:[4026531836]", False, False)],
 )
 def test_ids_are_the_machines_in_the_first_namespace_alone(
-    tmp_path: Path, namespace: str, myself: int, is_ours: bool
+    tmp_path: Path, namespace: str, is_own_proc: bool, is_ours: bool
 ) -> None:
-    (tmp_path / str(myself) / "ns").mkdir(parents=True)
-    (tmp_path / str(myself) / "ns" / "pid").symlink_to(namespace)
+    myself = tmp_path / str(os.getpid() if is_own_proc else os.getpid() + 1)
+    (myself / "ns").mkdir(parents=True)
+    (myself / "ns" / "pid").symlink_to(namespace)
     assert not sees_every_process(tmp_path)
-    (tmp_path / "self").symlink_to(str(myself))
+    (tmp_path / "self").symlink_to(myself.name)
     assert sees_every_process(tmp_path) == is_ours
 
 
