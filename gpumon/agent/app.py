@@ -1,11 +1,13 @@
 """The agent put together: reader, beat, link and server in one task group."""
 
 import asyncio
+import contextlib
 import logging
 import socket
 import zlib
 
 from gpumon import __version__
+from gpumon.agent import pause
 from gpumon.agent.link import Link
 from gpumon.agent.outbox import Outbox
 from gpumon.agent.reader import NvmlReader
@@ -34,6 +36,8 @@ async def run(settings: AgentSection, listener: socket.socket, simulate: Scenari
         await _run(settings, listener, SimulatedReader(simulate, seed), node)
         return
     async with NvmlReader() as reader:
+        with contextlib.suppress(RuntimeError, ValueError):  # where we are not the program's main thread
+            asyncio.get_running_loop().add_signal_handler(pause.SIGNAL, reader.toggle)
         await _run(settings, listener, reader, node)
 
 

@@ -3,6 +3,9 @@
 import asyncio
 import contextlib
 import logging
+import os
+import signal
+from pathlib import Path, PurePosixPath
 from typing import Final
 
 log = logging.getLogger(__name__)
@@ -37,3 +40,38 @@ class Pause:
                 async with asyncio.timeout_at(self._until):
                     await self._over.wait()
         log.info("reading the GPUs is resumed")
+
+
+SIGNAL: Final = signal.SIGUSR1
+"""An agent that gets it pauses; a paused one resumes."""
+
+PROC: Final = Path("/proc")
+
+
+def running_agents(proc: Path = PROC) -> list[int]:
+    """The agents on this machine, by process id: those that read real GPUs, and so answer the signal."""
+    found = [int(entry.name) for entry in proc.iterdir() if entry.name.isdecimal()]
+    return sorted(pid for pid in found if pid != os.getpid() and is_agent(pid, proc) and answers(pid, proc))
+
+
+def is_agent(pid: int, proc: Path = PROC) -> bool:
+    """Whether this is ``gpumon agent``, or the form of it that the older program had."""
+    try:
+        words = (proc / str(pid) / "cmdline").read_bytes().decode(errors="replace").split("\0")
+    except OSError:
+        return False
+    names = [PurePosixPath(word).name for word in words[:4]]
+    if "gpumon" not in names:
+        return False
+    rest = words[names.index("gpumon") + 1 :]
+    return "agent" in rest or any(word.lstrip("-") == "mode=server" for word in rest)
+
+
+def answers(pid: int, proc: Path = PROC) -> bool:
+    """Whether the process has a handler for the signal, which would else end it."""
+    try:
+        status = (proc / str(pid) / "status").read_text(errors="replace")
+        caught = next(int(line.split()[1], 16) for line in status.splitlines() if line.startswith("SigCgt:"))
+    except (OSError, StopIteration, ValueError, IndexError):
+        return False
+    return bool(caught & 1 << (SIGNAL - 1))

@@ -168,9 +168,9 @@ class NvmlReader:
     def resume(self) -> None:
         self._pause.end()
 
-    @property
-    def paused(self) -> bool:
-        return bool(self._pause)
+    def toggle(self) -> None:
+        """Pause, or resume."""
+        self.resume() if self._pause else self.pause()
 
     # ---- the life of a child ----
 
@@ -332,8 +332,11 @@ class NvmlReader:
     async def _clear(self, key: str) -> None:
         """Let a suspect go once it was read without harm, by a child that serves nothing else."""
         while self._suspects[key].held:
-            often = self._suspects[key].offences > 1 or key in ELSEWHERE
-            await asyncio.sleep(self._deadlines.quarantine if often else self._deadlines.first_retry)
+            offences = self._suspects[key].offences
+            if key in ELSEWHERE:  # which no child of its own can try: the more often, the longer
+                await asyncio.sleep(self._deadlines.quarantine * min(offences, 10))
+            else:
+                await asyncio.sleep(self._deadlines.quarantine if offences > 1 else self._deadlines.first_retry)
             if key in ELSEWHERE or await self._reads_well(key):
                 self._suspects[key].held = False
 
