@@ -346,3 +346,27 @@ def _check_hubs(section: AgentSection) -> None:
     faults = [f"--hub: {url!r} {fault}" for url in section.hub if (fault := config.hub_url_fault(url))]
     if faults:
         raise UsageError(*faults)
+
+
+@cli.command()
+@click.option("--pid", type=click.IntRange(1), help="Only this agent.  [default: every agent of this machine]")
+def pause(pid: int | None) -> None:
+    """Let an agent let go of the NVIDIA driver, so that it can be unloaded; again to resume.
+
+    A paused agent goes on reporting that it is paused, and resumes by itself after 10 minutes.
+    """
+    from gpumon.agent.pause import SIGNAL, answers, is_agent, running_agents
+
+    if pid is not None and not (is_agent(pid) and answers(pid)):
+        raise UsageError(f"--pid {pid}: no agent that reads this machine's GPUs")
+    pids = running_agents() if pid is None else [pid]
+    if not pids:
+        raise UsageError("no agent that reads this machine's GPUs is running here")
+    for one in pids:
+        try:
+            os.kill(one, SIGNAL)
+        except PermissionError:
+            raise UsageError(f"agent {one} is another user's: ask as root or as that user") from None
+        except ProcessLookupError:
+            raise UsageError(f"agent {one} has just ended") from None
+        click.echo(f"agent {one}: told to pause, or to resume if it was paused")
