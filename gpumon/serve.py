@@ -46,6 +46,12 @@ def listen(host: str, port: int, option: str) -> socket.socket:
     return listener
 
 
+def url_of(listener: socket.socket) -> str:
+    """Where ``listener`` is reached, as far as it knows: ``http://0.0.0.0:8080``."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
 class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:

@@ -246,3 +246,11 @@ def test_the_loop_is_told_to_stop_from_any_place() -> None:
 
     run(main())
     assert done
+
+
+def test_an_ipv6_address_is_written_so_that_it_can_be_pasted(tmp_path: Path) -> None:
+    if not socket.has_ipv6:
+        pytest.skip("this machine has no IPv6")
+    with program("hub", "--host=::1", "--port=0", folder=tmp_path) as hub:
+        assert hub.wait_for(r"hub on (http://\[::1\]:\d+)")
+        assert hub.end() == 0

@@ -19,7 +19,7 @@ from gpumon.hub.live import Live
 from gpumon.hub.poller import Poller
 from gpumon.hub.resolver import Resolver
 from gpumon.problem import handlers
-from gpumon.serve import serve
+from gpumon.serve import serve, url_of
 
 log = logging.getLogger(__name__)
 
@@ -71,8 +71,7 @@ async def run(config: Config, listener: socket.socket) -> None:
     """Run a hub on ``listener`` until cancelled."""
     hub = Hub(config.nodes, config.hub)
     resolver = Resolver(name_server(config.dns.server) if config.dns.enabled else None)
-    host, port = listener.getsockname()[:2]
-    log.info("gpumon %s: hub on http://%s:%d, %d nodes configured", __version__, host, port, len(config.nodes))
+    log.info("gpumon %s: hub on %s, %d nodes configured", __version__, url_of(listener), len(config.nodes))
     async with asyncio.TaskGroup() as group:
         group.create_task(hub.feed.run(), name="feed")
         group.create_task(_judge(hub), name="judge")
