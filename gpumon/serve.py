@@ -11,6 +11,8 @@ from contextlib import contextmanager
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.exceptions import InvalidState
 
 from gpumon.errors import ListenError
 from gpumon.wire import MAX_MESSAGE_BYTES
@@ -33,6 +35,8 @@ def listen(host: str, port: int, option: str) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listener = socket.create_server(address[:2], family=family, backlog=1024)
+    except UnicodeError:
+        raise ListenError(f"{option}: cannot listen on {host} port {port}: this is no host name") from None
     except OSError as error:
         reasons = {
             errno.EADDRINUSE: "another program listens there already",
@@ -52,6 +56,21 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+class _WebSocket(WebSocketsSansIOProtocol):
+    """uvicorn's, with the two ends that its version 0.54 leaves open."""
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.handshake_exc is not None:  # neither answered nor closed
+            self.transport.close()
+
+    def shutdown(self) -> None:
+        try:
+            super().shutdown()
+        except (InvalidState, AssertionError):  # the peer is closing already, or never got through its handshake
+            self.transport.abort()
+
+
 class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -68,7 +87,7 @@ async def serve(app: ASGIApp, listener: socket.socket, end_streams: Callable[[],
         uvicorn.Config(
             app,
             http="h11",
-            ws="websockets-sansio",
+            ws=_WebSocket,
             lifespan="off",
             log_config=None,
             access_log=False,
