@@ -52,6 +52,11 @@ bench: $(STAMPS)/dev ## every benchmark, one after the other
 		$(PYTHON) "$$file" || exit; \
 	done
 
+.PHONY: picture
+picture: $(STAMPS)/dev ## the picture in the README, anew from the browser tests
+	@tests/setup/run-tests $(PYTHON) -k '1440 and light and en' tests/browser
+	cp tests/artifacts/demo-1440-light-en.png docs/page.png
+
 .PHONY: dist
 dist: $(STAMPS)/dev ## wheel and sdist, with the page in them, into dist/
 	rm -rf dist

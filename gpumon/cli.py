@@ -11,6 +11,7 @@ Each command imports what it needs: an agent never loads the hub.
 import logging
 import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 from typing import TypeVar
@@ -28,6 +29,8 @@ PORT = click.IntRange(0, 65535)
 FILE = click.Path(path_type=Path)
 SIMULATION = "8, h200:4,rtx5090:2 or a100-mig:2,fault=lost:1"
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+MAX_LOG_CHARACTERS = 2000
+FLAGS = {"interval_seconds": "interval"}
 CHATTY = ("uvicorn.error", "websockets", "asyncio")
 
 Section = TypeVar("Section", bound=msgspec.Struct)
@@ -35,6 +38,8 @@ Section = TypeVar("Section", bound=msgspec.Struct)
 
 def main() -> None:
     """The program: errors of use end with status 2 and one line a fault, never a traceback."""
+    for number in (signal.SIGTERM, signal.SIGINT):  # until the event loop takes them over
+        signal.signal(number, lambda *_: os._exit(0))
     try:
         status = cli.main(standalone_mode=False)
     except UsageError as error:
@@ -46,6 +51,14 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     sys.exit(status if isinstance(status, int) else 0)
+
+
+class OneLine(logging.Formatter):
+    """One line an event: what strangers say is quoted in logs, and must not look like another event."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (the name is logging's)
+        line = super().formatMessage(record)[:MAX_LOG_CHARACTERS]
+        return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in line)
 
 
 def _complain(*faults: str) -> None:
@@ -90,13 +103,18 @@ def cli(context: click.Context, log_level: str, mode: str | None, port: int | No
 
     Without a command this is the hub, with config.json of this folder if there is one.
     """
-    logging.basicConfig(level=log_level.upper(), stream=sys.stderr, format=LOG_FORMAT)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(OneLine(LOG_FORMAT))
+    logging.basicConfig(level=log_level.upper(), handlers=[handler])
     if log_level != "debug":
         for name in CHATTY:
             logging.getLogger(name).setLevel(logging.CRITICAL)
     if context.invoked_subcommand is None:
         command = agent if mode == "server" else hub
-        context.invoke(command, port=port, config_path=config_path)
+        arguments = [f"--port={port}"] if port is not None else []
+        arguments += [f"--config={config_path}"] if config_path is not None else []
+        with command.make_context(command.name, arguments, parent=context) as inner:  # which reads the environment
+            command.invoke(inner)
         return
     for flag in ("mode", "port", "config_path"):
         if context.get_parameter_source(flag) is ParameterSource.COMMANDLINE:
@@ -338,8 +356,13 @@ def _override(section: Section, **given: object) -> Section:
     changes = {key: value for key, value in given.items() if value is not None}
     faults = config.faults(changes, type(section))
     if faults:
-        raise UsageError(*(f"--{fault}" for fault in faults))
+        raise UsageError(*(f"--{_with_flag(fault)}" for fault in faults))
     return msgspec.structs.replace(section, **changes)
+
+
+def _with_flag(fault: str) -> str:
+    field, colon, rest = fault.partition(":")
+    return FLAGS.get(field, field.partition("[")[0]) + colon + rest
 
 
 def _check_hubs(section: AgentSection) -> None:

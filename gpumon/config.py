@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from gpumon.errors import ConfigError
+from gpumon.model import NodeName
 
 MAX_BYTES = 4 * 1024 * 1024
 
@@ -28,28 +29,18 @@ Host = Annotated[
     Meta(
         min_length=1,
         max_length=253,
-        pattern=r"^[^\s/@?#\\]+$",
+        pattern=r"^[^\s/@?#\\\x00-\x1f\x7f\ud800-\udfff]+\Z",
         description="a host name or an IP address, without scheme, port or path",
     ),
 ]
-NodeName = Annotated[
-    str,
-    Meta(
-        min_length=1,
-        max_length=256,
-        pattern=r"^[^/\x00-\x1f\x7f]+$",
-        description="text of 1 to 256 characters without '/' and control characters",
-    ),
-]
-AgentName = Annotated[
+Alias = Annotated[
     str,
     Meta(
         max_length=256,
-        pattern=r"^[^/\x00-\x1f\x7f]*$",
-        description="text of at most 256 characters without '/' and control characters",
+        pattern=r"^[^\x00-\x1f\x7f\ud800-\udfff]*\Z",
+        description="text of at most 256 characters without control characters",
     ),
 ]
-Alias = Annotated[str, Meta(max_length=256, description="text of at most 256 characters")]
 Interval = Annotated[float, Meta(ge=0.2, le=60, description="seconds from 0.2 to 60")]
 Seconds = Annotated[float, Meta(ge=1, le=3600, description="seconds from 1 to 3600")]
 HubUrl = Annotated[str, Meta(min_length=1, max_length=1024, description="a URL such as http://host:8080")]
@@ -89,12 +80,12 @@ class DnsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class AgentSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the agent listens, samples and reports. An empty ``name`` means the machine's host name."""
+    """How the agent listens, samples and reports. ``name`` null means the machine's host name."""
 
     host: Host = "0.0.0.0"
     port: ListenPort = 8081
     hub: Annotated[list[HubUrl], Meta(max_length=16, description="a list of at most 16 URLs")] = []
-    name: AgentName = ""
+    name: NodeName | None = None
     interval_seconds: Interval = 1.0
 
 
@@ -243,11 +234,16 @@ def _meaning_faults(file: _File, value: dict[str, object]) -> Iterator[str]:
                 "allowed: names that differ"
             )
         first.setdefault(node.name, index)
-        if ":" in node.host and not _is_address(node.host):
+        if (":" in node.host and not _is_address(node.host)) or not _can_be_host(node.host):
             yield (
                 f"nodes[{index}].host: {_show(node.host)} is not allowed; allowed: a host name or an IP address "
                 "(the port has a key of its own)"
             )
+    if (file.hub.stale_after_seconds or 0) > file.hub.offline_after_seconds:
+        yield (
+            f"hub.stale_after_seconds: {file.hub.stale_after_seconds:g} is not allowed; "
+            f"allowed: at most hub.offline_after_seconds, {file.hub.offline_after_seconds:g}"
+        )
     if file.dns.server and name_server(file.dns.server) is None:
         yield (
             f"dns.server: {_show(file.dns.server)} is not allowed; allowed: the IP address of a DNS server, "
@@ -276,10 +272,20 @@ def hub_url_fault(url: str) -> str | None:
     allowed = "is not allowed; allowed: http://, https://, ws:// or wss://, a host and perhaps a port"
     try:
         parts = urlsplit(url)
-        usable = parts.scheme in ("http", "https", "ws", "wss") and parts.hostname and parts.port != 0
+        usable = parts.scheme in ("http", "https", "ws", "wss") and _can_be_host(parts.hostname) and parts.port != 0
     except ValueError:  # a port that is no number, a bracket that does not close
         return allowed
     return None if usable and not parts.username and not parts.query and not parts.fragment else allowed
+
+
+def _can_be_host(text: str | None) -> bool:
+    """Whether ``text`` is an address or could be asked of a DNS server."""
+    if not text:
+        return False
+    try:
+        return _is_address(text) or bool(text.encode("idna"))
+    except UnicodeError:  # an empty label, or one of more than 63 characters
+        return False
 
 
 def _is_address(text: str) -> bool:
@@ -293,4 +299,5 @@ def _is_address(text: str) -> bool:
 def _show(value: object) -> str:
     """``value`` as JSON on one line, shortened: it may be anybody's text."""
     text = json.dumps(value, ensure_ascii=False, default=repr)
+    text = "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text[:61])
     return text if len(text) <= 60 else text[:57] + "..."

@@ -8,7 +8,7 @@ from gpumon.agent import app as agent
 from gpumon.agent.scenario import Scenario
 from gpumon.config import AgentSection, Config
 from gpumon.hub import app as hub
-from gpumon.serve import listen
+from gpumon.serve import listen, url_of
 
 log = logging.getLogger(__name__)
 
@@ -20,8 +20,8 @@ LOOPBACK = "127.0.0.1"
 
 async def run(listener: socket.socket, nodes: int) -> None:
     """Run a hub on ``listener`` with this machine's agent and ``nodes`` simulated ones, until cancelled."""
-    port = listener.getsockname()[1]
-    url = f"http://{LOOPBACK}:{port}"
+    host, port = listener.getsockname()[:2]
+    url = f"http://{LOOPBACK}:{port}" if host in ("0.0.0.0", "::") else url_of(listener)
     async with asyncio.TaskGroup() as group:
         group.create_task(hub.run(Config(), listener), name="hub")
         own = AgentSection(host=LOOPBACK, hub=[url])
@@ -31,4 +31,4 @@ async def run(listener: socket.socket, nodes: int) -> None:
             machine = Scenario.parse(MACHINES[number % len(MACHINES)])
             simulated = agent.run(settings, listen(LOOPBACK, 0, "demo agent"), machine)
             group.create_task(simulated, name=settings.name)
-        log.info("the dashboard is at http://localhost:%d/ (Ctrl-C ends it)", port)
+        log.info("the dashboard is at %s/ (Ctrl-C ends it)", url.replace(LOOPBACK, "localhost"))

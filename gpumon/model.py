@@ -14,6 +14,16 @@ MAX_GPUS = 128
 MAX_PROCESSES = 512
 
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
+NodeName = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=256,
+        # No '/' and no '.' or '..', for the name stands in a URL; nothing that is not seen or turns text around.
+        pattern=r"^(?!\s)(?!\.{1,2}\Z)[^/\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]+(?<!\s)\Z",
+        description="text of 1 to 256 characters without '/', control characters and outer spaces",
+    ),
+]
 Text = Annotated[str, Meta(max_length=256)]
 LongText = Annotated[str, Meta(max_length=1024)]
 Timestamp = Annotated[str, Meta(max_length=40, description="RFC 3339, UTC, milliseconds")]

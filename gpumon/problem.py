@@ -1,14 +1,17 @@
 """HTTP errors as ``application/problem+json`` (RFC 9457), for agent and hub alike."""
 
+import logging
 from http import HTTPStatus
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ExceptionHandler
+from starlette.types import ASGIApp, ExceptionHandler, Receive, Scope, Send
 
 from gpumon.model import Problem
 from gpumon.wire import encode
+
+log = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -34,6 +37,20 @@ async def _refused(request: Request, error: Exception) -> Response:
 
 async def _failed(_: Request, error: Exception) -> Response:
     return problem(500, f"a fault of gpumon's own ({type(error).__name__}); its log has the details")
+
+
+class LoggedFaults:
+    """Logs what goes wrong in ``app``: the server's own log is silent, for it tells of each lost connection."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._app(scope, receive, send)
+        except Exception:
+            log.exception("a fault of gpumon's own, answering %s %r", scope["type"], scope.get("path"))
+            raise
 
 
 handlers: dict[type[Exception], ExceptionHandler] = {HTTPException: _refused, Exception: _failed}

@@ -11,6 +11,8 @@ from contextlib import contextmanager
 
 import uvicorn
 from starlette.types import ASGIApp
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.exceptions import InvalidState
 
 from gpumon.errors import ListenError
 from gpumon.wire import MAX_MESSAGE_BYTES
@@ -33,6 +35,8 @@ def listen(host: str, port: int, option: str) -> socket.socket:
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         listener = socket.create_server(address[:2], family=family, backlog=1024)
+    except UnicodeError:
+        raise ListenError(f"{option}: cannot listen on {host} port {port}: this is no host name") from None
     except OSError as error:
         reasons = {
             errno.EADDRINUSE: "another program listens there already",
@@ -44,6 +48,27 @@ def listen(host: str, port: int, option: str) -> socket.socket:
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MILLISECONDS)
     return listener
+
+
+def url_of(listener: socket.socket) -> str:
+    """Where ``listener`` is reached, as far as it knows: ``http://0.0.0.0:8080``."""
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class _WebSocket(WebSocketsSansIOProtocol):
+    """uvicorn's, with the two ends that its version 0.54 leaves open."""
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.handshake_exc is not None:  # neither answered nor closed
+            self.transport.close()
+
+    def shutdown(self) -> None:
+        try:
+            super().shutdown()
+        except (InvalidState, AssertionError):  # the peer is closing already, or never got through its handshake
+            self.transport.abort()
 
 
 class _Server(uvicorn.Server):
@@ -62,7 +87,7 @@ async def serve(app: ASGIApp, listener: socket.socket, end_streams: Callable[[],
         uvicorn.Config(
             app,
             http="h11",
-            ws="websockets-sansio",
+            ws=_WebSocket,
             lifespan="off",
             log_config=None,
             access_log=False,

@@ -19,9 +19,10 @@ Either side may close. The code tells the agent how soon to come back, never to 
 code  name                    the agent
 ====  ======================  ===============================================================
 1000  normal closure          comes back after the usual back-off
-1009  message too big         comes back after the usual back-off
+1009  message too big         drops the report that was refused, the usual back-off
 1012  :attr:`GOING_AWAY`      the hub ends or restarts: comes back after the usual back-off
-4000  :attr:`BAD_MESSAGE`     a message was not in these words: comes back slowly
+4000  :attr:`BAD_MESSAGE`     a message was not in these words: drops that report, the usual
+                              back-off; before welcome: comes back slowly
 4001  :attr:`UNAUTHORISED`    not admitted: comes back slowly
 4008  :attr:`TOO_SLOW`        did not speak within a deadline: the usual back-off
 4009  :attr:`REPLACED`        a newer connection of the same agent took over: the usual back-off
@@ -41,7 +42,7 @@ import orjson
 from msgspec import Meta, Struct
 
 from gpumon.errors import WireError
-from gpumon.model import Count, Name, Quantity, Report, Text
+from gpumon.model import Count, Name, NodeName, Quantity, Report, Text
 
 SUBPROTOCOL = "gpumon.v1"
 PROTOCOL = 1
@@ -67,13 +68,16 @@ class Close(IntEnum):
 SLOW_RETRY = frozenset({Close.BAD_MESSAGE, Close.UNAUTHORISED, Close.PROTOCOL, Close.NAME_TAKEN, Close.TOO_MANY})
 """Codes after which coming back soon cannot help."""
 
+REPORT_REFUSED = frozenset({1009, Close.BAD_MESSAGE})
+"""Codes that, once the hub has said welcome, condemn the report after the last one that it has."""
+
 
 class Hello(Struct, frozen=True, kw_only=True, tag_field="type", tag="hello"):
     """Who speaks. ``port`` is where the agent itself serves ``/gpu-info``, if it does."""
 
     protocol: Count = PROTOCOL
     agent_version: Text
-    node: Name
+    node: NodeName
     hostname: Text
     boot_id: Name
     interval_seconds: Quantity
@@ -137,11 +141,17 @@ def decode(decoder: msgspec.json.Decoder[T], data: bytes | str) -> T:
     try:
         return decoder.decode(data)
     except msgspec.ValidationError as error:
-        raise WireError(f"not as agreed: {error}") from None
+        what, _, place = str(error).rpartition(" - at ")
+        raise WireError(_one_line(f"not as agreed at {place}: {what}" if what else f"not as agreed: {error}")) from None
     except (msgspec.DecodeError, UnicodeError) as error:
-        raise WireError(f"not JSON: {error}") from None
+        raise WireError(f"not JSON: {_one_line(str(error))}") from None
     except RecursionError:
         raise WireError("not as agreed: nested too deeply") from None
+
+
+def _one_line(text: str) -> str:
+    """What a decoder says may quote the peer, who may have sent anything."""
+    return "".join(char if char.isprintable() else " " for char in text[:300])
 
 
 def encode(value: Struct) -> bytes:

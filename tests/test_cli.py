@@ -15,13 +15,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from websockets import Subprotocol
 from websockets.sync.client import connect
 
+from gpumon import wire
 from gpumon.lifecycle import run
 from tests.fakenvml import datacentre, environment
+from tests.hub.agents import hello
 from tests.running import program
 
 ANY = "127.0.0.1"
+V1 = Subprotocol(wire.SUBPROTOCOL)
 
 
 def fetch(port: int, path: str) -> tuple[int, bytes]:
@@ -119,6 +123,25 @@ def test_an_agent_reports_the_simulation_that_it_is_asked_for(tmp_path: Path) ->
         ]
 
 
+def test_the_old_programs_flags_go_with_the_environment_too(tmp_path: Path) -> None:
+    environment = {"GPUMON_AGENT_NAME": "zoe", "GPUMON_AGENT_SIMULATE": "1", "GPUMON_AGENT_HOST": ANY}
+    with program("-mode=server", "-port=0", environment=environment, folder=tmp_path) as agent:
+        agent.wait_for(r"agent zoe \(simulated\) on http://127\.0\.0\.1:")
+    with program(environment={"GPUMON_HUB_PORT": "0", "GPUMON_HUB_HOST": ANY}, folder=tmp_path) as hub:
+        hub.wait_for(r"hub on http://127\.0\.0\.1:")
+
+
+def test_what_a_stranger_says_is_one_line_of_the_log(tmp_path: Path) -> None:
+    with program("hub", f"--host={ANY}", "--port=0", folder=tmp_path) as hub:
+        forged = hello(agent_version="1\n2026 CRITICAL gpumon: forged\x1b[31m")
+        with connect(f"ws://{ANY}:{hub.port('hub')}/api/push", subprotocols=[V1], proxy=None) as agent:
+            agent.send(json.dumps(forged))
+            agent.recv()
+        line = hub.wait_for("connected")
+        assert "forged\\x1b[31m" in line.string
+        assert line.string.startswith("20")
+
+
 def test_flags_win_over_the_file(config: Callable[[object], Path]) -> None:
     file = config({"agent": {"name": "from-file", "port": 1, "host": ANY}})
     with program("agent", "--config", str(file), "--port=0", "--simulate=1") as agent:
@@ -136,6 +159,8 @@ def test_flags_win_over_the_file(config: Callable[[object], Path]) -> None:
         (("-mode=server", "-config=nowhere.json"), r"nowhere\.json: cannot be read"),
         (("-mode=client",), r"client.*server.*aggregator"),
         (("agent", "--hub=ftp://x", "--simulate=1"), r"--hub: 'ftp://x' is not allowed; allowed: http://"),
+        (("agent", "--hub=http://a..b:8080", "--simulate=1"), r"--hub: 'http://a\.\.b:8080' is not allowed"),
+        (("hub", "--host=a..b"), r"cannot listen on a\.\.b port 8080: this is no host name"),
         (("agent", "--interval=0", "--simulate=1"), r"--interval.*0\.2"),
         (("agent", "--name=a/b", "--simulate=1"), r"--name: \"a/b\" is not allowed; allowed: .*without '/'"),
         (("agent", "--host=192.0.2.1", "--simulate=1"), r"192\.0\.2\.1 port 8081: this machine has no such address"),
@@ -213,8 +238,9 @@ def _look(port: int) -> tuple[socket.socket, socket.socket]:
         viewer.sendall(request)
 
     def drain() -> None:
-        while reading.recv(65536):
-            pass
+        with contextlib.suppress(OSError):
+            while reading.recv(65536):
+                pass
 
     assert reading.recv(100).startswith(b"HTTP/1.1 200")
     threading.Thread(target=drain, daemon=True).start()
@@ -246,6 +272,28 @@ def test_everything_ends_with_status_0_in_time_whoever_is_connected(number: int,
             assert "Traceback" not in ended.said
 
 
+def test_a_viewer_that_says_goodbye_without_having_read_delays_no_end(tmp_path: Path) -> None:
+    with program("hub", f"--host={ANY}", "--port=0", folder=tmp_path) as hub:
+        port = hub.port("hub")
+        with socket.socket() as viewer:
+            viewer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            viewer.connect((ANY, port))
+            viewer.sendall(
+                b"GET /api/stream HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n"
+            )
+            with program(
+                "agent", "--port=0", "--simulate=128", "--interval=0.2", f"--hub=http://{ANY}:{port}"
+            ) as agent:
+                agent.wait_for("connected to gpumon")
+                with connect(f"ws://{ANY}:{port}/api/stream", proxy=None, max_size=None) as stream:
+                    for _ in range(12):  # until what the other viewer does not take fills its socket
+                        stream.recv(timeout=10)
+                viewer.sendall(b"\x88\x80\x00\x00\x00\x00")
+                assert hub.end(patience=5) == 0
+        assert "Traceback" not in hub.said
+
+
 def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
     with program("hub", f"--host={ANY}", "--port=0", folder=tmp_path) as hub:
         viewers = _look(hub.port("hub"))
@@ -275,3 +323,11 @@ def test_the_loop_is_told_to_stop_from_any_place() -> None:
 
     run(main())
     assert done
+
+
+def test_an_ipv6_address_is_written_so_that_it_can_be_pasted(tmp_path: Path) -> None:
+    if not socket.has_ipv6:
+        pytest.skip("this machine has no IPv6")
+    with program("hub", "--host=::1", "--port=0", folder=tmp_path) as hub:
+        assert hub.wait_for(r"hub on (http://\[::1\]:\d+)")
+        assert hub.end() == 0

@@ -65,6 +65,13 @@ def test_what_the_file_leaves_out_has_its_default() -> None:
         ('{"nodes": [{"name": "a", "host": "http://h"}]}', r"^nodes\[0\]\.host: .*without scheme"),
         ('{"nodes": [{"name": "a", "host": "h:8081"}]}', r"^nodes\[0\]\.host: .*the port has a key of its own"),
         ('{"nodes": [{"name": "a/b", "host": "h"}]}', r"^nodes\[0\]\.name: .*without '/'"),
+        ('{"nodes": [{"name": "a\\n", "host": "h"}]}', r"^nodes\[0\]\.name: .* control characters"),
+        ('{"nodes": [{"name": "\\ud800", "host": "h"}]}', r"^nodes\[0\]\.name: .*ud800.* is not allowed"),
+        ('{"nodes": [{"name": "..", "host": "h"}]}', r"^nodes\[0\]\.name: "),
+        ('{"nodes": [{"name": "a", "host": "h", "alias": "\\ud800"}]}', r"^nodes\[0\]\.alias: "),
+        ('{"nodes": [{"name": "a", "host": "h\\n"}]}', r"^nodes\[0\]\.host: "),
+        ('{"nodes": [{"name": "a", "host": "a..b"}]}', r"^nodes\[0\]\.host: "),
+        ('{"hub": {"stale_after_seconds": 60}}', r"^hub\.stale_after_seconds: 60 .*at most hub\.offline_after_seconds"),
         (
             '{"nodes": [{"name": "a", "host": "h"}, {"name": "a", "host": "i"}]}',
             r"^nodes\[1\]\.name: \"a\" is the name of nodes\[0\] already",

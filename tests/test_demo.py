@@ -43,6 +43,12 @@ def test_the_demo_shows_this_machine_and_three_simulated_nodes_labelled_so(tmp_p
         assert "Traceback" not in demo.said
 
 
+def test_the_demo_finds_itself_wherever_it_listens(tmp_path: Path) -> None:
+    nothing = environment(tmp_path / "none", library=False)
+    with program("demo", "--port=0", "--host=127.0.0.2", "--nodes=1", environment=nothing) as demo:
+        assert demo.wait_for(r"simulated-1: agent \S+ at 127\.0\.0\.\d connected")
+
+
 def test_the_demo_shows_this_machines_real_gpus(tmp_path: Path) -> None:
     scenario = tmp_path / "scenario"
     datacentre(gpus=2).write(scenario)

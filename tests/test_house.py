@@ -113,7 +113,7 @@ def test_agent_and_hub_meet_only_in_the_shared_words() -> None:
     [
         ("pynvml", {f"agent/{room}.py" for room in READ_BY_THE_CHILD_ALONE}),
         ("uvicorn", {"serve.py"}),
-        ("websockets", {"agent/link.py"}),
+        ("websockets", {"agent/link.py", "serve.py"}),
         ("aiohttp", {"hub/poller.py"}),
         ("dns", {"hub/resolver.py"}),
         ("click", {"cli.py"}),
@@ -166,3 +166,14 @@ def test_importing_does_no_work() -> None:
     code += "assert threading.active_count() == 1"
     found = subprocess.run([sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=False)
     assert (found.returncode, found.stdout, found.stderr) == (0, "", "")
+
+
+def test_nothing_is_raised_where_python_3_11_0_would_wrap_it() -> None:
+    """What is raised inside ``except*`` comes out in a group on the first Pythons 3.11, and bare on later ones."""
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.TryStar):
+                raised = [
+                    inner for handler in node.handlers for inner in ast.walk(handler) if isinstance(inner, ast.Raise)
+                ]
+                assert not raised, path

@@ -56,7 +56,9 @@ def sdist(packages: Path) -> Path:
     """The sdist, unpacked."""
     folder = packages / "sdist"
     with tarfile.open(next(packages.glob("*.tar.gz"))) as archive:
-        archive.extractall(folder, filter="data")
+        # Python 3.11 has no filters before 3.11.4, and Python 3.12 warns where there is none.
+        archive.extraction_filter = getattr(tarfile, "data_filter", None)
+        archive.extractall(folder)
     return next(folder.iterdir())
 
 

@@ -17,7 +17,7 @@ from gpumon.agent.scenario import Scenario
 from gpumon.agent.server import application
 from gpumon.agent.simulate import SimulatedReader
 from gpumon.config import AgentSection
-from gpumon.serve import serve
+from gpumon.serve import serve, url_of
 
 log = logging.getLogger(__name__)
 
@@ -42,15 +42,14 @@ async def run(settings: AgentSection, listener: socket.socket, simulate: Scenari
 
 
 async def _run(settings: AgentSection, listener: socket.socket, reader: Reader, node: str) -> None:
-    host, port = listener.getsockname()[:2]
     sampler = Sampler(reader, node, settings.interval_seconds)
     label = " (simulated)" if reader.simulated else ""
-    log.info("gpumon %s: agent %s%s on http://%s:%d", __version__, node, label, host, port)
+    log.info("gpumon %s: agent %s%s on %s", __version__, node, label, url_of(listener))
     async with asyncio.TaskGroup() as group:
         group.create_task(serve(application(sampler), listener), name="server")
         if settings.hub:
             outbox = Outbox()
-            group.create_task(Link(settings.hub, sampler, outbox, port).run(), name="link")
+            group.create_task(Link(settings.hub, sampler, outbox, listener.getsockname()[1]).run(), name="link")
             group.create_task(sampler.run(outbox.put), name="sampler")
         else:
             group.create_task(sampler.run(_keep_nothing), name="sampler")

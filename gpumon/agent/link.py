@@ -53,6 +53,13 @@ class Backoff:
         return random.uniform(0, most)
 
 
+class _Connect(connect):
+    """A hub is where it is said to be: no redirect is followed."""
+
+    def process_redirect(self, exc: Exception) -> Exception | str:
+        return exc
+
+
 class Link:
     """Brings what waits in ``outbox`` to the first of ``hubs`` that takes it."""
 
@@ -62,6 +69,8 @@ class Link:
         self._outbox = outbox
         self._port = port
         self._logged: tuple[str, float] = ("", 0.0)
+        self._welcomed = False
+        self._report_refused = False
 
     async def run(self) -> None:
         """Connect, report, and come back whatever happens, until cancelled."""
@@ -70,25 +79,30 @@ class Link:
         while True:
             url = self._hubs[turn % len(self._hubs)]
             started = time.monotonic()
-            slow = False
+            slow = self._welcomed = False
             try:
                 await self._visit(url)
             except websockets.ConnectionClosed as error:
-                slow = error.rcvd is not None and error.rcvd.code in wire.SLOW_RETRY
+                code = error.rcvd.code if error.rcvd is not None else None
+                self._report_refused = self._welcomed and code in wire.REPORT_REFUSED
+                slow = code in wire.SLOW_RETRY and not self._report_refused
                 self._tell(url, f"closed the link: {_why(error)}")
             except websockets.InvalidStatus as error:
                 said = (error.response.body or b"")[:200].decode(errors="replace")
                 self._tell(url, f"refused the link with status {error.response.status_code}: {said}")
             except TimeoutError:
                 self._tell(url, "does not answer in time")
-            except (OSError, websockets.WebSocketException, WireError) as error:
+            except (OSError, UnicodeError, websockets.WebSocketException, WireError) as error:
                 self._tell(url, f"cannot be reached: {error}")
+            except Exception:
+                # Whatever a stranger at the hub's address brings to light: the agent goes on.
+                log.exception("hub %s: the link failed by a fault of gpumon's own; trying again", url)
             turn += 1
             await asyncio.sleep(backoff.after(time.monotonic() - started, slow=slow))
 
     async def _visit(self, url: str) -> None:
         """One connection, from the handshake to its end."""
-        async with connect(
+        async with _Connect(
             url,
             subprotocols=[websockets.Subprotocol(wire.SUBPROTOCOL)],
             compression=None,
@@ -105,8 +119,19 @@ class Link:
             welcome = await self._greet(connection)
             log.info("%s: connected to gpumon %s", url, welcome.hub_version)
             self._logged = ("", 0.0)
-            self._outbox.acknowledge(welcome.last_sequence)
+            self._welcomed = True
+            self._forget_what_is_settled(welcome.last_sequence)
             await self._exchange(connection)
+
+    def _forget_what_is_settled(self, last_sequence: int) -> None:
+        """Forget what the hub has, and the report behind it if the hub has refused that one: sent again, it
+        would be refused again, and everything after it would wait.
+        """
+        if self._report_refused:
+            self._report_refused = False
+            last_sequence += 1
+            log.error("report %d was refused by the hub and is lost", last_sequence)
+        self._outbox.acknowledge(last_sequence)
 
     async def _greet(self, connection: ClientConnection) -> Welcome:
         hello = Hello(
@@ -127,12 +152,15 @@ class Link:
 
     async def _exchange(self, connection: ClientConnection) -> None:
         """Send and listen at once, until the connection ends."""
+        ended: BaseException | None = None
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._send(connection))
                 group.create_task(self._listen(connection))
         except* (websockets.WebSocketException, WireError, OSError) as errors:
-            raise errors.exceptions[0] from None
+            ended = errors.exceptions[0]  # raised below: the first Pythons 3.11 wrap in a group what is raised here
+        if ended is not None:
+            raise ended
 
     async def _send(self, connection: ClientConnection) -> None:
         sequence = 0

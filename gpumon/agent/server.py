@@ -6,10 +6,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import ASGIApp
 
 from gpumon import __version__
 from gpumon.agent.sampler import Sampler
-from gpumon.problem import handlers
+from gpumon.problem import LoggedFaults, handlers
 from gpumon.wire import encode
 
 JSON = "application/json"
@@ -17,7 +18,7 @@ NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 WELL = ("ok", "degraded")
 
 
-def application(sampler: Sampler) -> Starlette:
+def application(sampler: Sampler) -> ASGIApp:
     """The agent's own answers, from what ``sampler`` made last: no question waits for the driver."""
 
     async def gpu_info(_: Request) -> Response:
@@ -40,7 +41,9 @@ def application(sampler: Sampler) -> Starlette:
         }
         return Response(orjson.dumps(body), 200 if status in WELL else 503, headers=NO_STORE, media_type=JSON)
 
-    return Starlette(
+    starlette = Starlette(
         routes=[Route("/gpu-info", gpu_info, methods=["GET"]), Route("/health", health, methods=["GET"])],
         exception_handlers=handlers,
     )
+    starlette.router.redirect_slashes = False
+    return LoggedFaults(starlette)

@@ -43,7 +43,7 @@ class Api:
         """Every node, in order. The ETag is the state's version: no body is hashed."""
         identity = self._hub.feed.identity
         headers = {"ETag": f'W/"{identity}"', "Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
-        if headers["ETag"] in (tag.strip() for tag in request.headers.get("if-none-match", "").split(",")):
+        if _is_known(identity, request.headers.get("if-none-match", "")):
             return Response(status_code=304, headers=headers)
         if self._body[0] != identity:
             self._body = identity, orjson.dumps([orjson.Fragment(node) for node in self._hub.fleet.encoded_nodes()])
@@ -80,6 +80,11 @@ class Api:
     async def openapi(self, _: Request) -> Response:
         """The schema of all this."""
         return Response(self._openapi, media_type=JSON)
+
+
+def _is_known(identity: str, tags: str) -> bool:
+    """Whether one of ``tags`` is this state's (weak comparison, RFC 9110 section 8.8.3.2)."""
+    return any(tag.strip().removeprefix("W/") in (f'"{identity}"', "*") for tag in tags.split(","))
 
 
 def _accepts_gzip(request: Request) -> bool:

@@ -6,6 +6,8 @@ import socket
 
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -18,8 +20,8 @@ from gpumon.hub.ingest import Ingest
 from gpumon.hub.live import Live
 from gpumon.hub.poller import Poller
 from gpumon.hub.resolver import Resolver
-from gpumon.problem import handlers
-from gpumon.serve import serve
+from gpumon.problem import LoggedFaults, handlers, problem
+from gpumon.serve import serve, url_of
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +52,10 @@ class SecurityHeaders:
         await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)
 
 
+async def _upgrade_required(_: Request) -> Response:
+    return problem(426, "a WebSocket is served here", {"Upgrade": "websocket"})
+
+
 def application(hub: Hub) -> ASGIApp:
     """Everything that the hub serves."""
     live = Live(hub.feed)
@@ -61,18 +67,20 @@ def application(hub: Hub) -> ASGIApp:
             Route("/api/events", live.events, methods=["GET"]),
             WebSocketRoute("/api/stream", live.stream),
             WebSocketRoute("/api/push", ingest.__call__),
+            Route("/api/stream", _upgrade_required, methods=["GET"]),
+            Route("/api/push", _upgrade_required, methods=["GET"]),
         ],
         exception_handlers=handlers,
     )
-    return SecurityHeaders(starlette)
+    starlette.router.redirect_slashes = False  # an address with one slash too many is unknown, as any other
+    return LoggedFaults(SecurityHeaders(starlette))
 
 
 async def run(config: Config, listener: socket.socket) -> None:
     """Run a hub on ``listener`` until cancelled."""
     hub = Hub(config.nodes, config.hub)
     resolver = Resolver(name_server(config.dns.server) if config.dns.enabled else None)
-    host, port = listener.getsockname()[:2]
-    log.info("gpumon %s: hub on http://%s:%d, %d nodes configured", __version__, host, port, len(config.nodes))
+    log.info("gpumon %s: hub on %s, %d nodes configured", __version__, url_of(listener), len(config.nodes))
     async with asyncio.TaskGroup() as group:
         group.create_task(hub.feed.run(), name="feed")
         group.create_task(_judge(hub), name="judge")

@@ -39,23 +39,34 @@ class Hub:
         """Set while the configured node ``name`` does not push."""
         return self._polling[name]
 
-    def record(self, member: Member, report: Report, source: Source, address: str | None) -> None:
+    def record(self, member: Member, report: Report, source: Source) -> None:
         """Take a node's newest report."""
-        self.fleet.record(member, report, source, address)
+        self.fleet.record(member, report, source)
         self._decide_polling(member)
 
-    def take_pushed(self, member: Member, report: Report, *, late: bool, address: str | None) -> None:
+    def take_pushed(self, member: Member, report: Report, *, late: bool) -> None:
         """Take a report that an agent pushed."""
-        self.fleet.take_pushed(member, report, late, address)
+        self.fleet.take_pushed(member, report, late=late)
         self._decide_polling(member)
 
-    def contact(self, member: Member, address: str | None) -> None:
+    def contact(self, member: Member) -> None:
         """Note a sign of life without news."""
-        self.fleet.contact(member, address)
+        self.fleet.contact(member)
 
-    def fault(self, member: Member, fault: Fault, address: str | None = None) -> None:
+    def located(self, member: Member, address: str | None) -> None:
+        """Note at which IP address a node is."""
+        self.fleet.located(member, address)
+
+    def fault(self, member: Member, fault: Fault) -> None:
         """Note what is wrong with a node, in words."""
-        self.fleet.fault(member, fault, address)
+        self.fleet.fault(member, fault)
+
+    def forget_one(self) -> bool:
+        """Make room for a new node, if any old one can go."""
+        name = self.fleet.forget_one()
+        if name is not None:
+            self.feed.forgotten(name)
+        return name is not None
 
     def link(self, member: Member, *, is_open: bool) -> None:
         """Note that an agent's connection opened or ended."""

@@ -72,6 +72,11 @@ class Mailbox:
         self._letter = letter if self._letter is None else self._letter.followed_by(letter)
         self._filled.set()
 
+    def refresh(self) -> None:
+        """Make the next letter a snapshot."""
+        self._wants_snapshot, self._letter = True, None
+        self._filled.set()
+
     def close(self) -> None:
         """Tell the viewer that nothing more comes."""
         self._closed = True
@@ -134,6 +139,12 @@ class Feed:
         """Note that a node has news; who looks is told soon."""
         self._dirty[name] = None
         self._wake.set()
+
+    def forgotten(self, name: str) -> None:
+        """Note that a node is gone: viewers are told everything anew, without it."""
+        self._dirty.pop(name, None)
+        for mailbox in self.viewers:
+            mailbox.refresh()
 
     def close(self) -> None:
         """End every stream, present and future."""

@@ -3,10 +3,9 @@
 Liveness is judged on the monotonic clock of the hub: a node's wrong clock shows as an offset and breaks
 nothing. The rules (a report is the heartbeat):
 
+- *offline*: no sign of life for ``offline_after`` (at least three polls, where only polls can tell)
 - *online*: a report within ``stale_after`` (three intervals of the node, at least 5 s, unless configured)
-- *stale*: no such report, but a sign of life within ``offline_after``: the link speaks or polls are
-  answered, only the numbers are old
-- *offline*: no sign of life for ``offline_after``
+- *stale*: neither: the link speaks or polls are answered, only the numbers are old
 - *pending*: never seen since the hub started
 """
 
@@ -23,6 +22,7 @@ from gpumon.wire import encode
 LEAST_STALE_SECONDS = 5.0
 INTERVALS_UNTIL_STALE = 3
 DEFAULT_INTERVAL_SECONDS = 1.0
+MOST_INTERVAL_SECONDS = 60.0
 
 
 class Clock(Protocol):
@@ -121,11 +121,21 @@ class Fleet:
         self._changed(member)
         return member
 
+    def forget_one(self) -> str | None:
+        """Make room: forget the node that is offline longest of those that nobody configured; its name."""
+        silent = [one for one in self if not one.configured and not one.link_open and one.status == "offline"]
+        oldest = min(silent, key=lambda one: one.contact_tick or 0.0, default=None)
+        if oldest is None:
+            return None
+        del self._members[oldest.name]
+        self.version += 1
+        return oldest.name
+
     def link(self, member: Member, *, is_open: bool) -> None:
         """Note that an agent's connection opened or ended."""
         member.link_open = is_open
 
-    def take_pushed(self, member: Member, report: Report, late: bool, address: str | None) -> None:
+    def take_pushed(self, member: Member, report: Report, *, late: bool) -> None:
         """Take a pushed report: a newer one is the present, a late one only history, a repeated one nothing."""
         sequence = report.sequence or 0
         if report.boot_id != member.pushed_boot_id:
@@ -133,17 +143,17 @@ class Fleet:
         repeated = sequence <= member.pushed_sequence
         member.pushed_sequence = max(sequence, member.pushed_sequence)
         if late or repeated:
-            self.contact(member, address)
+            self.contact(member)
         else:
-            self.record(member, report, "push", address)
+            self.record(member, report, "push")
 
-    def record(self, member: Member, report: Report, source: Source, address: str | None) -> None:
+    def record(self, member: Member, report: Report, source: Source) -> None:
         """Take the newest report of a node.
 
         A report that was taken before (a polled agent that makes no new ones) is a sign of life, no more.
         """
         if _is_repeated(report, member.report):
-            self.contact(member, address)
+            self.contact(member)
             return
         now = self.clock.time()
         member.report = report
@@ -151,21 +161,25 @@ class Fleet:
         member.source = source
         member.error = None
         member.clock_offset_seconds = _offset(report.sampled_at, now)
-        self.contact(member, address)
+        self.contact(member)
 
-    def contact(self, member: Member, address: str | None) -> None:
+    def contact(self, member: Member) -> None:
         """Note a sign of life."""
         member.contact_tick = self.clock.monotonic()
         member.last_seen_at = rfc3339(self.clock.time())
-        member.address = address or member.address
         self._judge(member)
         self._changed(member)
 
-    def fault(self, member: Member, fault: Fault, address: str | None = None) -> None:
+    def located(self, member: Member, address: str | None) -> None:
+        """Note at which IP address a node is."""
+        if address is not None and address != member.address:
+            member.address = address
+            self._changed(member)
+
+    def fault(self, member: Member, fault: Fault) -> None:
         """Note what went wrong with a node; its numbers stay."""
-        if fault != member.error or (address is not None and address != member.address):
+        if fault != member.error:
             member.error = fault
-            member.address = address or member.address
             self._changed(member)
 
     def judge(self) -> None:
@@ -179,10 +193,16 @@ class Fleet:
         if self.settings.stale_after_seconds is not None:
             return self.settings.stale_after_seconds
         report = member.report
-        interval = (report.interval_seconds if report else None) or DEFAULT_INTERVAL_SECONDS
+        told = report.interval_seconds if report else None
+        interval = min(told or DEFAULT_INTERVAL_SECONDS, MOST_INTERVAL_SECONDS)
         if member.source == "poll":
             interval = max(interval, self.settings.poll_interval_seconds)
         return max(LEAST_STALE_SECONDS, INTERVALS_UNTIL_STALE * interval)
+
+    def offline_after(self, member: Member) -> float:
+        """Seconds after which a node without a sign of life is offline. An agent that pushes gives one every 5 s."""
+        polls = INTERVALS_UNTIL_STALE * self.settings.poll_interval_seconds if member.source == "poll" else 0.0
+        return max(self.settings.offline_after_seconds, polls)
 
     def push_is_healthy(self, member: Member) -> bool:
         """Whether the node pushes, so that polling it would only cost."""
@@ -205,12 +225,12 @@ class Fleet:
         if member.contact_tick is None:
             return False
         tick = self.clock.monotonic()
-        if member.report_tick is not None and tick - member.report_tick <= self.stale_after(member):
-            status: NodeStatus = "online"
-        elif tick - member.contact_tick <= self.settings.offline_after_seconds:
-            status = "stale"
+        if tick - member.contact_tick > self.offline_after(member):
+            status: NodeStatus = "offline"
+        elif member.report_tick is not None and tick - member.report_tick <= self.stale_after(member):
+            status = "online"
         else:
-            status = "offline"
+            status = "stale"
         if status == member.status:
             return False
         member.status = status

@@ -27,6 +27,7 @@ SILENCE_SECONDS = 30.0
 ACK_SECONDS = 5.0
 ACK_REPORTS = 32
 MAX_NODES = 1000
+RESTART_BEATS = 3
 
 
 class RefusedError(GpumonError):
@@ -43,8 +44,9 @@ class Link:
 
     websocket: WebSocket
     address: str | None
+    hello: Hello | None = None
+    heard_at: float = 0.0
     deadline: asyncio.Timeout = field(default_factory=lambda: asyncio.timeout(HELLO_SECONDS))
-    boot_id: str = ""
     replaced: bool = False
     unacknowledged: int = 0
     acknowledged_at: float = 0.0
@@ -64,10 +66,10 @@ class Ingest:
                 problem(400, f"agents speak the WebSocket subprotocol {wire.SUBPROTOCOL}, which was not offered")
             )
             return
-        await websocket.accept(subprotocol=wire.SUBPROTOCOL)
         link = Link(websocket, websocket.client.host if websocket.client else None)
         try:
             async with link.deadline:
+                await websocket.accept(subprotocol=wire.SUBPROTOCOL)
                 await self._converse(link)
         except WebSocketDisconnect:
             return
@@ -85,13 +87,19 @@ class Ingest:
         hello = await self._hear(link)
         if not isinstance(hello, Hello):
             raise RefusedError(Close.BAD_MESSAGE, "the first message must be hello")
-        _check(hello)
+        if hello.protocol != wire.PROTOCOL:
+            older = "agent" if hello.protocol < wire.PROTOCOL else "hub"
+            raise RefusedError(
+                Close.PROTOCOL,
+                f"protocol {hello.protocol} was offered, this hub speaks {wire.PROTOCOL}: update the {older}",
+            )
         with self._admitted(link, hello) as member:
             known = member.pushed_sequence if member.pushed_boot_id == hello.boot_id else 0
             await _say(link, Welcome(hub_version=__version__, last_sequence=known))
             try:
                 while True:
-                    await self._take(link, member, await self._hear(link))
+                    await self._take(link, member, hello, await self._hear(link))
+                    await asyncio.sleep(0)  # who has sent many at once waits its turn like the others
             except RefusedError as refusal:
                 self._hub.fault(member, Fault(code="bad_report", message=f"Its agent was cut off: {refusal}."))
                 raise
@@ -102,7 +110,9 @@ class Ingest:
         if message["type"] == "websocket.disconnect":
             raise WebSocketDisconnect(message["code"], message.get("reason"))
         data = message.get("text") or message.get("bytes") or b""
-        link.deadline.reschedule(asyncio.get_running_loop().time() + SILENCE_SECONDS)
+        link.heard_at = self._hub.clock.monotonic()
+        if not link.replaced:  # else the deadline is now
+            link.deadline.reschedule(asyncio.get_running_loop().time() + SILENCE_SECONDS)
         try:
             return wire.decode_from_agent(data)
         except WireError as error:
@@ -111,13 +121,15 @@ class Ingest:
     @contextlib.contextmanager
     def _admitted(self, link: Link, hello: Hello) -> Iterator[Member]:
         """The member that this agent speaks for, for as long as the connection lasts."""
-        self._settle_name(hello)
-        if self._hub.fleet.get(hello.node) is None and len(self._hub.fleet) >= MAX_NODES:
+        self._settle_name(link, hello)
+        if self._hub.fleet.get(hello.node) is None and len(self._hub.fleet) >= MAX_NODES and not self._hub.forget_one():
             raise RefusedError(Close.TOO_MANY, f"this hub takes {MAX_NODES} nodes and has them")
         member = self._hub.fleet.admit(hello.node, hello.hostname, hello.port)
-        link.boot_id = hello.boot_id
+        link.hello = hello
         self._links[hello.node] = link
         self._hub.link(member, is_open=True)
+        self._hub.located(member, link.address)
+        self._hub.contact(member)
         log.info("%s: agent %s at %s connected", hello.node, hello.agent_version, link.address)
         try:
             yield member
@@ -127,32 +139,35 @@ class Ingest:
                 self._hub.link(member, is_open=False)
                 log.info("%s: agent at %s disconnected", hello.node, link.address)
 
-    def _settle_name(self, hello: Hello) -> None:
+    def _settle_name(self, link: Link, hello: Hello) -> None:
         """Two agents, one name: the living first stays; one that has fallen silent, or is the same, gives way."""
         first = self._links.get(hello.node)
-        member = self._hub.fleet.get(hello.node)
-        if first is None or member is None:
+        if first is None or first.hello is None:
             return
-        silence = self._hub.clock.monotonic() - (member.contact_tick or 0.0)
-        if first.boot_id != hello.boot_id and silence <= 2 * wire.HEARTBEAT_SECONDS:
+        same_host = (first.address, first.hello.hostname) == (link.address, hello.hostname)
+        beat = min(hello.interval_seconds, wire.HEARTBEAT_SECONDS)
+        patience = RESTART_BEATS * beat if same_host else 2 * wire.HEARTBEAT_SECONDS
+        is_alive = self._hub.clock.monotonic() - first.heard_at <= patience
+        if first.hello.boot_id != hello.boot_id and is_alive:
             raise RefusedError(
                 Close.NAME_TAKEN,
                 f"another agent, at {first.address}, is {hello.node} already: give one of them another --name",
             )
         first.replaced = True
-        first.deadline.reschedule(0)
+        with contextlib.suppress(RuntimeError):  # it is ending by itself
+            first.deadline.reschedule(0)
 
-    async def _take(self, link: Link, member: Member, message: FromAgent) -> None:
+    async def _take(self, link: Link, member: Member, hello: Hello, message: FromAgent) -> None:
         match message:
             case ReportFrame(report=report, late=late):
-                if report.node != member.name or report.boot_id != link.boot_id or not report.sequence:
+                if report.node != member.name or report.boot_id != hello.boot_id or not report.sequence:
                     raise RefusedError(
                         Close.BAD_MESSAGE, "report: node and boot_id must be those of hello, and sequence 1 or more"
                     )
-                self._hub.take_pushed(member, report, late=late, address=link.address)
+                self._hub.take_pushed(member, report, late=late)
                 await self._acknowledge(link, member)
             case Heartbeat():
-                self._hub.contact(member, link.address)
+                self._hub.contact(member)
             case Hello():
                 raise RefusedError(Close.BAD_MESSAGE, "hello is said once")
 
@@ -163,18 +178,6 @@ class Ingest:
         if link.unacknowledged >= ACK_REPORTS or now - link.acknowledged_at >= ACK_SECONDS:
             link.unacknowledged, link.acknowledged_at = 0, now
             await _say(link, Ack(sequence=member.pushed_sequence))
-
-
-def _check(hello: Hello) -> None:
-    """Refuse what no later message could mend."""
-    if hello.protocol != wire.PROTOCOL:
-        older = "agent" if hello.protocol < wire.PROTOCOL else "hub"
-        raise RefusedError(
-            Close.PROTOCOL,
-            f"protocol {hello.protocol} was offered, this hub speaks {wire.PROTOCOL}: update the {older}",
-        )
-    if "/" in hello.node or not hello.node.isprintable():
-        raise RefusedError(Close.BAD_MESSAGE, "node: a name has no '/' and no control characters")
 
 
 async def _say(link: Link, message: msgspec.Struct) -> None:

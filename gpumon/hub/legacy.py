@@ -1,7 +1,8 @@
 """The ``/gpu-info`` of the Go program that gpumon replaces, read as a report of ours.
 
 There an unreadable value is 0, so a 0 that no GPU can have is null here. A utilisation or a used memory of
-0 is a real value of an idle GPU, unless the GPU gave nothing at all.
+0 is a real value of an idle GPU, unless the GPU gave nothing at all. A process whose memory the driver does not
+tell has all ones there, NVML's own mark for it.
 """
 
 from typing import Annotated
@@ -17,7 +18,7 @@ from gpumon.wire import decode
 class _Process(Struct, frozen=True):
     pid: Count
     name: LongText = ""
-    used: Count = 0
+    used: int = 0
 
 
 class _Gpu(Struct, frozen=True):
@@ -93,7 +94,11 @@ def _gpu(index: int, gpu: _Gpu) -> Gpu:
 
 
 def _process(process: _Process) -> Process:
-    return Process(pid=process.pid, name=process.name[:256] or None, memory_used_bytes=process.used or None)
+    return Process(
+        pid=process.pid,
+        name=process.name[:256] or None,
+        memory_used_bytes=process.used if 0 < process.used <= 2**53 else None,
+    )
 
 
 def _moment(timestamp: str | float | None) -> str | None:

@@ -16,6 +16,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from gpumon.hub.feed import Feed, Letter, Mailbox
 from gpumon.problem import problem
+from gpumon.wire import Close
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +53,8 @@ class Live:
                 pass
 
         if await _deliver(self._feed, send, gone):
-            await websocket.close(1012, "the hub ends")
+            with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # the server may have said so already
+                await websocket.close(Close.GOING_AWAY, "the hub ends")
 
 
 class _EventStream(Response):

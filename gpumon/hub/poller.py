@@ -17,6 +17,7 @@ from yarl import URL
 from gpumon.config import NodeEntry
 from gpumon.errors import PollError, ResolveError, WireError
 from gpumon.hub.core import Hub
+from gpumon.hub.fleet import Member
 from gpumon.hub.legacy import decode_legacy_report
 from gpumon.hub.resolver import Resolver
 from gpumon.model import Fault, Report
@@ -76,47 +77,44 @@ class Poller:
             await asyncio.sleep(next_poll - loop.time())
             await wanted.wait()
             next_poll = loop.time() + interval
-            address: str | None = None
-            try:
-                async with asyncio.timeout(TIMEOUT_SECONDS):
-                    addresses = await self._resolver.addresses(entry.host)
-                    address, report = await self._fetch_from_any(session, entry, addresses)
-            except (PollError, ResolveError, TimeoutError) as error:
-                self._failed(entry, error, address)
-            except Exception as error:
-                # Whatever a stranger's answer brings to light in us or a library: it stays that node's.
-                log.exception("%s: polling failed by a fault of gpumon's own", entry.name)
-                self._failed(
-                    entry, PollError("internal", f"A fault of gpumon's own: {error!r}.", answered=False), address
-                )
-            else:
-                # A poll that was under way when the push came back has nothing newer to tell.
-                if wanted.is_set():
-                    self._hub.record(member, report, "poll", address)
+            outcome = await self._poll(session, entry, member)
+            # A poll that was under way when the push came back has nothing newer to tell.
+            if not wanted.is_set():
+                continue
+            if isinstance(outcome, Report):
+                self._hub.record(member, outcome, "poll")
+            elif outcome != member.error:
+                log.warning("%s: %s", entry.name, outcome.message)
+                self._hub.fault(member, outcome)
 
-    def _failed(self, entry: NodeEntry, error: PollError | ResolveError | TimeoutError, address: str | None) -> None:
-        member = self._hub.fleet.admit(entry.name, entry.host, entry.port)
-        match error:
-            case PollError():
-                fault = Fault(code=error.code, message=error.message[:1024], hint=error.hint)
-                if error.answered:
-                    self._hub.contact(member, address)
-            case ResolveError():
-                fault = Fault(code="name_unknown", message=f"{str(error)[:1000]}.", hint=HINT_NAME)
-            case _:
-                fault = _no_answer(entry)
-        if fault != member.error:
-            log.warning("%s: %s", entry.name, fault.message)
-        self._hub.fault(member, fault, address)
+    async def _poll(self, session: aiohttp.ClientSession, entry: NodeEntry, member: Member) -> Report | Fault:
+        """Ask a node once: what it reports, or what is wrong."""
+        try:
+            addresses = await self._resolver.addresses(entry.host)
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                return await self._fetch_from_any(session, entry, member, addresses)
+        except ResolveError as error:
+            return Fault(code="name_unknown", message=f"{str(error)[:1000]}.", hint=HINT_NAME)
+        except TimeoutError:
+            return _no_answer(entry)
+        except PollError as error:
+            if error.answered:
+                self._hub.contact(member)
+            return Fault(code=error.code, message=error.message[:1024], hint=error.hint)
+        except Exception as error:
+            # Whatever a stranger's answer brings to light in us or a library: it stays that node's.
+            log.exception("%s: polling failed by a fault of gpumon's own", entry.name)
+            return Fault(code="internal", message=f"A fault of gpumon's own: {_one_line(repr(error))}.")
 
     async def _fetch_from_any(
-        self, session: aiohttp.ClientSession, entry: NodeEntry, addresses: tuple[str, ...]
-    ) -> tuple[str, Report]:
-        """The first address that answers, and its report."""
+        self, session: aiohttp.ClientSession, entry: NodeEntry, member: Member, addresses: tuple[str, ...]
+    ) -> Report:
+        """Whatever the first address that answers reports."""
         last = PollError("no_address", f"No address for {entry.host}.", answered=False)
         for address in addresses:
+            self._hub.located(member, address)
             try:
-                return address, read_report(await fetch(session, entry, address))
+                return read_report(await fetch(session, entry, address))
             except PollError as error:
                 if error.answered:
                     raise
@@ -168,6 +166,9 @@ async def fetch(session: aiohttp.ClientSession, entry: NodeEntry, address: str) 
         ) from None
     except aiohttp.ServerDisconnectedError:
         raise PollError("bad_answer", "It closed the connection without an answer.", answered=True) from None
+    except aiohttp.ClientOSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise PollError("bad_answer", f"The connection broke: {_one_line(reason).lower()}.", answered=True) from None
     except aiohttp.ClientError as error:
         raise PollError(
             "bad_answer", f"Its answer is not proper HTTP: {_one_line(str(error))}.", answered=True

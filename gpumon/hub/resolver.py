@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import dns.asyncresolver
@@ -34,6 +34,10 @@ UDP_SECONDS = 2.0
 TCP_SECONDS = 1.5
 SYSTEM_SECONDS = 5.0
 MOST_SYSTEM_LOOKUPS = 32
+
+
+class SilenceError(ResolveError):
+    """Nobody answers: what was known before may still be true."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +83,13 @@ class Resolver:
                 return kept.addresses
             try:
                 answer = await self._ask(host)
-            except ResolveError:
-                if kept is not None and time.monotonic() < kept.kept_until:
-                    log.warning("%s: nobody answers for this name; its last addresses are used", host)
-                    return kept.addresses
-                raise
+            except SilenceError as silence:
+                now = time.monotonic()
+                if kept is None or now >= kept.kept_until:
+                    raise
+                log.warning("%s; its last addresses are used", silence)
+                self._kept[host] = replace(kept, fresh_until=now + MOST_TTL_SECONDS / 10)
+                return kept.addresses
             now = time.monotonic()
             ttl = min(max(answer.ttl, LEAST_TTL_SECONDS), MOST_TTL_SECONDS)
             self._kept[host] = _Kept(answer.addresses, now + ttl, now + KEPT_SECONDS)
@@ -97,13 +103,16 @@ class Resolver:
         asked: list[tuple[str, Callable[[str], Awaitable[Answer]]]] = [("the system's resolver", self._ask_system)]
         if self._server is not None:
             asked.insert(0, (f"DNS server {self._server[0]} port {self._server[1]}", self._ask_server))
-        failures: list[str] = []
+        failures: dict[str, ResolveError] = {}
         for who, ask in asked:
             try:
                 return await ask(host)
             except ResolveError as error:
-                failures.append(f"{who}: {error}")
-        raise ResolveError(f"No address for {host} ({'; '.join(failures)})")
+                failures[who] = error
+        # The first asked is the one who knows the lab's names: what the system says to them counts for nothing.
+        kind = type(next(iter(failures.values())))
+        reasons = "; ".join(f"{who}: {error}" for who, error in failures.items())
+        raise kind(f"No address for {host} ({reasons})")
 
     async def _ask_server(self, host: str) -> Answer:
         async with asyncio.TaskGroup() as group:
@@ -111,12 +120,13 @@ class Resolver:
         results = [task.result() for task in tasks]
         answers = [result for result in results if isinstance(result, Answer)]
         if not answers:
-            raise ResolveError(str(results[0]))
+            failures = [result for result in results if isinstance(result, ResolveError)]
+            raise next((one for one in failures if not isinstance(one, SilenceError)), failures[0])
         addresses = tuple(address for answer in answers for address in answer.addresses)
         return Answer(addresses, min(answer.ttl for answer in answers))
 
-    async def _ask_record(self, host: str, record: str) -> Answer | str:
-        """An answer, or in words why there is none. Over TCP where UDP gets none."""
+    async def _ask_record(self, host: str, record: str) -> Answer | ResolveError:
+        """An answer, or why there is none. Over TCP where UDP gets none."""
         assert self._dns is not None
         try:
             try:
@@ -124,34 +134,39 @@ class Resolver:
             except dns.resolver.LifetimeTimeout:
                 found = await self._dns.resolve(host, record, lifetime=TCP_SECONDS, search=False, tcp=True)
         except dns.resolver.NXDOMAIN:
-            return "it knows no such name"
+            return ResolveError("it knows no such name")
         except dns.resolver.NoAnswer:
-            return "it knows no address of this name"
+            return ResolveError("it knows no address of this name")
         except dns.resolver.LifetimeTimeout:
-            return "it does not answer"
+            return SilenceError("it does not answer")
         except dns.resolver.NoNameservers:
-            return "it refuses or fails to answer"
+            return SilenceError("it refuses or fails to answer")
         except (dns.exception.DNSException, OSError, UnicodeError) as error:
-            return f"{type(error).__name__}: {error}"
+            return SilenceError(f"{type(error).__name__}: {error}")
         return Answer(tuple(sorted(row.to_text() for row in found)), float(found.rrset.ttl if found.rrset else 0))
 
     async def _ask_system(self, host: str) -> Answer:
-        async with self._system_lookups:
-            loop = asyncio.get_running_loop()
-            future: asyncio.Future[Answer] = loop.create_future()
-            # Not a pool: getaddrinfo can hang, and a pool's threads are waited for when the process ends.
-            threading.Thread(target=_look_up, args=(host, loop, future), daemon=True).start()
-            try:
-                async with asyncio.timeout(SYSTEM_SECONDS):
-                    return await future
-            except TimeoutError:
-                raise ResolveError("it does not answer") from None
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Answer] = loop.create_future()
+        try:
+            async with asyncio.timeout(SYSTEM_SECONDS):
+                # Held until the thread ends, which may be long after we have given up.
+                await self._system_lookups.acquire()
+                # Not a pool: getaddrinfo can hang, and a pool's threads are waited for when the process ends.
+                arguments = (host, loop, future, self._system_lookups.release)
+                threading.Thread(target=_look_up, args=arguments, daemon=True).start()
+                return await future
+        except TimeoutError:
+            raise SilenceError("it does not answer") from None
 
 
-def _look_up(host: str, loop: asyncio.AbstractEventLoop, future: "asyncio.Future[Answer]") -> None:
-    """Ask the system (in a thread of its own) and tell ``future``."""
+def _look_up(
+    host: str, loop: asyncio.AbstractEventLoop, future: "asyncio.Future[Answer]", release: Callable[[], None]
+) -> None:
+    """Ask the system (in a thread of its own) and tell ``future``; then ``release`` the place."""
 
     def tell(answer: Answer | ResolveError) -> None:
+        release()
         if future.done():
             return
         if isinstance(answer, Answer):
@@ -163,8 +178,11 @@ def _look_up(host: str, loop: asyncio.AbstractEventLoop, future: "asyncio.Future
     try:
         rows = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
         result = Answer(tuple(dict.fromkeys(str(row[4][0]) for row in rows)), SYSTEM_TTL_SECONDS)
+    except socket.gaierror as error:
+        passing = error.errno in (socket.EAI_AGAIN, socket.EAI_FAIL)
+        result = (SilenceError if passing else ResolveError)(error.strerror or str(error))
     except (OSError, UnicodeError) as error:
-        result = ResolveError(getattr(error, "strerror", None) or str(error))
+        result = ResolveError(str(error))
     try:
         loop.call_soon_threadsafe(tell, result)
     except RuntimeError:

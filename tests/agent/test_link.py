@@ -11,8 +11,12 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from gpumon import wire
 from gpumon.agent import link as module
-from gpumon.agent.link import Backoff, push_url
+from gpumon.agent.link import Backoff, Link, push_url
+from gpumon.agent.outbox import Outbox
+from gpumon.agent.sample import Sample
+from gpumon.agent.sampler import Sampler
 from gpumon.config import AgentSection
+from gpumon.model import Gpu
 from gpumon.wire import Close
 from tests.running import running_agent, running_hub, until_true
 
@@ -142,6 +146,48 @@ async def test_a_hub_that_refuses_with_a_status_is_tried_again_for_ever() -> Non
     async with running_agent(reporting_to(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")):
         await until_true(lambda: visits >= 7)
     server.close()
+
+
+async def test_a_redirect_is_not_followed_and_ends_nothing() -> None:
+    visits = 0
+
+    async def redirect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal visits
+        visits += 1
+        await reader.readuntil(b"\r\n\r\n")
+        target = ("ws://[", "ws://h:99999/", "ws://a..b/", "ws://127.0.0.1:9/")[visits % 4]
+        writer.write(f"HTTP/1.1 302 Go\r\nLocation: {target}\r\nContent-Length: 0\r\n\r\n".encode())
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(redirect, "127.0.0.1", 0)
+    async with running_agent(reporting_to(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")) as agent:
+        await until_true(lambda: visits >= 8)
+        assert (await agent.get("/health"))["status"] == "ok"
+    server.close()
+
+
+class OnceAbsurd:
+    """Gives one sample that no hub takes, and good ones before and after."""
+
+    simulated = True
+
+    def __init__(self) -> None:
+        self.reads = 0
+
+    async def read(self) -> Sample:
+        self.reads += 1
+        return Sample(gpus=[Gpu(index=0, utilization_percent=101 if self.reads == 3 else 1)])
+
+
+async def test_a_report_that_the_hub_refuses_is_dropped_and_the_rest_goes_on() -> None:
+    async with running_hub() as hub, asyncio.TaskGroup() as group:
+        sampler, outbox = Sampler(OnceAbsurd(), "n", 0.05), Outbox()
+        link = Link([hub.url], sampler, outbox, None)
+        tasks = [group.create_task(sampler.run(outbox.put)), group.create_task(link.run())]
+        await hub.node_when("n", lambda node: node["report"] and node["report"]["sequence"] > 5)
+        for task in tasks:
+            task.cancel()
 
 
 def test_back_off_grows_with_failures_and_starts_over_only_after_a_link_has_held(

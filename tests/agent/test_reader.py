@@ -350,8 +350,7 @@ async def test_a_slow_driver_is_waited_for_as_long_as_it_makes_progress(driver: 
         await until(reader, is_ok)
         scenario.gpus[3].temperature = 99
         scenario.write(driver.file)
-        sample = await reader.read()
-    assert sample.gpus[3].temperature_celsius == 99
+        await until(reader, lambda sample: sample.gpus[3].temperature_celsius == 99)
 
 
 async def test_a_child_that_is_killed_is_replaced_and_no_gpu_is_blamed(driver: Driver) -> None:

@@ -27,18 +27,18 @@ expect.set_options(timeout=PATIENCE_MILLISECONDS)
 
 
 def _executable() -> str:
+    if os.environ.get(LEFT_OUT):
+        pytest.skip(f"{LEFT_OUT} is set: the page was not tested in a browser")
     given = os.environ.get("GPUMON_CHROMIUM")
     found = given or next((path for name in CANDIDATES if (path := shutil.which(name))), None)
     if found is None:
-        if os.environ.get(LEFT_OUT):
-            pytest.skip("no Chromium on this machine: the page was not tested in a browser")
         pytest.fail(
             f"no Chromium found: install one, name it in GPUMON_CHROMIUM, or set {LEFT_OUT}=1 to leave these out"
         )
     return found
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # its event loop may not outlive the module: other tests have their own
 def browser() -> Iterator[Browser]:
     executable = _executable()
     with sync_playwright() as playwright:

@@ -1,5 +1,6 @@
 """REST, by a real client against a real hub."""
 
+import asyncio
 import gzip
 import json
 import socket
@@ -33,8 +34,9 @@ async def test_an_unchanged_fleet_costs_a_304_and_a_changed_one_does_not() -> No
     async with running_hub() as hub, raw_agent(hub) as agent:
         async with hub.session.get(f"{hub.url}/api/nodes") as response:
             tag = response.headers["ETag"]
-        async with hub.session.get(f"{hub.url}/api/nodes", headers={"If-None-Match": f'"x", {tag}'}) as response:
-            assert (response.status, await response.read()) == (304, b"")
+        for known in (f'"x", {tag}', tag.removeprefix("W/"), "*"):
+            async with hub.session.get(f"{hub.url}/api/nodes", headers={"If-None-Match": known}) as response:
+                assert (response.status, await response.read()) == (304, b"")
         await agent.say(hello())
         await agent.hear()
         await agent.say(report(1))
@@ -58,7 +60,7 @@ async def test_answers_are_compressed_when_asked(hub: Site, accept: str, compres
 
 
 @pytest.mark.parametrize(
-    "path", ["/nope", "/api/nodes/nobody", "/api/nodes/a/b", "/assets/../cli.py", "/%2e%2e/cli.py"]
+    "path", ["/nope", "/health/", "/api/nodes/nobody", "/api/nodes/a/b", "/assets/../cli.py", "/%2e%2e/cli.py"]
 )
 async def test_an_unknown_path_is_a_problem_in_words(hub: Site, path: str) -> None:
     async with hub.session.get(hub.url + path) as response:
@@ -74,6 +76,22 @@ async def test_a_method_that_is_not_possible_says_which_are(hub: Site) -> None:
         assert response.status == 405
         assert response.headers["Content-Type"] == "application/problem+json"
         assert "allowed: " in (await response.json(content_type=None))["detail"]
+
+
+@pytest.mark.parametrize("path", ["/api/push", "/api/stream"])
+async def test_a_plain_request_where_a_websocket_is_served_says_so(hub: Site, path: str) -> None:
+    async with hub.session.get(hub.url + path) as response:
+        assert response.status == 426
+        assert "WebSocket" in (await response.json(content_type=None))["detail"]
+
+
+async def test_an_upgrade_that_fails_leaves_no_connection_behind(hub: Site) -> None:
+    head = b"GET /api/stream HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    head += b"".join(b"X-%d: y\r\n" % number for number in range(200))
+    reader, writer = await asyncio.open_connection("127.0.0.1", hub.port)
+    writer.write(head + b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n")
+    await asyncio.wait_for(reader.read(), 10)
+    writer.close()
 
 
 async def test_every_answer_carries_the_security_headers(hub: Site) -> None:

@@ -37,10 +37,10 @@ class World:
         )
 
     def push(self, report: Report | None = None, *, late: bool = False) -> None:
-        self.hub.take_pushed(self.member(), report or self.report(), late=late, address="10.0.0.9")
+        self.hub.take_pushed(self.member(), report or self.report(), late=late)
 
     def poll(self, report: Report | None = None) -> None:
-        self.hub.record(self.member(), report or self.report(), "poll", "10.0.0.1")
+        self.hub.record(self.member(), report or self.report(), "poll")
 
     def node(self, name: str = "a") -> Node:
         self.hub.judge()
@@ -74,6 +74,7 @@ def test_a_node_that_was_never_seen_is_pending_however_long_it_takes(world: Worl
 
 
 def test_a_report_makes_a_node_online_and_dates_it(world: World) -> None:
+    world.hub.located(world.member(), "10.0.0.9")
     world.push()
     node = world.node()
     assert (node.status, node.source, node.address, node.alias) == ("online", "push", "10.0.0.9", "Alpha")
@@ -97,16 +98,33 @@ def test_silence_makes_a_node_stale_then_offline_and_keeps_its_numbers(world: Wo
 
 
 def test_three_intervals_are_waited_for_where_they_are_longer(world: World) -> None:
-    world.push(world.report(interval=4.0))
-    assert world.status_after(11.9) == "online"
-    assert world.status_after(0.2) == "stale"
+    world.push(world.report(interval=10.0))
+    for _ in range(5):
+        assert world.status_after(5.9) == "online"
+        world.hub.contact(world.member())
+    assert world.status_after(0.6) == "stale"
+
+
+def test_silence_counts_before_a_long_interval_and_an_absurd_one_is_bounded(world: World) -> None:
+    world.push(world.report(interval=60.0))
+    assert world.status_after(14.9) == "online"
+    assert world.status_after(0.2) == "offline"
+    world.push(world.report(interval=9e15))
+    assert world.hub.fleet.stale_after(world.member()) == 180
+
+
+def test_where_only_polls_tell_three_of_them_are_waited_for() -> None:
+    world = World(HubSection(poll_interval_seconds=20))
+    world.poll()
+    assert world.status_after(59) == "online"
+    assert world.status_after(2) == "offline"
 
 
 def test_a_link_that_speaks_without_news_is_stale_not_offline(world: World) -> None:
     world.push()
     for _ in range(10):
         world.clock.advance(5)
-        world.hub.contact(world.member(), None)
+        world.hub.contact(world.member())
     assert world.node().status == "stale"
 
 
@@ -185,8 +203,8 @@ def test_polling_is_wanted_until_push_is_healthy_and_again_when_it_ends(world: W
 
 def test_a_fault_is_told_and_a_good_report_ends_it(world: World) -> None:
     fault = Fault(code="no_connection", message="refused")
-    world.hub.fault(world.member(), fault, "10.0.0.1")
-    assert (world.node().error, world.node().address) == (fault, "10.0.0.1")
+    world.hub.fault(world.member(), fault)
+    assert world.node().error == fault
     assert world.node("b").error is None
     world.poll()
     assert world.node().error is None
@@ -206,3 +224,19 @@ def test_the_version_counts_changes_and_nothing_else(world: World) -> None:
     assert changed > before
     world.hub.fault(world.member(), Fault(code="x", message="y"))
     assert world.hub.fleet.version == changed
+
+
+def test_when_room_is_needed_the_longest_gone_of_the_uninvited_goes(world: World) -> None:
+    assert not world.hub.forget_one()
+    for name in ("old", "older"):
+        member = world.hub.fleet.admit(name, name, None)
+        world.hub.contact(member)
+        world.clock.advance(-1)
+    world.clock.advance(60)
+    world.hub.judge()
+    mailbox = world.hub.feed.open()
+    assert world.hub.forget_one()
+    assert names(world) == ["b", "a", "old"]
+    assert mailbox in world.hub.feed.viewers
+    assert world.hub.forget_one()
+    assert not world.hub.forget_one()

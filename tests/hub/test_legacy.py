@@ -22,7 +22,7 @@ ANSWER = {
             "processes": [
                 {"pid": 11, "name": "small", "used": 1_000},
                 {"pid": 12, "name": "large", "used": 70_000_000_000},
-                {"pid": 13, "name": "unknown", "used": 0},
+                {"pid": 13, "name": "unknown", "used": 18_446_744_073_709_551_615},
             ],
         },
         {

@@ -41,7 +41,7 @@ async def test_a_viewer_sees_everything_first_and_then_what_changes(hub: Site) -
         await agent.hear()
         stream = events(hub)
         name, identity, data = await anext(stream)
-        assert (name, data["type"], [node["status"] for node in data["nodes"]]) == ("snapshot", "snapshot", ["pending"])
+        assert (name, data["type"], [node["report"] for node in data["nodes"]]) == ("snapshot", "snapshot", [None])
         await agent.say(report(1))
         name, later, data = await anext(stream)
         assert (name, data["nodes"][0]["report"]["sequence"]) == ("nodes", 1)

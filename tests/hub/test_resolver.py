@@ -30,6 +30,7 @@ class Server(asyncio.DatagramProtocol):
     def __init__(self, silent: Callable[[], bool]) -> None:
         self.asked: list[str] = []
         self.deaf = False
+        self.empty = False
         self._silent = silent
         self._transport: asyncio.DatagramTransport | None = None
 
@@ -58,9 +59,10 @@ class Server(asyncio.DatagramProtocol):
         name, kind = question.name.to_text(), question.rdtype.name
         self.asked.append(f"{over} {name} {kind}")
         response = dns.message.make_response(query)
-        if rows := RECORDS.get((name, kind)):
+        records = {} if self.empty else RECORDS
+        if rows := records.get((name, kind)):
             response.answer.append(dns.rrset.from_text_list(name, 60, "IN", kind, rows))
-        elif not any(known == name for known, _ in RECORDS):
+        elif not any(known == name for known, _ in records):
             response.set_rcode(dns.rcode.NXDOMAIN)
         wire = response.to_wire(max_size=65535)
         if len(wire) > limit:
@@ -157,6 +159,18 @@ async def test_the_last_good_answer_outlives_a_dead_server(
     world.silent = True
     world.server.deaf = True
     assert await resolver.addresses("both.lab") == before
+
+
+async def test_a_name_that_was_taken_away_is_not_remembered(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LEAST_TTL_SECONDS", 0.0)
+    monkeypatch.setattr(module, "MOST_TTL_SECONDS", 0.0)
+    resolver = world.resolver(tmp_path)
+    await resolver.addresses("both.lab")
+    world.server.empty = True
+    with pytest.raises(ResolveError, match="no such name"):
+        await resolver.addresses("both.lab")
 
 
 async def test_a_silent_server_is_asked_over_tcp_and_delays_only_that_name(
