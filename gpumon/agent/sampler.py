@@ -7,16 +7,19 @@ import socket
 import time
 from collections.abc import Callable
 
+from msgspec.structs import replace
+
 from gpumon import __version__
 from gpumon.agent.host import HostReader
 from gpumon.agent.meter import resident_bytes
 from gpumon.agent.sample import Reader, Sample
-from gpumon.model import Cost, Fault, Report, ReportStatus
+from gpumon.model import MAX_PROCESSES, Cost, Fault, Gpu, Report, ReportStatus
 from gpumon.timestamp import rfc3339
-from gpumon.wire import encode
+from gpumon.wire import MAX_MESSAGE_BYTES, encode
 
 OVERDUE_INTERVALS = 3
 LEAST_OVERDUE_SECONDS = 5.0
+MAX_REPORT_BYTES = MAX_MESSAGE_BYTES - 1024  # the rest is the frame's
 
 
 class Sampler:
@@ -46,7 +49,7 @@ class Sampler:
             began = time.perf_counter()
             sample = await self._reader.read()
             report = self._report(sequence, sample, time.perf_counter() - began)
-            self.newest, self.newest_bytes = report, encode(report)
+            self.newest, self.newest_bytes = fitting(report)
             self._newest_tick = time.monotonic()
             deliver(sequence, self.newest_bytes)
             beat = max(beat + self.interval, loop.time())
@@ -80,6 +83,22 @@ class Sampler:
             agent=self._account.cost(sample.cost, sample_seconds),
             gpus=sample.gpus,
         )
+
+
+def fitting(report: Report) -> tuple[Report, bytes]:
+    """``report`` and its bytes, with no more processes a GPU than fit into one message to a hub."""
+    processes = MAX_PROCESSES
+    while len(data := encode(report)) > MAX_REPORT_BYTES and processes > 0:
+        processes //= 2
+        report = replace(report, gpus=[_with_fewer(gpu, processes) for gpu in report.gpus])
+    return report, data
+
+
+def _with_fewer(gpu: Gpu, processes: int) -> Gpu:
+    """The GPU with the largest ``processes`` of its processes; those left out are counted."""
+    kept = gpu.processes and gpu.processes[:processes]
+    left_out = len(gpu.processes or ()) - len(kept or ())
+    return replace(gpu, processes=kept, processes_truncated=gpu.processes_truncated + left_out)
 
 
 class Account:
