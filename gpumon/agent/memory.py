@@ -1,7 +1,5 @@
 """The memory of a GPU: whose it is, how it is told, and where it goes."""
 
-
-
 import re
 from collections.abc import Iterable
 from pathlib import Path

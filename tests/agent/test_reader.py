@@ -157,7 +157,9 @@ async def test_a_machine_without_a_working_driver_says_what_to_do_and_recovers_b
 ) -> None:
     driver.start(scenario, library=library)
     async with NvmlReader(FAST) as reader:
-        sample = await until(reader, lambda sample: sample.status == status)
+        sample = await until(
+            reader, lambda sample: sample.status == status and says in str(sample.error and sample.error.message)
+        )
         assert sample.gpus == []
         assert sample.error is not None
         assert says in sample.error.message
