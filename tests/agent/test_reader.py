@@ -157,7 +157,9 @@ async def test_a_machine_without_a_working_driver_says_what_to_do_and_recovers_b
 ) -> None:
     driver.start(scenario, library=library)
     async with NvmlReader(FAST) as reader:
-        sample = await until(reader, lambda sample: sample.status == status)
+        sample = await until(
+            reader, lambda sample: sample.status == status and says in str(sample.error and sample.error.message)
+        )
         assert sample.gpus == []
         assert sample.error is not None
         assert says in sample.error.message
@@ -526,6 +528,28 @@ def test_the_default_deadlines_keep_what_is_promised() -> None:
     times = Deadlines()
     assert 1.2 * times.soft <= 2.5  # read()
     assert times.terminate + times.kill < 3  # the end
+
+
+# ---- the driver is reloaded, and counts anew ----
+
+
+@pytest.mark.parametrize("code", [1, 15, 999])
+async def test_row_61_a_driver_that_is_reloaded_is_taken_up_by_a_fresh_child(driver: Driver, code: int) -> None:
+    scenario = fakenvml.datacentre(2)
+    driver.start(scenario)
+    async with NvmlReader(FAST) as reader:
+        before = await until(reader, is_ok)
+        for gpu in scenario.gpus:  # the handles of before are worth nothing
+            gpu.does = dict.fromkeys([HANDLE, "nvmlDeviceGetUUID", TEMPERATURE], code)
+        scenario.write(driver.file)
+        await until(reader, lambda sample: driver.starts() > 1 and "ok" not in states(sample))
+        after = fakenvml.datacentre(2)
+        after.driver_version = "590.1"
+        after.gpus.reverse()  # row 40: another order
+        after.write(driver.file)
+        sample = await until(reader, is_ok)
+        assert sample.driver_version == "590.1"
+        assert [gpu.uuid for gpu in sample.gpus] == [gpu.uuid for gpu in reversed(before.gpus)]
 
 
 # ---- pause, recycling, cost ----
