@@ -20,7 +20,8 @@ export interface Tally {
 export function gpuState(gpu: Gpu, status: NodeStatus): GpuState {
   if (status !== "online") return "unknown";
   if (gpu.status !== "ok" || gpu.error !== null) return "fault";
-  if (gpu.processes !== null && gpu.processes.length > 0) return "busy";
+  // A display holds a little of its GPU for ever, and leaves the rest to whoever computes.
+  if (gpu.processes?.some((process) => process.type !== "graphics")) return "busy";
   if (gpu.memory_used_bytes === null) return "unknown";
   const allowance = Math.max(FREE_BELOW_BYTES, FREE_BELOW_FRACTION * (gpu.memory_total_bytes ?? 0));
   if (gpu.memory_used_bytes >= allowance) return "busy";

@@ -17,6 +17,12 @@ describe("the state of a GPU", () => {
   test("is busy with a process, whatever its memory", () => {
     expect(gpuState(gpu({ processes: [process()], memory_used_bytes: null }), "online")).toBe("busy");
   });
+  test("stays free under a display that holds a little of it", () => {
+    const display = process({ type: "graphics" });
+    expect(gpuState(gpu({ processes: [display], memory_used_bytes: 300 * MIB }), "online")).toBe("free");
+    expect(gpuState(gpu({ processes: [display, process()], memory_used_bytes: 300 * MIB }), "online")).toBe("busy");
+    expect(gpuState(gpu({ processes: [process({ type: null })], memory_used_bytes: 300 * MIB }), "online")).toBe("busy");
+  });
   test("is never free when processes or memory are not known", () => {
     expect(gpuState(gpu({ processes: null }), "online")).toBe("unknown");
     expect(gpuState(gpu({ memory_used_bytes: null }), "online")).toBe("unknown");

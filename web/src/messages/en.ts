@@ -112,8 +112,8 @@ export const en = {
     "This page was opened by an address that only this machine knows. On other machines, put its name or IP address in the place of it.",
   legend: "What the words mean",
   legendText: {
-    free: "Free: no process is listed, and the memory in use is below 500 MiB or 2 % of the card, whichever is more.",
-    busy: "Busy: a process is listed, or more memory than that is in use.",
+    free: "Free: no process computes on it, and the memory in use is below 500 MiB or 2 % of the card, whichever is more.",
+    busy: "Busy: a process computes on it, or more memory than that is in use.",
     fault: "Fault: the GPU is lost, does not answer, or reports an error.",
     unknown: "Unknown: it cannot be told, or the node is not online. Unknown never counts as free.",
     stale: "Stale: the node answers, but its numbers are old. Offline: no sign of life. Pending: not seen since the hub started.",
