@@ -41,7 +41,7 @@ def main() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):  # until the event loop takes them over
         signal.signal(number, lambda *_: os._exit(0))
     try:
-        status = cli.main(standalone_mode=False)
+        status = cli.main(prog_name="gpumon", standalone_mode=False)
     except UsageError as error:
         _complain(*error.faults)
         sys.exit(2)
