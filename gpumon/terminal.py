@@ -1,12 +1,14 @@
 """Text in the columns of a terminal: how wide it is, cut and filled to a width, coloured, harmless.
 
-Names and commands are chosen by strangers. :func:`clean` is applied where text meets the terminal, whoever
-has cleaned it before.
+Names and commands are chosen by strangers. :func:`gpumon.text.printable` is applied where text meets the
+terminal, whoever has cleaned it before.
 """
 
 import unicodedata
 from collections.abc import Sequence
 from typing import Final, NamedTuple
+
+from gpumon.text import printable
 
 ELLIPSIS: Final = "…"
 GAP: Final = "  "
@@ -29,11 +31,6 @@ class Cell(NamedTuple):
     text: str
     style: str = ""
     right: bool = False
-
-
-def clean(text: str) -> str:
-    """``text`` without what moves a cursor, sets a colour, breaks a line or turns the writing direction."""
-    return text if text.isprintable() else "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
 
 
 def width(text: str) -> int:
@@ -64,7 +61,7 @@ def cut(text: str, columns: int) -> str:
 
 def fit(cell: Cell, columns: int, *, color: bool) -> str:
     """The cell, cleaned, cut and filled to exactly so many columns."""
-    text = cut(clean(cell.text), columns)
+    text = cut(printable(cell.text), columns)
     blank = " " * (columns - width(text))
     painted = paint(text, cell.style) if color else text
     return blank + painted if cell.right else painted + blank
@@ -85,7 +82,7 @@ def wrap(text: str, columns: int, *, first: int = 0, rest: int = 0) -> list[str]
     """``text`` in lines of at most so many columns, broken between words; the indents of first line and rest."""
     lines: list[str] = []
     current, words = " " * first, 0
-    for word in clean(text).split(" "):
+    for word in printable(text).split(" "):
         longer = f"{current} {word}" if words else current + word
         if words and width(longer) > columns:
             lines.append(current.rstrip())

@@ -43,11 +43,13 @@ from msgspec import Meta, Struct
 
 from gpumon.errors import WireError
 from gpumon.model import Count, Name, NodeName, Quantity, Report, Text
+from gpumon.text import one_line
 
 SUBPROTOCOL = "gpumon.v1"
 PROTOCOL = 1
 MAX_MESSAGE_BYTES = 1024 * 1024
 HEARTBEAT_SECONDS = 5.0
+MAX_SAID = 300
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
 
@@ -142,16 +144,12 @@ def decode(decoder: msgspec.json.Decoder[T], data: bytes | str) -> T:
         return decoder.decode(data)
     except msgspec.ValidationError as error:
         what, _, place = str(error).rpartition(" - at ")
-        raise WireError(_one_line(f"not as agreed at {place}: {what}" if what else f"not as agreed: {error}")) from None
+        said = f"not as agreed at {place}: {what}" if what else f"not as agreed: {error}"
+        raise WireError(one_line(said, MAX_SAID)) from None
     except (msgspec.DecodeError, UnicodeError) as error:
-        raise WireError(f"not JSON: {_one_line(str(error))}") from None
+        raise WireError(f"not JSON: {one_line(str(error), MAX_SAID)}") from None
     except RecursionError:
         raise WireError("not as agreed: nested too deeply") from None
-
-
-def _one_line(text: str) -> str:
-    """What a decoder says may quote the peer, who may have sent anything."""
-    return "".join(char if char.isprintable() else " " for char in text[:300])
 
 
 def encode(value: Struct) -> bytes:

@@ -12,8 +12,8 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 # Shared words first; each may import what stands in a row above its own.
 SHARED = [
-    {"errors", "timestamp", "terminal"},
-    {"model"},
+    {"errors", "text", "timestamp"},
+    {"model", "terminal"},
     {"catalog", "wire", "config"},
     {"problem", "lifecycle"},
     {"serve"},

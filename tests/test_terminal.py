@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpumon.terminal import STYLES, Cell, clean, cut, fit, line, paint, width, wrap
+from gpumon.terminal import STYLES, Cell, cut, fit, line, paint, width, wrap
+from gpumon.text import printable
 
 
 @pytest.mark.parametrize(
@@ -50,13 +51,13 @@ def test_a_cell_is_exactly_as_wide_as_its_column_whatever_it_holds(text: str, co
 
 @given(st.text())
 def test_no_text_reaches_the_terminal_as_a_command(text: str) -> None:
-    assert clean(text).isprintable()
+    assert printable(text).isprintable()
     assert "\x1b" not in line([Cell(text)], [80], color=True)
 
 
 @pytest.mark.parametrize("text", ["\x1b[2J", "a\nb", "\x9b31m", "\u202egpj.exe", "\x07", "\u200b", "a\x00"])
 def test_what_moves_a_cursor_or_turns_the_writing_is_replaced(text: str) -> None:
-    assert "\ufffd" in clean(text)
+    assert "\ufffd" in printable(text)
     assert all("\ufffd" in one for one in wrap(text, 80))
 
 

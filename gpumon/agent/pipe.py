@@ -18,6 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from gpumon.model import Cost, Count, Fault, Gpu, ReportStatus, Text
+from gpumon.text import printable
 
 MAX_LINE_BYTES = 1024 * 1024
 
@@ -108,5 +109,4 @@ def plain(raw: str | bytes, limit: int = 256) -> str:
     reason becomes U+FFFD.
     """
     text = raw.decode(errors="replace") if isinstance(raw, bytes) else raw
-    text = text[:limit]
-    return text if text.isprintable() else "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
+    return printable(text[:limit])

@@ -9,7 +9,8 @@ from typing import Final, NamedTuple
 
 from gpumon.agent.notes import ALARMS, absent, local, notes, short
 from gpumon.model import Gpu, Process, Report
-from gpumon.terminal import GAP, Cell, clean, line, width
+from gpumon.terminal import GAP, Cell, line, width
+from gpumon.text import printable
 from gpumon.timestamp import seconds
 
 GIB: Final = 2**30
@@ -85,10 +86,10 @@ def _head(report: Report, columns: int, *, color: bool) -> list[str]:
     ]
     rows: list[list[Cell]] = [[]]
     for piece in pieces:
-        if rows[-1] and sum(width(clean(one.text)) + len(GAP) for one in [*rows[-1], piece]) - len(GAP) > columns:
+        if rows[-1] and sum(width(printable(one.text)) + len(GAP) for one in [*rows[-1], piece]) - len(GAP) > columns:
             rows.append([])
         rows[-1].append(piece)
-    return [line(row, [min(width(clean(one.text)), columns) for one in row], color=color) for row in rows]
+    return [line(row, [min(width(printable(one.text)), columns) for one in row], color=color) for row in rows]
 
 
 def _gpus(report: Report, columns: int, *, color: bool, now: float) -> list[str]:

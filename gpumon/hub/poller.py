@@ -21,6 +21,7 @@ from gpumon.hub.fleet import Member
 from gpumon.hub.legacy import decode_legacy_report
 from gpumon.hub.resolver import Resolver
 from gpumon.model import Fault, Report
+from gpumon.text import one_line
 from gpumon.wire import decode, decode_report
 
 log = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ log = logging.getLogger(__name__)
 MAX_BODY_BYTES = 1024 * 1024
 TIMEOUT_SECONDS = 5.0
 CONNECT_SECONDS = 3.0
+MAX_SAID = 200
 HINT_CLOSED = "Start the agent there, or mend host and port in the configuration."
 HINT_NAME = "Mend the name in the configuration or in DNS."
 HINT_SILENT = "Check that the machine is up and that no firewall stands between."
@@ -104,7 +106,7 @@ class Poller:
         except Exception as error:
             # Whatever a stranger's answer brings to light in us or a library: it stays that node's.
             log.exception("%s: polling failed by a fault of gpumon's own", entry.name)
-            return Fault(code="internal", message=f"A fault of gpumon's own: {_one_line(repr(error))}.")
+            return Fault(code="internal", message=f"A fault of gpumon's own: {one_line(repr(error), MAX_SAID)}.")
 
     async def _fetch_from_any(
         self, session: aiohttp.ClientSession, entry: NodeEntry, member: Member, addresses: tuple[str, ...]
@@ -168,13 +170,15 @@ async def fetch(session: aiohttp.ClientSession, entry: NodeEntry, address: str) 
         raise PollError("bad_answer", "It closed the connection without an answer.", answered=True) from None
     except aiohttp.ClientOSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
-        raise PollError("bad_answer", f"The connection broke: {_one_line(reason).lower()}.", answered=True) from None
+        raise PollError(
+            "bad_answer", f"The connection broke: {one_line(reason, MAX_SAID).lower()}.", answered=True
+        ) from None
     except aiohttp.ClientError as error:
         raise PollError(
-            "bad_answer", f"Its answer is not proper HTTP: {_one_line(str(error))}.", answered=True
+            "bad_answer", f"Its answer is not proper HTTP: {one_line(str(error), MAX_SAID)}.", answered=True
         ) from None
     if response.status != 200:
-        said = _one_line(body[:2000].decode(errors="replace"))
+        said = one_line(body[:2000].decode(errors="replace"), MAX_SAID)
         raise PollError("bad_status", f"It answered with status {response.status}: {said or 'no text'}.", answered=True)
     return bytes(body)
 
@@ -195,8 +199,3 @@ def read_report(body: bytes) -> Report:
         return decode_report(body)
     except WireError as error:
         raise PollError("bad_answer", f"Its answer cannot be read: {error}.", answered=True) from None
-
-
-def _one_line(text: str) -> str:
-    """Somebody's text, fit for a sentence."""
-    return " ".join("".join(char if char.isprintable() else " " for char in text).split())[:200]

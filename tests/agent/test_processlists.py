@@ -7,7 +7,7 @@ import pytest
 
 from gpumon.agent.pipe import EVERY_PASS, Pass
 from tests import fakenvml
-from tests.agent.test_nvml import Driver, Talk
+from tests.agent.talks import Driver, Talk
 from tests.fakenvml import GIB, Process, Scenario
 
 FIRST, SECOND, THIRD = 4_000_001, 4_000_002, 4_000_003  # no processes of this machine

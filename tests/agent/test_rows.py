@@ -15,7 +15,7 @@ from gpumon.agent.pipe import Beats, Pass, Read, line
 from gpumon.agent.processlists import is_hidden
 from gpumon.model import Gpu, MigDevice, Process
 from tests import fakenvml
-from tests.agent.test_nvml import Driver, Talk
+from tests.agent.talks import Driver, Talk
 from tests.fakenvml import GIB, Scenario
 
 MIB = 2**20

@@ -1,7 +1,5 @@
 """Agents' connections, by real WebSockets to a real hub."""
 
-from collections.abc import AsyncIterator
-
 import pytest
 import websockets
 from websockets.asyncio.client import connect
@@ -11,12 +9,6 @@ from gpumon.config import Config, NodeEntry
 from gpumon.wire import Close
 from tests.hub.agents import hello, raw_agent, report
 from tests.running import Site, running_hub
-
-
-@pytest.fixture
-async def hub() -> AsyncIterator[Site]:
-    async with running_hub() as site:
-        yield site
 
 
 async def test_an_agent_is_welcomed_taken_and_acknowledged(hub: Site) -> None:

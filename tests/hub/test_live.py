@@ -3,15 +3,14 @@
 import asyncio
 import json
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import aiohttp
-import pytest
 from websockets.asyncio.client import connect
 
 from tests.hub.agents import hello, raw_agent, report
-from tests.running import Site, running_hub, until
+from tests.running import Site, until
 
 
 async def events(site: Site) -> AsyncGenerator[tuple[str, str, dict[str, Any]], None]:
@@ -27,12 +26,6 @@ async def events(site: Site) -> AsyncGenerator[tuple[str, str, dict[str, Any]], 
                 fields[name] = value
             elif "data" in fields:
                 yield fields.pop("event"), fields.pop("id"), json.loads(fields.pop("data"))
-
-
-@pytest.fixture
-async def hub() -> AsyncIterator[Site]:
-    async with running_hub() as site:
-        yield site
 
 
 async def test_a_viewer_sees_everything_first_and_then_what_changes(hub: Site) -> None:
