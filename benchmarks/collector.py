@@ -24,8 +24,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import msgspec
 import psutil
 
+from gpumon.agent.aside import Aside
 from gpumon.agent.pipe import Beats, Done, Pass, from_child, line
 from gpumon.agent.reader import NvmlReader
 from gpumon.agent.trouble import Deadlines
@@ -110,21 +112,25 @@ class Child:
     """The reader's process, asked directly."""
 
     def __init__(self, environment: dict[str, str]) -> None:
+        self._aside = Aside()
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "gpumon.agent.nvml"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+            pass_fds=(self._aside.number,),
         )
+        self._aside.given()
 
     def sample(self, request: Pass) -> Done:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(line(request))
+        self._process.stdin.write(line(msgspec.structs.replace(request, aside=self._aside.number)))
         self._process.stdin.flush()
         while not isinstance(message := from_child.decode(self._process.stdout.readline()), Done):
             pass
+        self._aside.lines()
         return message
 
     def cpu_per_sample(self, request: Pass, count: int) -> float:
@@ -141,6 +147,7 @@ class Child:
         self._process.stdin.close()
         self._process.stdout.close()
         self._process.wait(10)
+        self._aside.close()
 
 
 def count_calls(file: Path, log: Path) -> None:

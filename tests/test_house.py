@@ -34,7 +34,7 @@ AGENT = [
         "boards",
         "loads",
     },
-    {"scenario", "notes", "trouble", "driver", "tally"},
+    {"scenario", "notes", "trouble", "driver", "tally", "aside"},
     {"device", "known", "processes", "child", "simulate", "sampler", "table"},
     {"fieldvalues", "strings", "memory", "events"},
     {"processlists"},

@@ -5,11 +5,14 @@ import contextlib
 import os
 import signal
 import sys
+from collections import deque
 from pathlib import Path
 from typing import Self
 
 import msgspec
+from msgspec.structs import replace
 
+from gpumon.agent.aside import LOOK_SECONDS, Aside
 from gpumon.agent.pipe import MAX_LINE_BYTES, FromChild, Pass, from_child, line
 
 
@@ -55,24 +58,34 @@ class Child:
 
     # Not asyncio.subprocess.Process: that cannot let go of a child that never ends, or of what it has still to say.
 
-    def __init__(self, transport: asyncio.SubprocessTransport, ends: _Ends) -> None:
+    def __init__(self, transport: asyncio.SubprocessTransport, ends: _Ends, aside: Aside) -> None:
         self._transport = transport
         self._ends = ends
+        self._aside = aside
+        self._heard: deque[bytes] = deque()
 
     @classmethod
     async def start(cls) -> Self:
         """A fresh child. Raises OSError."""
-        transport, ends = await asyncio.get_running_loop().subprocess_exec(
-            _Ends,
-            sys.executable,
-            "-P",  # nothing is imported from the folder where the agent happens to run...
-            "-m",
-            "gpumon.agent.nvml",
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(_folders())},  # ...but what the agent itself imports
-            stderr=None,
-            start_new_session=True,  # the terminal's signals are the agent's to answer
-        )
-        return cls(transport, ends)
+        aside = Aside()
+        try:
+            transport, ends = await asyncio.get_running_loop().subprocess_exec(
+                _Ends,
+                sys.executable,
+                "-P",  # nothing is imported from the folder where the agent happens to run...
+                "-m",
+                "gpumon.agent.nvml",
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(_folders())},  # ...but what the agent itself imports
+                stderr=None,
+                start_new_session=True,  # the terminal's signals are the agent's to answer
+                pass_fds=(aside.number,),
+            )
+        except BaseException:
+            aside.close()
+            raise
+        finally:
+            aside.given()
+        return cls(transport, ends, aside)
 
     @property
     def ended(self) -> bool:
@@ -81,18 +94,30 @@ class Child:
     def say(self, request: Pass) -> None:
         pipe = self._transport.get_pipe_transport(0)
         if isinstance(pipe, asyncio.WriteTransport):
-            pipe.write(line(request))
+            pipe.write(line(replace(request, aside=self._aside.number)))
 
     async def hear(self, silence: float) -> FromChild:
         """The next message. Raises :class:`ChildError` after so many seconds of ``silence``, or at nonsense."""
+        clock = asyncio.get_running_loop().time
+        end = clock() + silence
+        while not self._heard:
+            fault: ChildError | None = None
+            try:
+                async with asyncio.timeout_at(min(end, clock() + LOOK_SECONDS)):
+                    woken = [await self._ends.lines.readuntil(b"\n")]
+            except TimeoutError:
+                woken = []
+                fault = ChildError("timeout", "does not answer") if clock() >= end else None
+            except asyncio.IncompleteReadError:
+                woken, fault = [], ChildError("crash", "has died")
+            except asyncio.LimitOverrunError:
+                woken, fault = [], ChildError("protocol", "talks nonsense")
+            self._heard.extend(self._aside.lines() + woken)  # in this order: it is what was said before
+            if fault is not None and not self._heard:
+                raise fault
         try:
-            async with asyncio.timeout(silence):
-                return from_child.decode(await self._ends.lines.readuntil(b"\n"))
-        except TimeoutError:
-            raise ChildError("timeout", "does not answer") from None
-        except asyncio.IncompleteReadError:
-            raise ChildError("crash", "has died") from None
-        except (asyncio.LimitOverrunError, msgspec.DecodeError, UnicodeError):
+            return from_child.decode(self._heard.popleft())
+        except (msgspec.DecodeError, UnicodeError):
             raise ChildError("protocol", "talks nonsense") from None
 
     async def end(self, *, close: float, terminate: float, kill: float) -> None:
@@ -109,6 +134,7 @@ class Child:
                 self._send(signal.SIGKILL)
                 await self._ends_within(kill)
             self._transport.close()
+            self._aside.close()
 
     async def _ends_within(self, seconds: float) -> bool:
         with contextlib.suppress(TimeoutError):

@@ -22,13 +22,14 @@ from typing import Any, BinaryIO
 import pynvml as nvml
 from msgspec.structs import replace
 
+from gpumon.agent.aside import Answers
 from gpumon.agent.device import Device, UnavailableError, unavailable
 from gpumon.agent.driver import explained
 from gpumon.agent.events import Events
 from gpumon.agent.fields import Beat
 from gpumon.agent.gpu import Reading, Table, failed_gpu
 from gpumon.agent.meter import Meter
-from gpumon.agent.pipe import Doing, Done, FromChild, Happened, Pass, Read, Ready, from_reader, line
+from gpumon.agent.pipe import Done, Happened, Pass, Read, Ready, from_reader
 from gpumon.agent.processes import ProcessTable
 from gpumon.agent.strings import system_text, uuid
 from gpumon.agent.words import NO_GPUS
@@ -40,7 +41,7 @@ class Child:
 
     def __init__(self, requests: BinaryIO, answers: BinaryIO) -> None:
         self._requests = requests
-        self._answers = answers
+        self._answers = Answers(answers)
         self._meter = Meter()
         self._events = Events(self._meter)
         self._table = Table(("xids", "fast", self._events.watch))
@@ -50,27 +51,21 @@ class Child:
 
     def run(self) -> None:
         """Until the reader closes its end."""
-        self._say(Doing(step="init"))
+        self._answers.doing("init")
         try:
             nvml.nvmlInit()
         except Exception as error:  # there may be anything in place of the library
             status, fault = explained(unavailable(error).code, "start")
-            self._say(Ready(status=status, error=fault))
+            self._answers.over(Ready(status=status, error=fault))
             return
         try:
-            self._say(ready())
+            self._answers.over(ready())
             for request in self._requests:
                 self._pass(from_reader.decode(request))
         finally:
             self._events.close()
             with contextlib.suppress(nvml.NVMLError):
                 nvml.nvmlShutdown()
-
-    def _say(self, message: FromChild) -> None:
-        """What is read of a GPU goes out with what is said next, for that is one write less."""
-        self._answers.write(line(message))
-        if not isinstance(message, Read):
-            self._answers.flush()
 
     def _timed(self, function: Callable[..., Any], *arguments: Any) -> Any:
         began = time.perf_counter()
@@ -83,12 +78,13 @@ class Child:
 
     def _pass(self, request: Pass) -> None:
         self._meter.begin()
-        self._say(Doing(step="list"))
+        self._answers.aside(request.aside)
+        self._answers.doing("list")
         try:
             count = min(self._timed(nvml.nvmlDeviceGetCount), MAX_GPUS)
         except Exception as error:  # see unavailable()
             status, fault = explained(unavailable(error).code, "list its GPUs")
-            self._say(Done(status=status, error=fault))
+            self._answers.over(Done(status=status, error=fault))
             return
         self._events.off = not request.watch_events
         before, self._readings = self._readings, self._readings if count == self._count else {}
@@ -100,31 +96,31 @@ class Child:
         if described:
             self._keep_processes()
         if count == 0:
-            self._say(Done(status="no_gpus", error=NO_GPUS, cost=self._meter.cost()))
+            self._answers.over(Done(status="no_gpus", error=NO_GPUS, cost=self._meter.cost()))
             return
         happened = self._happened() if request.only is None and not self._events.off else []
-        self._say(Done(happened=happened, cost=self._meter.cost()))
+        self._answers.over(Done(happened=happened, cost=self._meter.cost()))
 
     def _happened(self) -> list[Happened]:
-        self._say(Doing(step="events"))
+        self._answers.doing("events")
         return self._events.happened()
 
     def _turn(self, index: int, request: Pass, before: dict[int, Reading]) -> bool:
         """One GPU's turn. Whether its processes were looked up."""
         reading = self._readings.get(index)
         due: frozenset[Beat] = reading.due(index, request.beats) if reading is not None else frozenset()
-        self._say(Doing(step="gpu", index=index, uuid=reading.device.uuid if reading else None))
+        self._answers.doing("gpu", index, reading.device.uuid if reading else None)
         if reading is None or "static" in due:
             known = reading
             try:
                 reading = self._identified(index, {one.device.uuid: one for one in before.values()})
             except UnavailableError as answer:
-                self._say(Read(gpu=failed_gpu(index, None, answer)))
+                self._answers.read(Read(gpu=failed_gpu(index, None, answer)))
                 return False
             if reading is not known:
                 due = reading.due(index, request.beats)
             if reading.device.uuid is not None:
-                self._say(Doing(step="gpu", index=index, uuid=reading.device.uuid))
+                self._answers.doing("gpu", index, reading.device.uuid)
         if reading.device.uuid in request.skip_uuids:
             return False
         listed_at = time.time()
@@ -136,9 +132,9 @@ class Child:
             self._readings.pop(index, None)
         describes = "slow" in due and request.describe_processes and has_processes(gpu)
         if describes:
-            self._say(Doing(step="processes", index=index))  # a hung process can hang whoever asks for its name
+            self._answers.doing("processes", index)  # a hung process can hang whoever asks for its name
             gpu = self._described(reading, gpu, listed_at)
-        self._say(Read(gpu=gpu))
+        self._answers.read(Read(gpu=gpu))
         return describes
 
     def _identified(self, index: int, known: dict[str | None, Reading]) -> Reading:

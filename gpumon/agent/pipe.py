@@ -8,6 +8,7 @@ knows which GPU made it hang or die::
     child   doing list, (doing gpu 0, [doing gpu 0 GPU-...], doing processes 0, gpu)..., doing events, done
     reader  pass ...
 
+Where a pass names a second pipe, all of its answers but ``done`` go through that one (:mod:`gpumon.agent.aside`).
 A ``ready`` or a ``done`` that carries an error is about the driver as a whole. A line is at most
 :data:`MAX_LINE_BYTES` long: anything else is a fault of the child, and it is replaced.
 """
@@ -40,6 +41,7 @@ EVERY_PASS = Beats(slow_passes=0, slow_seconds=0.0, static_seconds=0.0)
 class Pass(Struct, frozen=True, kw_only=True):
     """Read every GPU once. Of the GPUs in ``skip`` (by index, for a GPU that kills its reader is not even
     asked who it is; by UUID, for an index is only today's) nothing is read; ``only`` asks for one alone.
+    ``aside`` is the number of the descriptor to speak aside on.
     """
 
     only: int | None = None
@@ -47,6 +49,7 @@ class Pass(Struct, frozen=True, kw_only=True):
     skip_uuids: list[str] = []
     describe_processes: bool = True
     watch_events: bool = True
+    aside: int | None = None
     beats: Beats = EVERY_SO_OFTEN
 
 
