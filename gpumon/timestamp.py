@@ -1,11 +1,18 @@
 """Moments on the wire: RFC 3339, UTC, milliseconds (``2026-11-23T14:15:54.123Z``)."""
 
 from datetime import UTC, datetime
+from functools import lru_cache
 
 
 def rfc3339(seconds: float) -> str:
     """``seconds`` since the epoch, as text."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
+    whole, microseconds = divmod(round(seconds * 1e6), 10**6)
+    return f"{_to_the_second(whole)}.{microseconds // 1000:03d}Z"
+
+
+@lru_cache(maxsize=8)
+def _to_the_second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat().removesuffix("+00:00")
 
 
 def seconds(text: str) -> float:

@@ -33,6 +33,7 @@ AGENT = [
         "host",
         "boards",
         "loads",
+        "calls",
     },
     {"scenario", "notes", "trouble", "driver", "tally", "aside"},
     {"device", "known", "processes", "child", "simulate", "sampler", "table"},
@@ -50,7 +51,8 @@ HUB = [
     {"ingest", "poller", "live", "api"},
     {"app"},
 ]
-READ_BY_THE_CHILD_ALONE = {"nvml", "fields", "fieldvalues", "strings", "memory", "events", "processlists", "mig"}
+READ_BY_THE_CHILD_ALONE = {"nvml", "calls", "fields", "fieldvalues", "strings", "memory"}
+READ_BY_THE_CHILD_ALONE |= {"events", "processlists", "mig"}
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "common", "manager", "managers", "base", "misc"}
 
 

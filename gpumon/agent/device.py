@@ -90,27 +90,24 @@ class Device:
         """What ``function`` tells of this GPU. Raises :class:`UnavailableError`."""
         call = (function, *arguments)
         answers = self._answers
-        if call not in answers:
-            answers[call] = self._call(function, arguments, call)
-        answer = answers[call]
-        if type(answer) is UnavailableError:
-            raise unavailable(answer)
-        return answer
-
-    def _call(self, function: Callable[..., Any], arguments: Call, call: Call) -> Any:
-        if call in self._refused and self.refuses(call):
-            return UnavailableError("unsupported")
-        began = perf_counter()
-        try:
-            return function(self.handle, *arguments)
-        except Exception as error:  # the binding raises what it likes: see unavailable()
-            answer = unavailable(error)
-        finally:
+        if call in answers:
+            answer = answers[call]
+        elif call in self._refused and self.refuses(call):
+            raise UnavailableError("unsupported")
+        else:
+            began = perf_counter()
+            try:
+                answer = function(self.handle, *arguments)
+            except Exception as error:  # the binding raises what it likes: see unavailable()
+                answer = unavailable(error)
+                if answer.reason == "unsupported":
+                    self.refuse(call)
             seconds = perf_counter() - began
             if seconds > self.meter.seconds:
                 self.meter.took(told(function, arguments), seconds)
-        if answer.reason == "unsupported":
-            self.refuse(call)
+            answers[call] = answer
+        if type(answer) is UnavailableError:
+            raise unavailable(answer)
         return answer
 
     def refuse(self, what: Hashable) -> None:
@@ -125,13 +122,17 @@ class Device:
 
     def first(self, *calls: Call) -> Any:
         """The newest form of a function that this driver has. Raises :class:`UnavailableError`."""
-        for call in calls[:-1]:
+        refused = None
+        for call in calls:
+            if call in self._refused and self.refuses(call):
+                continue
             try:
                 return self.ask(*call)
             except UnavailableError as refusal:
                 if refusal.reason != "unsupported":
                     raise
-        return self.ask(*calls[-1])
+                refused = refusal
+        raise refused or UnavailableError("unsupported")
 
     def once(self, derive: Callable[["Device"], Any]) -> Any:
         """What ``derive`` makes of this GPU's answers, made once in a pass. Raises :class:`UnavailableError`."""

@@ -5,10 +5,12 @@ cost more or change less, on a beat of their own; ``static`` ones once a minute.
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, Final, Literal
 
 import pynvml as nvml
 
+from gpumon.agent import calls
 from gpumon.agent.device import Device, UnavailableError
 from gpumon.agent.fieldvalues import field, field_or, nvlink_active_count, nvlink_count
 from gpumon.agent.memory import is_integrated, memory, memory_reserved
@@ -50,8 +52,8 @@ def on_pci(function: Callable[[Any], int]) -> Read:
 
 
 def temperature(device: Device) -> int:
-    sensor = nvml.NVML_TEMPERATURE_GPU
-    return int(device.first((nvml.nvmlDeviceGetTemperatureV, sensor), (nvml.nvmlDeviceGetTemperature, sensor)))
+    told = device.first((calls.temperature,), (nvml.nvmlDeviceGetTemperature, nvml.NVML_TEMPERATURE_GPU))
+    return int(told if isinstance(told, int) else told.temperature)
 
 
 def slowdown_temperature(device: Device) -> int:
@@ -114,21 +116,23 @@ def recovery_action(device: Device) -> str:
 
 
 def performance_state(device: Device) -> str:
-    state = device.ask(nvml.nvmlDeviceGetPerformanceState)
+    state = device.ask(calls.performance_state)
     if state == nvml.NVML_PSTATE_UNKNOWN:
         raise UnavailableError("no_data")
     return f"P{state}"
 
 
-def throttle_reasons(device: Device) -> list[str]:
-    mask = device.first(
-        (nvml.nvmlDeviceGetCurrentClocksEventReasons,), (nvml.nvmlDeviceGetCurrentClocksThrottleReasons,)
-    )
-    return [word for bit, word in THROTTLE_REASONS.items() if mask & bit]
+def throttle_reasons(device: Device) -> tuple[str, ...]:
+    return in_words(device.first((calls.clocks_event_reasons,), (nvml.nvmlDeviceGetCurrentClocksThrottleReasons,)))
 
 
-def clock(kind: int) -> Read:
-    return lambda device: device.ask(nvml.nvmlDeviceGetClockInfo, kind)
+@lru_cache(maxsize=64)
+def in_words(mask: int) -> tuple[str, ...]:
+    return tuple(word for bit, word in THROTTLE_REASONS.items() if mask & bit)
+
+
+def asked(function: Callable[[Any], int]) -> Read:
+    return lambda device: device.ask(function)
 
 
 def clock_max(kind: int) -> Read:
@@ -142,8 +146,8 @@ FIELDS: Final[tuple[Row, ...]] = (
     ("uuid", "slow", uuid),
     ("name", "static", remembered_name),
     ("mig_enabled", "slow", mig_enabled),
-    ("utilization_percent", "fast", unless_mig(lambda gpu: gpu.ask(nvml.nvmlDeviceGetUtilizationRates).gpu)),
-    ("memory_utilization_percent", "fast", unless_mig(lambda gpu: gpu.ask(nvml.nvmlDeviceGetUtilizationRates).memory)),
+    ("utilization_percent", "fast", unless_mig(lambda gpu: gpu.ask(calls.utilization_rates).gpu)),
+    ("memory_utilization_percent", "fast", unless_mig(lambda gpu: gpu.ask(calls.utilization_rates).memory)),
     ("memory_total_bytes", "fast", lambda gpu: gpu.once(memory).total),
     ("memory_used_bytes", "fast", lambda gpu: gpu.once(memory).used),
     ("memory_free_bytes", "fast", lambda gpu: gpu.once(memory).free),
@@ -151,17 +155,17 @@ FIELDS: Final[tuple[Row, ...]] = (
     ("memory_kind", "fast", lambda gpu: gpu.once(memory).kind),
     ("temperature_celsius", "fast", temperature),
     ("memory_temperature_celsius", "fast", lambda gpu: field(gpu, nvml.NVML_FI_DEV_MEMORY_TEMP)),
-    ("power_draw_watts", "fast", lambda gpu: gpu.ask(nvml.nvmlDeviceGetPowerUsage) / 1e3),
+    ("power_draw_watts", "fast", lambda gpu: gpu.ask(calls.power_usage) / 1e3),
     ("power_draw_average_watts", "fast", milli(nvml.NVML_FI_DEV_POWER_AVERAGE)),
     ("power_draw_instant_watts", "fast", milli(nvml.NVML_FI_DEV_POWER_INSTANT)),
     ("power_limit_watts", "fast", power_limit),
     ("energy_joules_total", "fast", energy),
-    ("sm_clock_megahertz", "fast", clock(nvml.NVML_CLOCK_SM)),
+    ("sm_clock_megahertz", "fast", asked(calls.sm_clock)),
     ("throttle_reasons", "fast", throttle_reasons),
-    ("memory_clock_megahertz", "slow", clock(nvml.NVML_CLOCK_MEM)),
+    ("memory_clock_megahertz", "slow", asked(calls.memory_clock)),
     ("performance_state", "slow", performance_state),
-    ("encoder_utilization_percent", "slow", unless_mig(lambda gpu: gpu.ask(nvml.nvmlDeviceGetEncoderUtilization)[0])),
-    ("decoder_utilization_percent", "slow", unless_mig(lambda gpu: gpu.ask(nvml.nvmlDeviceGetDecoderUtilization)[0])),
+    ("encoder_utilization_percent", "slow", unless_mig(lambda gpu: gpu.ask(calls.encoder_utilization))),
+    ("decoder_utilization_percent", "slow", unless_mig(lambda gpu: gpu.ask(calls.decoder_utilization))),
     ("fan_speed_percent", "slow", lambda gpu: gpu.ask(nvml.nvmlDeviceGetFanSpeed)),
     ("ecc_corrected_total", "slow", ecc(nvml.NVML_FI_DEV_ECC_SBE_VOL_TOTAL, CORRECTED, VOLATILE)),
     ("ecc_uncorrected_total", "slow", ecc(nvml.NVML_FI_DEV_ECC_DBE_VOL_TOTAL, UNCORRECTED, VOLATILE)),
@@ -171,9 +175,9 @@ FIELDS: Final[tuple[Row, ...]] = (
     ("recovery_action", "slow", recovery_action),
     ("nvlink_count", "slow", nvlink_count),
     ("nvlink_active_count", "slow", nvlink_active_count),
-    ("pcie_generation", "slow", on_pci(nvml.nvmlDeviceGetCurrPcieLinkGeneration)),
-    ("pcie_width", "slow", on_pci(nvml.nvmlDeviceGetCurrPcieLinkWidth)),
-    ("persistence_mode", "slow", lambda gpu: bool(gpu.ask(nvml.nvmlDeviceGetPersistenceMode))),
+    ("pcie_generation", "slow", on_pci(calls.pcie_generation)),
+    ("pcie_width", "slow", on_pci(calls.pcie_width)),
+    ("persistence_mode", "slow", lambda gpu: bool(gpu.ask(calls.persistence_mode))),
     ("mig_devices", "slow", mig_devices),
     ("processes", "slow", lambda gpu: gpu.once(processes)),
     ("memory_ledger", "slow", memory_ledger),

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import pynvml as nvml
 
+from gpumon.agent.calls import SUCCESS
 from gpumon.agent.device import Device, UnavailableError, returned
 
 FieldId = tuple[int, int]
@@ -51,6 +52,7 @@ ENTRY: Final = struct.Struct("=IIqqII8s")
 TYPES: Final = {kind: struct.Struct(f"={form}") for kind, form in enumerate(("d", "I", "Q", "Q", "q", "i", "H"))}
 
 
+@lru_cache(maxsize=64)
 def link_states(links: int) -> tuple[FieldId, ...]:
     return tuple((nvml.NVML_FI_DEV_NVLINK_GET_STATE, link) for link in range(min(links, MAX_LINKS)))
 
@@ -68,11 +70,11 @@ def nvmlDeviceGetFieldValues(handle: Any, ids: tuple[FieldId, ...]) -> dict[Fiel
     """What each of ``ids`` is, or the :class:`UnavailableError` that says why it is not."""
     entries = room(ids)
     code = nvml.nvmlLib.nvmlDeviceGetFieldValues(handle, len(ids), ctypes.byref(entries))
-    if code != nvml.NVML_SUCCESS:
+    if code != SUCCESS:
         raise nvml.NVMLError(code)
     values: dict[FieldId, Any] = {}
     for number, scope, _, _, kind, code, value in ENTRY.iter_unpack(entries):
-        if code == nvml.NVML_SUCCESS and kind in TYPES:
+        if code == SUCCESS and kind in TYPES:
             (values[number, scope],) = TYPES[kind].unpack_from(value)
         else:
             values[number, scope] = returned(code or None)
@@ -81,7 +83,12 @@ def nvmlDeviceGetFieldValues(handle: Any, ids: tuple[FieldId, ...]) -> dict[Fiel
 
 def fetch(device: Device) -> dict[FieldId, Any]:
     """All that this pass wants of this GPU, in one call."""
-    return _fetch(device, FAST if not device.full else FAST + SLOW + link_states(device.links or 0))
+    return _fetch(device, every_number(device.links or 0) if device.full else FAST)
+
+
+@lru_cache(maxsize=64)
+def every_number(links: int) -> tuple[FieldId, ...]:
+    return FAST + SLOW + link_states(links)
 
 
 def _fetch(device: Device, wanted: tuple[FieldId, ...]) -> dict[FieldId, Any]:
@@ -137,7 +144,7 @@ def nvlink_active_count(device: Device) -> int:
     links = nvlink_count(device)
     known = device.once(fetch_or_nothing)
     states = [known.get(one) for one in link_states(links)]
-    if all(type(state) is int for state in states):
+    if set(map(type, states)) <= {int}:
         return states.count(nvml.NVML_FEATURE_ENABLED)
     return sum(link_is_active(device, link) for link in range(links))
 

@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import pynvml as nvml
 
+from gpumon.agent import calls
 from gpumon.agent.device import Device, UnavailableError
 from gpumon.model import MemoryKind, MemoryLedger, Process
 
@@ -30,7 +32,12 @@ class Memory(NamedTuple):
 
 
 def is_integrated(device: Device) -> bool:
-    return INTEGRATED.search(device.name) is not None
+    return names_integrated(device.name)
+
+
+@lru_cache(maxsize=64)
+def names_integrated(name: str) -> bool:
+    return INTEGRATED.search(name) is not None
 
 
 def memory(device: Device) -> Memory:
@@ -50,15 +57,15 @@ def memory(device: Device) -> Memory:
 def _dedicated(device: Device) -> Memory:
     kind: MemoryKind = "unified" if is_integrated(device) else "dedicated"
     try:
-        told = device.ask(nvml.nvmlDeviceGetMemoryInfo, nvml.nvmlMemory_v2)
-        reserved = int(told.reserved)
+        told = device.ask(calls.memory_info)
+        reserved = told.reserved
     except UnavailableError as refusal:
         if refusal.reason != "unsupported":
             raise
         told, reserved = device.ask(nvml.nvmlDeviceGetMemoryInfo), None
     if told.total == 0:
         raise UnavailableError("unsupported")
-    return Memory(kind, int(told.total), int(told.used), int(told.free), reserved)
+    return Memory(kind, told.total, told.used, told.free, reserved)
 
 
 def _is_on_no_pci_bus(device: Device) -> bool:

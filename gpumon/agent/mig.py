@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import pynvml as nvml
 
+from gpumon.agent import calls
 from gpumon.agent.device import Device, UnavailableError
 from gpumon.agent.processlists import running
 from gpumon.agent.strings import name, uuid
@@ -18,7 +19,7 @@ PROFILE: Final = re.compile(r"\bMIG\s+(\S+)")
 
 
 def mig_enabled(device: Device) -> bool:
-    device.mig = bool(device.ask(nvml.nvmlDeviceGetMigMode)[0])  # decides what else is supported
+    device.mig = bool(device.ask(calls.mig_mode))  # decides what else is supported
     return device.mig
 
 

@@ -15,7 +15,6 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import fields
 from types import FrameType
 from typing import Any, BinaryIO
 
@@ -175,7 +174,15 @@ class Child:
 
     def _named(self, process: Process, listed_at: float) -> Process:
         known = self._processes.describe(process.pid, listed_at)
-        return replace(process, **{field.name: getattr(known, field.name) for field in fields(known)})
+        return replace(
+            process,
+            name=known.name,
+            user=known.user,
+            command=known.command,
+            started_at=known.started_at,
+            container=known.container,
+            job=known.job,
+        )
 
     def _keep_processes(self) -> None:
         kept: set[int] = set()

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import NamedTuple
 
 from gpumon.agent.cgroup import TEXT_LIMIT, place
 from gpumon.agent.command import LIMIT_BYTES, redacted, short_command
@@ -61,8 +62,7 @@ class Description:
 UNKNOWN = Description()
 
 
-@dataclass(frozen=True, slots=True)
-class Identity:
+class Identity(NamedTuple):
     """Which process it is: ids are given away again, but not with the same start (in ticks since boot).
 
     The kernel's name for it changes when it becomes another program or gives itself a title.

@@ -14,6 +14,7 @@ from typing import Any, Final
 import pynvml as nvml
 from msgspec.structs import replace
 
+from gpumon.agent import calls
 from gpumon.agent.device import Call, Device, UnavailableError
 from gpumon.agent.memory import Memory, is_more_than_a_trifle, ledger, memory
 from gpumon.agent.processes import Listed, Utilized, merge, sees_every_process, utilization
@@ -41,10 +42,7 @@ STEMS: Final[dict[ProcessType, str]] = {
 
 def filled(function: str, entry: Any, handle: Any, since: int | None = None) -> Any:
     """What ``function`` writes into as many ``entry`` as it takes; what is newer than ``since``, if that is given."""
-    try:
-        call = getattr(nvml.nvmlLib, function)
-    except AttributeError:
-        raise nvml.NVMLError(nvml.NVML_ERROR_FUNCTION_NOT_FOUND) from None
+    call = calls.library(function)
     size = ROOM
     for _ in range(ATTEMPTS):
         count, entries = ctypes.c_uint(size), (entry * size)()
@@ -82,9 +80,9 @@ def running(device: Device, total_bytes: int | None) -> tuple[list[Process], int
     """The processes on a GPU, and how many more there are than a report has room for."""
     lists: dict[ProcessType, Listed] = {}
     refusal = None
-    for kind, calls in CALLS.items():
+    for kind, ways in CALLS.items():
         try:
-            lists[kind] = device.first(*calls)
+            lists[kind] = device.first(*ways)
         except UnavailableError as answer:
             if answer.reason != "unsupported":  # half of the lists would look like an idle GPU
                 raise
@@ -145,7 +143,7 @@ def is_hidden(now: Memory, utilization: int) -> bool:
 
 def _utilization(device: Device) -> int:
     try:
-        return int(device.ask(nvml.nvmlDeviceGetUtilizationRates).gpu)
+        return int(device.ask(calls.utilization_rates).gpu)
     except UnavailableError:
         return 0
 
