@@ -9,6 +9,7 @@ unwritten must not look like the figure of another GPU. What a call means and ho
 
 import ctypes
 from collections.abc import Callable
+from functools import cache
 from typing import Any, Final
 
 import pynvml as nvml
@@ -34,6 +35,25 @@ class Temperature(ctypes.Structure):
     _fields_ = nvml.c_nvmlTemperature_v1_t._fields_
 
 
+class Entry(ctypes.Structure):
+    """A process with its memory, as the newer forms of the lists have it."""
+
+    _fields_ = nvml.c_nvmlProcessInfo_v2_t._fields_
+
+
+class OldEntry(ctypes.Structure):
+    """As the first form of the lists has it, for drivers older than the 470 series."""
+
+    _fields_ = (("pid", ctypes.c_uint), ("usedGpuMemory", ctypes.c_ulonglong))
+
+
+class Share(ctypes.Structure):
+    """How busy a process has kept the GPU."""
+
+    _fields_ = nvml.c_nvmlProcessUtilizationSample_t._fields_
+
+
+@cache
 def library(name: str) -> Any:
     """A function of the library. Raises NVMLError where this driver's library does not have it."""
     try:

@@ -26,14 +26,7 @@ ATTEMPTS: Final = 4
 NOT_TOLD: Final = 2**64 - 1  # what stands in the place of a figure that the driver does not know
 
 
-class OldEntry(ctypes.Structure):
-    """An entry as the first form of the lists has it, for drivers older than the 470 series."""
-
-    _fields_ = (("pid", ctypes.c_uint), ("usedGpuMemory", ctypes.c_ulonglong))
-
-
-Entry: Final = nvml.c_nvmlProcessInfo_v2_t
-FORMS: Final = (("_v3", Entry), ("_v2", Entry), ("", OldEntry))
+FORMS: Final = (("_v3", calls.Entry), ("_v2", calls.Entry), ("", calls.OldEntry))
 STEMS: Final[dict[ProcessType, str]] = {
     "compute": "nvmlDeviceGetComputeRunningProcesses",
     "graphics": "nvmlDeviceGetGraphicsRunningProcesses",
@@ -63,7 +56,7 @@ def filled(function: str, entry: Any, handle: Any, since: int | None = None) -> 
 def listed(handle: Any, function: str, entry: Any) -> Listed:
     """Process ids with their memory. Of a list with ids that cannot be, nothing is believed."""
     entries = filled(function, entry, handle)
-    found = [(one.pid, None if one.usedGpuMemory == NOT_TOLD else one.usedGpuMemory) for one in entries]
+    found = [(one.pid, None if (held := one.usedGpuMemory) == NOT_TOLD else held) for one in entries]
     if not all(0 < pid <= PID_MAX for pid, _ in found):
         raise UnavailableError("unsupported" if function.endswith("_v3") else "error")
     return found
@@ -99,7 +92,7 @@ SHARES: Final = "nvmlDeviceGetProcessUtilization"
 
 def shares(handle: Any, function: str, since: int) -> list[Utilized]:
     """How busy processes kept the GPU, as the driver has it."""
-    entries = filled(function, nvml.c_nvmlProcessUtilizationSample_t, handle, since)
+    entries = filled(function, calls.Share, handle, since)
     return [(one.pid, one.timeStamp, one.smUtil) for one in entries]
 
 
