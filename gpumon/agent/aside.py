@@ -30,7 +30,7 @@ class Answers:
     def aside(self, number: int | None) -> None:
         """From now on this descriptor is there to speak aside on."""
         if number is not None and number != self._number:
-            self._aside, self._number = os.fdopen(number, "wb"), number
+            self._aside, self._number = os.fdopen(number, "wb", closefd=False), number
 
     def doing(self, step: Step, index: int | None = None, uuid: str | None = None) -> None:
         """What comes next. It is out before anything else is done."""

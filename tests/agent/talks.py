@@ -17,7 +17,9 @@ EVERYTHING = Pass(beats=EVERY_PASS)
 class Talk:
     """One child, talked to directly."""
 
-    def __init__(self, file: Path, log: Path | None = None, *, own_namespace: bool = False) -> None:
+    def __init__(
+        self, file: Path, log: Path | None = None, *, own_namespace: bool = False, inherits: int | None = None
+    ) -> None:
         program = (
             "from gpumon.agent import nvml, processlists\n"
             f"processlists.namespace_is_the_machines = lambda: {not own_namespace}\n"
@@ -29,6 +31,7 @@ class Talk:
             stdout=subprocess.PIPE,
             cwd=ROOT,
             env={**os.environ, **fakenvml.environment(file, log=log)},
+            pass_fds=() if inherits is None else (inherits,),
         )
         assert self.hear() == Doing(step="init")
         ready = self.hear()
@@ -74,9 +77,9 @@ class Driver:
         self.log = folder / "calls"
         self.talks: list[Talk] = []
 
-    def talk(self, scenario: Scenario) -> Talk:
+    def talk(self, scenario: Scenario, *, inherits: int | None = None) -> Talk:
         scenario.write(self.file)
-        self.talks.append(Talk(self.file, self.log))
+        self.talks.append(Talk(self.file, self.log, inherits=inherits))
         return self.talks[-1]
 
     def one(self, scenario: Scenario) -> Gpu:

@@ -48,6 +48,34 @@ async def test_a_gpu_that_hangs_is_named_and_left_out_while_the_others_go_on(dri
         assert temperatures(await until(reader, is_ok))[2] == 22
 
 
+@pytest.mark.parametrize("ends", ["hang", "segv"])
+async def test_what_was_read_before_the_hang_or_the_crash_is_in_the_same_sample(driver: Driver, ends: str) -> None:
+    scenario = fakenvml.datacentre(4)
+    driver.start(scenario)
+    async with NvmlReader(FAST) as reader:
+        await until(reader, is_ok)
+        scenario.gpus[0].temperature, scenario.gpus[1].temperature = 10, 11
+        scenario.gpus[2].does[TEMPERATURE] = ends
+        scenario.write(driver.file)
+        sample = await reader.read()
+        assert temperatures(sample) == [10, 11, 52, 53]
+        assert states(sample)[2] == "unresponsive"
+
+
+async def test_each_gpu_has_the_hard_deadline_for_itself(driver: Driver) -> None:
+    scenario = fakenvml.datacentre(6)
+    driver.start(scenario)
+    async with NvmlReader(replace(FAST, soft=0.2, hard=0.4)) as reader:
+        await until(reader, is_ok)
+        starts = driver.starts()
+        for gpu in scenario.gpus:
+            gpu.does[TEMPERATURE] = "slow 200"
+            gpu.temperature = 66
+        scenario.write(driver.file)
+        await until(reader, lambda sample: temperatures(sample) == [66] * 6)  # after three times the deadline
+        assert driver.starts() == starts
+
+
 async def test_the_loop_is_never_held_by_a_driver_that_hangs(driver: Driver) -> None:
     driver.start(fakenvml.hanging())
     longest = 0.0
@@ -175,6 +203,13 @@ async def test_the_child_does_not_outlive_an_agent_that_is_killed(driver: Driver
     assert gone(child)
 
 
+ASIDE = (
+    "import json, os\n"
+    "print(json.dumps({'type': 'ready'}), flush=True)\n"
+    "aside = json.loads(sys.stdin.readline())['aside']\n"
+)
+
+
 @pytest.mark.parametrize(
     "words",
     [
@@ -182,6 +217,8 @@ async def test_the_child_does_not_outlive_an_agent_that_is_killed(driver: Driver
         "print('{]')",
         'print(\'{"type": "gpu", "gpu": {"index": -1}}\')',
         "sys.stdout.buffer.write(bytes(range(128, 256)) + bytes([10]))",
+        f"{ASIDE}os.write(aside, b'{{]' + bytes([10]))",
+        f"{ASIDE}os.write(aside, bytes(2**21))",
     ],
 )
 async def test_a_child_that_talks_nonsense_is_replaced(
