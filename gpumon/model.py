@@ -112,7 +112,11 @@ class Xid(Struct, frozen=True, kw_only=True):
 
 
 class Gpu(Struct, frozen=True, kw_only=True):
-    """One GPU at one moment. ``uuid`` is its identity; ``index`` is only what the driver calls it today."""
+    """One GPU at one moment. ``uuid`` is its identity; ``index`` is only what the driver calls it today.
+
+    ``asleep``: the system has cut its power while nobody uses it; it is well, and not read, for that would
+    wake it. ``suspect`` names fields whose value is told by the driver and yet seems to be no measurement.
+    """
 
     index: Count
     uuid: Text | None = None
@@ -120,6 +124,7 @@ class Gpu(Struct, frozen=True, kw_only=True):
     pci_bus_id: Text | None = None
     status: GpuStatus = "ok"
     error: Fault | None = None
+    asleep: bool = False
     utilization_percent: Percent | None = None
     memory_utilization_percent: Percent | None = None
     encoder_utilization_percent: Percent | None = None
@@ -166,6 +171,7 @@ class Gpu(Struct, frozen=True, kw_only=True):
     processes_truncated: Count = 0
     xids: Annotated[list[Xid], Meta(max_length=64)] | None = None
     unavailable: Annotated[dict[Text, Reason], Meta(max_length=64)] = {}
+    suspect: Annotated[list[Text], Meta(max_length=64)] = []
 
 
 class Host(Struct, frozen=True, kw_only=True):

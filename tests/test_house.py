@@ -33,6 +33,7 @@ AGENT = [
         "host",
         "boards",
         "loads",
+        "zeros",
     },
     {"scenario", "notes", "trouble", "driver", "tally"},
     {"device", "known", "processes", "child", "simulate", "sampler", "table"},

@@ -102,6 +102,9 @@ def _condition(gpu: Gpu) -> Iterator[Note]:
     if gpu.ecc_uncorrected_total:
         errors = gpu.ecc_uncorrected_total
         yield Note(one, f"{errors} uncorrected memory errors since the driver was loaded.", style="red")
+    if gpu.suspect:
+        text = f"0 for long, though power or memory moves: no measurement, it seems ({', '.join(gpu.suspect)})."
+        yield Note(one, text, "The driver tells it so. Another version of it may measure.")
     rows = gpu.remapped_rows
     if rows is not None and rows.failure:
         yield Note(one, "A bad row of memory could not be replaced: no spare row is left.", style="red")

@@ -60,7 +60,7 @@ class NvmlReader:
         self._tasks = asyncio.TaskGroup()
         self._running: set[asyncio.Task[None]] = set()
         # What is known.
-        self._known = KnownGpus()
+        self._known = KnownGpus(self._deadlines.doubt)
         self._about = Ready()
         self._status: ReportStatus = "ok"  # of the driver as a whole, with the next
         self._error: Fault | None = None

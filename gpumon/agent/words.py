@@ -152,7 +152,7 @@ def gpu_fault(reason: Reason, code: int | None) -> tuple[GpuStatus, Fault]:
 
 
 IDENTITY: Final = frozenset({"index", "uuid", "name", "pci_bus_id", "status", "error", "sampled_at", "unavailable"})
-NEVER_NULL: Final = frozenset({"processes_truncated"})
+NEVER_NULL: Final = frozenset({"asleep", "processes_truncated", "suspect"})
 MEASURED: Final = tuple(field.name for field in structs.fields(Gpu) if field.name not in IDENTITY | NEVER_NULL)
 
 
