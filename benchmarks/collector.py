@@ -26,7 +26,7 @@ from pathlib import Path
 
 import psutil
 
-from gpumon.agent.pipe import Beats, Done, Pass, from_child, line
+from gpumon.agent.pipe import Beats, Done, Pass, Start, from_child, line
 from gpumon.agent.reader import NvmlReader
 from gpumon.agent.trouble import Deadlines
 from tests import fakenvml
@@ -117,6 +117,8 @@ class Child:
             cwd=ROOT,
             env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         )
+        assert self._process.stdin is not None
+        self._process.stdin.write(line(Start()))
 
     def sample(self, request: Pass) -> Done:
         assert self._process.stdin is not None

@@ -10,7 +10,7 @@ from typing import Self
 
 import msgspec
 
-from gpumon.agent.pipe import MAX_LINE_BYTES, FromChild, Pass, from_child, line
+from gpumon.agent.pipe import MAX_LINE_BYTES, FromChild, Pass, Start, from_child, line
 
 
 def _folders() -> list[str]:
@@ -60,8 +60,8 @@ class Child:
         self._ends = ends
 
     @classmethod
-    async def start(cls) -> Self:
-        """A fresh child. Raises OSError."""
+    async def start(cls, start: Start) -> Self:
+        """A fresh child, told how to begin. Raises OSError."""
         transport, ends = await asyncio.get_running_loop().subprocess_exec(
             _Ends,
             sys.executable,
@@ -72,13 +72,15 @@ class Child:
             stderr=None,
             start_new_session=True,  # the terminal's signals are the agent's to answer
         )
-        return cls(transport, ends)
+        child = cls(transport, ends)
+        child.say(start)
+        return child
 
     @property
     def ended(self) -> bool:
         return self._ends.ended.is_set()
 
-    def say(self, request: Pass) -> None:
+    def say(self, request: Start | Pass) -> None:
         pipe = self._transport.get_pipe_transport(0)
         if isinstance(pipe, asyncio.WriteTransport):
             pipe.write(line(request))

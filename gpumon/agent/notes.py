@@ -89,6 +89,8 @@ def _fault(gpus: tuple[int, ...], status: str, fault: Fault) -> Note:
 def _condition(gpu: Gpu) -> Iterator[Note]:
     """What a GPU, and the driver of it, say of its health."""
     one = (gpu.index,)
+    if gpu.asleep:
+        yield Note(one, "Asleep to save power. It is not read, for that would wake it.")
     for xid in gpu.xids or []:
         often = f"{xid.count} times, last " if xid.count > 1 else ""
         text = f"Xid {xid.code} ({xid.gravity}, {often}{local(xid.last_at)}): {xid.meaning}"
@@ -122,7 +124,7 @@ def absent(gpus: Sequence[Gpu], columns: int, *, color: bool) -> list[str]:
     """Each null with its reason; GPUs of which the same is unknown, together."""
     groups: dict[tuple[tuple[str, str], ...], list[int]] = {}
     for gpu in gpus:
-        nulls = [name for name in NULLABLE if getattr(gpu, name) is None]
+        nulls = [] if gpu.asleep else [name for name in NULLABLE if getattr(gpu, name) is None]
         reasons = set(gpu.unavailable.values())
         default = next(iter(reasons)) if len(reasons) == 1 and gpu.status != "ok" else ""  # of one never seen as well
         if nulls:

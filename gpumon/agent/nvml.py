@@ -23,12 +23,25 @@ import pynvml as nvml
 from msgspec.structs import replace
 
 from gpumon.agent.device import Device, UnavailableError, unavailable
-from gpumon.agent.driver import explained
+from gpumon.agent.driver import explained, loaded_version
 from gpumon.agent.events import Events
 from gpumon.agent.fields import Beat
 from gpumon.agent.gpu import Reading, Table, failed_gpu
 from gpumon.agent.meter import Meter
-from gpumon.agent.pipe import Doing, Done, FromChild, Happened, Pass, Read, Ready, from_reader, line
+from gpumon.agent.pipe import (
+    Doing,
+    Done,
+    FromChild,
+    Happened,
+    Pass,
+    Read,
+    Ready,
+    Start,
+    first_from_reader,
+    from_reader,
+    line,
+)
+from gpumon.agent.presence import Presence
 from gpumon.agent.processes import ProcessTable
 from gpumon.agent.strings import system_text, uuid
 from gpumon.agent.words import NO_GPUS
@@ -47,10 +60,19 @@ class Child:
         self._count: int | None = None
         self._readings: dict[int, Reading] = {}  # by index, which is only today's
         self._processes = ProcessTable()
+        self._presence = Presence(Start())
 
     def run(self) -> None:
         """Until the reader closes its end."""
+        first = self._requests.readline()
+        if not first:
+            return
         self._say(Doing(step="init"))
+        self._presence = Presence(first_from_reader.decode(first))
+        self._presence.look(0.0)
+        if self._presence.all_asleep:
+            self._doze()
+            return
         try:
             nvml.nvmlInit()
         except Exception as error:  # there may be anything in place of the library
@@ -65,6 +87,19 @@ class Child:
             self._events.close()
             with contextlib.suppress(nvml.NVMLError):
                 nvml.nvmlShutdown()
+
+    def _doze(self) -> None:
+        """While all GPUs sleep: even to initialise the driver may wake them."""
+        self._say(Ready(driver_version=loaded_version()))
+        for line_of_request in self._requests:
+            self._meter.begin()
+            self._presence.look(from_reader.decode(line_of_request).beats.static_seconds)
+            if not self._presence.all_asleep:
+                self._say(Done(recycle=True))
+                return
+            for gpu in self._presence.sleepers():
+                self._say(Read(gpu=gpu))
+            self._say(Done(cost=self._meter.cost()))
 
     def _say(self, message: FromChild) -> None:
         """What is read of a GPU goes out with what is said next, for that is one write less."""
@@ -83,9 +118,11 @@ class Child:
 
     def _pass(self, request: Pass) -> None:
         self._meter.begin()
+        self._presence.look(request.beats.static_seconds)
+        known = self._count if self._presence.all_quiet else None
         self._say(Doing(step="list"))
         try:
-            count = min(self._timed(nvml.nvmlDeviceGetCount), MAX_GPUS)
+            count = min(self._timed(nvml.nvmlDeviceGetCount), MAX_GPUS) if known is None else known
         except Exception as error:  # see unavailable()
             status, fault = explained(unavailable(error).code, "list its GPUs")
             self._say(Done(status=status, error=fault))
@@ -102,8 +139,9 @@ class Child:
         if count == 0:
             self._say(Done(status="no_gpus", error=NO_GPUS, cost=self._meter.cost()))
             return
-        happened = self._happened() if request.only is None and not self._events.off else []
-        self._say(Done(happened=happened, cost=self._meter.cost()))
+        happened = self._happened() if request.only is None and not self._events.off and known is None else []
+        missing = self._presence.missing(count, self._addresses().values())
+        self._say(Done(happened=happened, missing=missing, cost=self._meter.cost()))
 
     def _happened(self) -> list[Happened]:
         self._say(Doing(step="events"))
@@ -112,6 +150,8 @@ class Child:
     def _turn(self, index: int, request: Pass, before: dict[int, Reading]) -> bool:
         """One GPU's turn. Whether its processes were looked up."""
         reading = self._readings.get(index)
+        if self._sleeps(index, reading):
+            return False
         due: frozenset[Beat] = reading.due(index, request.beats) if reading is not None else frozenset()
         self._say(Doing(step="gpu", index=index, uuid=reading.device.uuid if reading else None))
         if reading is None or "static" in due:
@@ -139,7 +179,23 @@ class Child:
             self._say(Doing(step="processes", index=index))  # a hung process can hang whoever asks for its name
             gpu = self._described(reading, gpu, listed_at)
         self._say(Read(gpu=gpu))
+        self._presence.was_read(gpu)
         return describes
+
+    def _sleeps(self, index: int, reading: Reading | None) -> bool:
+        """Whether it sleeps, or is left alone so that it can: that is said, and the driver is not asked."""
+        gpu = self._presence.sleeper(index, self._count or 0, self._addresses)
+        if gpu is None:
+            return False
+        if reading is not None and gpu.asleep:
+            reading.renew()
+            gpu = replace(gpu, uuid=reading.device.uuid, name=reading.values.get("name"))
+        self._say(Read(gpu=gpu))
+        return True
+
+    def _addresses(self) -> dict[int, str]:
+        told = {index: reading.values.get("pci_bus_id") for index, reading in self._readings.items()}
+        return {index: address for index, address in told.items() if address is not None}
 
     def _identified(self, index: int, known: dict[str | None, Reading]) -> Reading:
         """Whose turn it is. Raises :class:`UnavailableError`."""

@@ -161,6 +161,8 @@ def _doubted(gpu: Gpu, unit: str) -> str:
 def _state(gpu: Gpu) -> Cell:
     if gpu.status != "ok":
         return Cell(gpu.status, "red bold")
+    if gpu.asleep:
+        return Cell("asleep", "grey")
     reasons = gpu.throttle_reasons or []
     words = [short(word) for word in reasons]
     text = " ".join(

@@ -156,7 +156,7 @@ NEVER_NULL: Final = frozenset({"asleep", "processes_truncated", "suspect"})
 MEASURED: Final = tuple(field.name for field in structs.fields(Gpu) if field.name not in IDENTITY | NEVER_NULL)
 
 
-def unread(gpu: Gpu, status: GpuStatus, error: Fault, reason: Reason) -> Gpu:
+def unread(gpu: Gpu, status: GpuStatus, error: Fault | None, reason: Reason) -> Gpu:
     """Who ``gpu`` is, without any value."""
     return Gpu(
         index=gpu.index,

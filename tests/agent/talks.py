@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from gpumon.agent.pipe import EVERY_PASS, Doing, Done, Pass, Read, Ready, from_child, line
+from gpumon.agent.pipe import EVERY_PASS, Doing, Done, Pass, Read, Ready, Start, from_child, line
 from gpumon.model import Gpu
 from tests import fakenvml
 from tests.fakenvml import Scenario
@@ -17,7 +17,9 @@ EVERYTHING = Pass(beats=EVERY_PASS)
 class Talk:
     """One child, talked to directly."""
 
-    def __init__(self, file: Path, log: Path | None = None, *, own_namespace: bool = False) -> None:
+    def __init__(
+        self, file: Path, log: Path | None = None, *, own_namespace: bool = False, start: Start | None = None
+    ) -> None:
         program = (
             "from gpumon.agent import nvml, processlists\n"
             f"processlists.namespace_is_the_machines = lambda: {not own_namespace}\n"
@@ -30,6 +32,9 @@ class Talk:
             cwd=ROOT,
             env={**os.environ, **fakenvml.environment(file, log=log)},
         )
+        assert self.process.stdin is not None
+        self.process.stdin.write(line(start or Start(root=str(file.parent / "no machine"))))
+        self.process.stdin.flush()
         assert self.hear() == Doing(step="init")
         ready = self.hear()
         assert isinstance(ready, Ready)

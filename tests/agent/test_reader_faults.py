@@ -218,6 +218,7 @@ async def test_where_the_names_of_processes_hang_the_figures_come_without_them(
     says = (
         "import json\n"
         "def say(**message): print(json.dumps(message), flush=True)\n"
+        "sys.stdin.readline()\n"
         "say(type='ready')\n"
         "for request in sys.stdin:\n"
         "    say(type='doing', step='gpu', index=0)\n"
