@@ -19,6 +19,7 @@ SHARED = [
     {"serve"},
 ]
 AGENT = [
+    {"machine"},
     {
         "sample",
         "pipe",
@@ -34,9 +35,8 @@ AGENT = [
         "boards",
         "loads",
         "zeros",
-        "machine",
     },
-    {"scenario", "notes", "trouble", "driver", "tally", "pci"},
+    {"scenario", "notes", "trouble", "driver", "tally", "pci", "advice"},
     {"device", "known", "processes", "child", "simulate", "sampler", "table"},
     {"fieldvalues", "strings", "memory", "events", "presence"},
     {"processlists"},

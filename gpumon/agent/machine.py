@@ -1,13 +1,13 @@
 """What kind of machine this is, as its kernel shows it. ``root`` is where its files are: ``/``, but for tests."""
 
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
+
+from gpumon.model import Platform
 
 INITIAL_PID_NAMESPACE: Final = "pid:[4026531836]"  # the same number on every Linux since 3.8
 CONTAINER_MARKS: Final = (".dockerenv", "run/.containerenv", "run/systemd/container")
 PORTABLE_CHASSIS: Final = frozenset({"8", "9", "10", "11", "14", "30", "31", "32"})  # SMBIOS: portable to detachable
-
-Platform = Literal["linux", "wsl"]
 
 
 def text(file: Path) -> str:

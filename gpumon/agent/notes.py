@@ -80,6 +80,8 @@ def _found(report: Report) -> Iterator[Note]:
         if ledger is not None and ledger.cause:
             text = f"{ledger.unaccounted_bytes / GIB:.1f} GiB of memory in use are no process's. {ledger.cause}"
             yield Note((gpu.index,), text)
+    for one in report.advice:
+        yield Note((), one.message, one.hint)
 
 
 def _fault(gpus: tuple[int, ...], status: str, fault: Fault) -> Note:
@@ -112,12 +114,6 @@ def _condition(gpu: Gpu) -> Iterator[Note]:
         yield Note(one, "A bad row of memory could not be replaced: no spare row is left.", style="red")
     elif rows is not None and rows.pending:
         yield Note(one, "Bad rows of memory are to be replaced.", "This happens when the GPU is reset.", "yellow")
-    if gpu.persistence_mode is False:
-        yield Note(
-            one,
-            "Persistence mode is off: the driver starts the GPU anew for each program, which can take seconds.",
-            "Switch it on with 'nvidia-smi -pm 1' or nvidia-persistenced.",
-        )
 
 
 def absent(gpus: Sequence[Gpu], columns: int, *, color: bool) -> list[str]:

@@ -23,7 +23,7 @@ import pynvml as nvml
 from msgspec.structs import replace
 
 from gpumon.agent.device import Device, UnavailableError, unavailable
-from gpumon.agent.driver import explained, loaded_version
+from gpumon.agent.driver import explained, is_open, loaded_version
 from gpumon.agent.events import Events
 from gpumon.agent.fields import Beat
 from gpumon.agent.gpu import Reading, Table, failed_gpu
@@ -44,7 +44,7 @@ from gpumon.agent.pipe import (
 from gpumon.agent.presence import Presence
 from gpumon.agent.processes import ProcessTable
 from gpumon.agent.strings import system_text, uuid
-from gpumon.agent.words import NO_GPUS
+from gpumon.agent.words import NO_GPUS, of_windows
 from gpumon.model import MAX_GPUS, Gpu, Process
 
 
@@ -76,11 +76,11 @@ class Child:
         try:
             nvml.nvmlInit()
         except Exception as error:  # there may be anything in place of the library
-            status, fault = explained(unavailable(error).code, "start")
+            status, fault = explained(unavailable(error).code, "start", self._presence.platform)
             self._say(Ready(status=status, error=fault))
             return
         try:
-            self._say(ready())
+            self._say(ready(self._presence.kernel_module()))
             for request in self._requests:
                 self._pass(from_reader.decode(request))
         finally:
@@ -90,7 +90,8 @@ class Child:
 
     def _doze(self) -> None:
         """While all GPUs sleep: even to initialise the driver may wake them."""
-        self._say(Ready(driver_version=loaded_version()))
+        kernel = self._presence.kernel_module()
+        self._say(Ready(driver_version=loaded_version(kernel), open_kernel_module=is_open(kernel)))
         for line_of_request in self._requests:
             self._meter.begin()
             self._presence.look(from_reader.decode(line_of_request).beats.static_seconds)
@@ -124,7 +125,7 @@ class Child:
         try:
             count = min(self._timed(nvml.nvmlDeviceGetCount), MAX_GPUS) if known is None else known
         except Exception as error:  # see unavailable()
-            status, fault = explained(unavailable(error).code, "list its GPUs")
+            status, fault = explained(unavailable(error).code, "list its GPUs", self._presence.platform)
             self._say(Done(status=status, error=fault))
             return
         self._events.off = not request.watch_events
@@ -137,7 +138,8 @@ class Child:
         if described:
             self._keep_processes()
         if count == 0:
-            self._say(Done(status="no_gpus", error=NO_GPUS, cost=self._meter.cost()))
+            fault = NO_GPUS if self._presence.platform == "linux" else of_windows(NO_GPUS)
+            self._say(Done(status="no_gpus", error=fault, cost=self._meter.cost()))
             return
         happened = self._happened() if request.only is None and not self._events.off and known is None else []
         missing = self._presence.missing(count, self._addresses().values())
@@ -250,12 +252,13 @@ def has_processes(gpu: Gpu) -> bool:
     return bool(gpu.processes) or any(part.processes for part in gpu.mig_devices or ())
 
 
-def ready() -> Ready:
+def ready(kernel: str) -> Ready:
     """Who the driver is. Nothing that it cannot tell keeps its GPUs from being read."""
     return Ready(
         driver_version=guarded(lambda: system_text("nvmlSystemGetDriverVersion")),
         cuda_version=guarded(lambda: "{}.{}".format(*divmod(nvml.nvmlSystemGetCudaDriverVersion_v2() // 10, 100))),
         nvml_version=guarded(lambda: system_text("nvmlSystemGetNVMLVersion")),
+        open_kernel_module=is_open(kernel),
     )
 
 

@@ -71,6 +71,7 @@ class Ready(Struct, frozen=True, kw_only=True, tag_field="type", tag="ready"):
     driver_version: Text | None = None
     cuda_version: Text | None = None
     nvml_version: Text | None = None
+    open_kernel_module: bool | None = None
 
 
 class Doing(Struct, frozen=True, kw_only=True, tag_field="type", tag="doing"):

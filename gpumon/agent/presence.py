@@ -14,7 +14,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from gpumon.agent.machine import is_container, platform
+from gpumon.agent.machine import is_container, platform, text
 from gpumon.agent.pci import OWN_DRIVER, Board, Bus, Information, canonical, information
 from gpumon.agent.pipe import Start
 from gpumon.agent.words import unread
@@ -30,6 +30,7 @@ class Presence:
 
     def __init__(self, start: Start) -> None:
         self._root = Path(start.root)
+        self.platform = platform(self._root)
         self._wakes = start.wake_sleeping_gpus
         self._rest_seconds = start.rest_seconds
         self._bus = Bus(self._root)
@@ -115,6 +116,10 @@ class Presence:
 
     # ---- presence ----
 
+    def kernel_module(self) -> str:
+        """How the driver's part in the kernel describes itself; nothing where there is none."""
+        return text(self._root / "proc/driver/nvidia/version")
+
     def missing(self, count: int, addresses: Collection[str]) -> Fault | None:
         """Which GPUs the driver should list and does not: it lists ``count``, these ``addresses`` among them.
 
@@ -128,7 +133,7 @@ class Presence:
 
     def _compare(self, count: int, listed: Collection[str]) -> Fault | None:
         kept = [board.address for board in self._boards if not board.given_away]
-        if len(kept) <= count or platform(self._root) == "wsl":
+        if len(kept) <= count or self.platform == "wsl":
             return None
         if not (self._root / "proc/driver/nvidia/gpus").is_dir():
             return None  # hidden, so that nothing can be told

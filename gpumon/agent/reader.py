@@ -148,6 +148,7 @@ class NvmlReader:
             driver_version=self._about.driver_version,
             cuda_version=self._about.cuda_version,
             nvml_version=self._about.nvml_version,
+            open_kernel_module=self._about.open_kernel_module,
             gpus=gpus,
             cost=self._tally.cost,
         )
