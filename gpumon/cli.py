@@ -23,7 +23,7 @@ from click.core import ParameterSource
 from gpumon import __version__, config
 from gpumon.config import AgentSection, Config
 from gpumon.errors import UsageError
-from gpumon.text import OneLine
+from gpumon.logs import OneLine
 
 CONFIG_FILE = Path("config.json")
 PORT = click.IntRange(0, 65535)

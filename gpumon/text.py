@@ -1,9 +1,5 @@
 """Text that strangers chose, made fit to be shown: names, commands, what a peer or a driver says."""
 
-import logging
-
-MAX_LOG_CHARACTERS = 2000
-
 
 def printable(text: str) -> str:
     """``text`` without what moves a cursor, sets a colour, breaks a line or turns the writing direction.
@@ -16,11 +12,3 @@ def printable(text: str) -> str:
 def one_line(text: str, most: int) -> str:
     """At most ``most`` characters of ``text``, fit to be quoted inside a sentence."""
     return " ".join("".join(sign if sign.isprintable() else " " for sign in text[: 4 * most]).split())[:most]
-
-
-class OneLine(logging.Formatter):
-    """One line an event: what strangers say is quoted in logs, and must not look like another event."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (the name is logging's)
-        line = super().formatMessage(record)[:MAX_LOG_CHARACTERS]
-        return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in line)

@@ -12,7 +12,7 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 # Shared words first; each may import what stands in a row above its own.
 SHARED = [
-    {"errors", "text", "timestamp"},
+    {"errors", "text", "timestamp", "logs"},
     {"model", "terminal"},
     {"catalog", "wire", "config"},
     {"problem", "lifecycle"},
