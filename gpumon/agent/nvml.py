@@ -142,7 +142,7 @@ class Child:
             self._say(Done(status="no_gpus", error=fault, cost=self._meter.cost()))
             return
         happened = self._happened() if request.only is None and not self._events.off and known is None else []
-        missing = self._presence.missing(count, self._addresses().values())
+        missing = self._presence.missing(count, self._addresses)
         self._say(Done(happened=happened, missing=missing, cost=self._meter.cost()))
 
     def _happened(self) -> list[Happened]:

@@ -120,7 +120,7 @@ class Presence:
         """How the driver's part in the kernel describes itself; nothing where there is none."""
         return text(self._root / "proc/driver/nvidia/version")
 
-    def missing(self, count: int, addresses: Collection[str]) -> Fault | None:
+    def missing(self, count: int, addresses: Callable[[], Mapping[int, str]]) -> Fault | None:
         """Which GPUs the driver should list and does not: it lists ``count``, these ``addresses`` among them.
 
         Not those that were given to another driver, to another container or, by the driver's own settings,
@@ -128,7 +128,7 @@ class Presence:
         """
         if self._judged != (count, self._looked_at):
             self._judged = count, self._looked_at
-            self._missing = self._compare(count, {canonical(address) for address in addresses})
+            self._missing = self._compare(count, {canonical(address) for address in addresses().values()})
         return self._missing
 
     def _compare(self, count: int, listed: Collection[str]) -> Fault | None:
