@@ -24,11 +24,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import msgspec
 import psutil
 
 from gpumon.agent.aside import Aside
-from gpumon.agent.pipe import Beats, Done, Pass, from_child, line
+from gpumon.agent.pipe import Beats, Done, Pass, Start, from_child, line
 from gpumon.agent.reader import NvmlReader
 from gpumon.agent.trouble import Deadlines
 from tests import fakenvml
@@ -122,11 +121,13 @@ class Child:
             pass_fds=(self._aside.number,),
         )
         self._aside.given()
+        assert self._process.stdin is not None
+        self._process.stdin.write(line(Start(aside=self._aside.number)))
 
     def sample(self, request: Pass) -> Done:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(line(msgspec.structs.replace(request, aside=self._aside.number)))
+        self._process.stdin.write(line(request))
         self._process.stdin.flush()
         while not isinstance(message := from_child.decode(self._process.stdout.readline()), Done):
             pass

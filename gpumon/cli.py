@@ -23,13 +23,13 @@ from click.core import ParameterSource
 from gpumon import __version__, config
 from gpumon.config import AgentSection, Config
 from gpumon.errors import UsageError
+from gpumon.logs import OneLine
 
 CONFIG_FILE = Path("config.json")
 PORT = click.IntRange(0, 65535)
 FILE = click.Path(path_type=Path)
 SIMULATION = "8, h200:4,rtx5090:2 or a100-mig:2,fault=lost:1"
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-MAX_LOG_CHARACTERS = 2000
 FLAGS = {"interval_seconds": "interval"}
 CHATTY = ("uvicorn.error", "websockets", "asyncio")
 
@@ -51,14 +51,6 @@ def main() -> None:
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     sys.exit(status if isinstance(status, int) else 0)
-
-
-class OneLine(logging.Formatter):
-    """One line an event: what strangers say is quoted in logs, and must not look like another event."""
-
-    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  (the name is logging's)
-        line = super().formatMessage(record)[:MAX_LOG_CHARACTERS]
-        return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in line)
 
 
 def _complain(*faults: str) -> None:
@@ -189,6 +181,14 @@ def hub(host: str | None = None, port: int | None = None, config_path: Path | No
     "--config", "config_path", type=FILE, envvar="GPUMON_AGENT_CONFIG", show_envvar=True, help="Configuration file."
 )
 @click.option(
+    "--wake-sleeping-gpus",
+    is_flag=True,
+    default=None,
+    envvar="GPUMON_AGENT_WAKE_SLEEPING_GPUS",
+    show_envvar=True,
+    help="Read GPUs also while they sleep to save power, which wakes them.",
+)
+@click.option(
     "--simulate",
     metavar="GPUS",
     envvar="GPUMON_AGENT_SIMULATE",
@@ -202,6 +202,7 @@ def agent(
     name: str | None = None,
     interval: float | None = None,
     config_path: Path | None = None,
+    wake_sleeping_gpus: bool | None = None,
     simulate: str | None = None,
 ) -> None:
     """Read this machine's GPUs, serve them, and push them to a hub."""
@@ -218,6 +219,7 @@ def agent(
         name=name,
         hub=list(hubs) or None,
         interval_seconds=interval,
+        wake_sleeping_gpus=wake_sleeping_gpus,
     )
     _check_hubs(section)
     scenario = None if simulate is None else Scenario.parse(simulate)

@@ -87,6 +87,7 @@ class AgentSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     hub: Annotated[list[HubUrl], Meta(max_length=16, description="a list of at most 16 URLs")] = []
     name: NodeName | None = None
     interval_seconds: Interval = 1.0
+    wake_sleeping_gpus: Flag = False
 
 
 class Config(Struct, frozen=True, kw_only=True):

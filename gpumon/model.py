@@ -36,6 +36,7 @@ ReportStatus = Literal["ok", "degraded", "no_driver", "driver_mismatch", "no_gpu
 GpuStatus = Literal["ok", "lost", "unresponsive", "error"]
 NodeStatus = Literal["online", "stale", "offline", "pending"]
 Source = Literal["push", "poll"]
+Platform = Literal["linux", "wsl"]
 MemoryKind = Literal["dedicated", "unified"]
 Gravity = Literal["info", "warning", "critical"]
 ProcessType = Literal["compute", "graphics", "compute+graphics"]
@@ -112,7 +113,11 @@ class Xid(Struct, frozen=True, kw_only=True):
 
 
 class Gpu(Struct, frozen=True, kw_only=True):
-    """One GPU at one moment. ``uuid`` is its identity; ``index`` is only what the driver calls it today."""
+    """One GPU at one moment. ``uuid`` is its identity; ``index`` is only what the driver calls it today.
+
+    ``asleep``: the system has cut its power while nobody uses it; it is well, and not read, for that would
+    wake it. ``suspect`` names fields whose value is told by the driver and yet seems to be no measurement.
+    """
 
     index: Count
     uuid: Text | None = None
@@ -120,6 +125,7 @@ class Gpu(Struct, frozen=True, kw_only=True):
     pci_bus_id: Text | None = None
     status: GpuStatus = "ok"
     error: Fault | None = None
+    asleep: bool = False
     utilization_percent: Percent | None = None
     memory_utilization_percent: Percent | None = None
     encoder_utilization_percent: Percent | None = None
@@ -166,11 +172,16 @@ class Gpu(Struct, frozen=True, kw_only=True):
     processes_truncated: Count = 0
     xids: Annotated[list[Xid], Meta(max_length=64)] | None = None
     unavailable: Annotated[dict[Text, Reason], Meta(max_length=64)] = {}
+    suspect: Annotated[list[Text], Meta(max_length=64)] = []
 
 
 class Host(Struct, frozen=True, kw_only=True):
-    """The machine around the GPUs: what someone asks next when a GPU idles."""
+    """The machine around the GPUs: what someone asks next when a GPU idles.
 
+    ``platform`` is ``wsl`` for Linux inside Windows, whose driver it uses.
+    """
+
+    platform: Platform | None = None
     cpu_count: Count | None = None
     cpu_utilization_percent: Percent | None = None
     load_average_1m: Quantity | None = None
@@ -203,7 +214,7 @@ class Report(Struct, frozen=True, kw_only=True):
     """What one agent says of its machine at one moment.
 
     Only ``node`` must be there, so that the answers of agents that nobody here has met can be read:
-    whatever else is missing is null or its default.
+    whatever else is missing is null or its default. ``advice`` is what is no fault yet.
     """
 
     schema: Count = SCHEMA
@@ -220,6 +231,7 @@ class Report(Struct, frozen=True, kw_only=True):
     nvml_version: Text | None = None
     status: ReportStatus = "ok"
     error: Fault | None = None
+    advice: Annotated[list[Fault], Meta(max_length=16)] = []
     host: Host | None = None
     agent: Cost | None = None
     gpus: Annotated[list[Gpu], Meta(max_length=MAX_GPUS)] = []

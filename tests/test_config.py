@@ -160,3 +160,10 @@ def test_no_bytes_at_all_break_the_reader(data: bytes) -> None:
 )
 def test_name_servers(text: str, expected: tuple[str, int] | None) -> None:
     assert name_server(text) == expected
+
+
+def test_sleeping_gpus_are_left_alone_unless_the_file_says_otherwise() -> None:
+    assert parse(b"{}").agent.wake_sleeping_gpus is False
+    assert parse(b'{"agent": {"wake_sleeping_gpus": true}}').agent.wake_sleeping_gpus is True
+    with pytest.raises(ConfigError, match=r"agent\.wake_sleeping_gpus.*true or false"):
+        parse(b'{"agent": {"wake_sleeping_gpus": 1}}')

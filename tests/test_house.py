@@ -12,13 +12,14 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 # Shared words first; each may import what stands in a row above its own.
 SHARED = [
-    {"errors", "text", "timestamp"},
+    {"errors", "text", "timestamp", "logs"},
     {"model", "terminal"},
     {"catalog", "wire", "config"},
     {"problem", "lifecycle"},
     {"serve"},
 ]
 AGENT = [
+    {"machine"},
     {
         "sample",
         "pipe",
@@ -33,11 +34,12 @@ AGENT = [
         "host",
         "boards",
         "loads",
+        "zeros",
         "calls",
     },
-    {"scenario", "notes", "trouble", "driver", "tally", "aside"},
+    {"scenario", "notes", "trouble", "driver", "tally", "pci", "advice", "aside"},
     {"device", "known", "processes", "child", "simulate", "sampler", "table"},
-    {"fieldvalues", "strings", "memory", "events"},
+    {"fieldvalues", "strings", "memory", "events", "presence"},
     {"processlists"},
     {"mig"},
     {"fields"},

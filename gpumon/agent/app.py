@@ -10,6 +10,7 @@ from gpumon import __version__
 from gpumon.agent import pause
 from gpumon.agent.link import Link
 from gpumon.agent.outbox import Outbox
+from gpumon.agent.pipe import Start
 from gpumon.agent.reader import NvmlReader
 from gpumon.agent.sample import Reader
 from gpumon.agent.sampler import Sampler
@@ -35,7 +36,7 @@ async def run(settings: AgentSection, listener: socket.socket, simulate: Scenari
         seed = zlib.crc32(node.encode())  # another node has other GPUs, and the same one the same again
         await _run(settings, listener, SimulatedReader(simulate, seed), node)
         return
-    async with NvmlReader() as reader:
+    async with NvmlReader(start=Start(wake_sleeping_gpus=settings.wake_sleeping_gpus)) as reader:
         with contextlib.suppress(RuntimeError, ValueError):  # where we are not the program's main thread
             asyncio.get_running_loop().add_signal_handler(pause.SIGNAL, reader.toggle)
         await _run(settings, listener, reader, node)

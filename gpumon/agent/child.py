@@ -13,7 +13,7 @@ import msgspec
 from msgspec.structs import replace
 
 from gpumon.agent.aside import LOOK_SECONDS, Aside
-from gpumon.agent.pipe import MAX_LINE_BYTES, FromChild, Pass, from_child, line
+from gpumon.agent.pipe import MAX_LINE_BYTES, FromChild, Pass, Start, from_child, line
 
 
 def _folders() -> list[str]:
@@ -65,8 +65,8 @@ class Child:
         self._heard: deque[bytes] = deque()
 
     @classmethod
-    async def start(cls) -> Self:
-        """A fresh child. Raises OSError."""
+    async def start(cls, start: Start) -> Self:
+        """A fresh child, told how to begin. Raises OSError."""
         aside = Aside()
         try:
             transport, ends = await asyncio.get_running_loop().subprocess_exec(
@@ -85,16 +85,18 @@ class Child:
             raise
         finally:
             aside.given()
-        return cls(transport, ends, aside)
+        child = cls(transport, ends, aside)
+        child.say(replace(start, aside=aside.number))
+        return child
 
     @property
     def ended(self) -> bool:
         return self._ends.ended.is_set()
 
-    def say(self, request: Pass) -> None:
+    def say(self, request: Start | Pass) -> None:
         pipe = self._transport.get_pipe_transport(0)
         if isinstance(pipe, asyncio.WriteTransport):
-            pipe.write(line(replace(request, aside=self._aside.number)))
+            pipe.write(line(request))
 
     async def hear(self, silence: float) -> FromChild:
         """The next message. Raises :class:`ChildError` after so many seconds of ``silence``, or at nonsense."""

@@ -60,6 +60,10 @@ class Reading:
         self._passes = 0
         self._slow_at = self._static_at = -math.inf
 
+    def renew(self) -> None:
+        """In the next pass everything is due, as in the first."""
+        self._slow_at = self._static_at = -math.inf
+
     def due(self, index: int, beats: Beats) -> frozenset[Beat]:
         """What to read in the pass that begins now. The GPUs take turns with what is slow."""
         now = time.monotonic()

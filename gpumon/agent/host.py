@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from gpumon.agent.machine import is_portable, platform
 from gpumon.model import Host
 
 PROC = Path("/proc")
@@ -29,9 +30,14 @@ T = TypeVar("T")
 
 
 class HostReader:
-    """Reads what is told of a machine. Whatever cannot be read is null, and costs nothing else."""
+    """Reads what is told of a machine. Whatever cannot be read is null, and costs nothing else.
 
-    def __init__(self, proc: Path = PROC, disk: Path = ROOT) -> None:
+    ``portable`` is whether it is a laptop; this and the platform are looked at once.
+    """
+
+    def __init__(self, proc: Path = PROC, disk: Path = ROOT, machine: Path = ROOT) -> None:
+        self.portable = is_portable(machine)
+        self._platform = platform(machine)
         self._proc = proc
         self._disk = Disk(disk)
         self._times: tuple[int, int] | None = None
@@ -45,6 +51,7 @@ class HostReader:
         disk = self._disk.newest() or (None, None)
         before, self._times = self._times, times
         return Host(
+            platform=self._platform,
             cpu_count=count,
             cpu_utilization_percent=busy_percent(before, times),
             load_average_1m=loads[0],

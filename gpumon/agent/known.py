@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from msgspec.structs import replace
 
 from gpumon.agent.words import VANISHED, unread
+from gpumon.agent.zeros import SUSPECT_SECONDS, Zeros
 from gpumon.model import Fault, Gpu
 
 log = logging.getLogger(__name__)
@@ -14,17 +15,19 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Seen:
-    """A GPU as it was last read, and when by the reader's clock."""
+    """A GPU as it was last read, when by the reader's clock, and how its zeros are to be taken."""
 
     gpu: Gpu
     at: float
+    zeros: Zeros
 
 
 class KnownGpus:
     """GPUs by key: the UUID, or ``#2`` while that of GPU 2 has never been told. An index is only today's."""
 
-    def __init__(self) -> None:
+    def __init__(self, doubt: float = SUSPECT_SECONDS) -> None:
         self._seen: dict[str, Seen] = {}
+        self._doubt = doubt  # of a utilisation that is 0 for so many seconds
 
     def __contains__(self, key: str) -> bool:
         return key in self._seen
@@ -50,16 +53,19 @@ class KnownGpus:
         if gpu.uuid is not None:
             self._seen.pop(f"#{gpu.index}", None)
         key = gpu.uuid or self.key(gpu.index)
-        before = self._seen[key].gpu if key in self._seen else gpu
-        identity = {name: getattr(gpu, name) or getattr(before, name) for name in ("uuid", "name", "pci_bus_id")}
+        seen = self._seen.get(key)
+        if seen is None:
+            seen = self._seen[key] = Seen(gpu, now, Zeros(self._doubt))
+        identity = {name: getattr(gpu, name) or getattr(seen.gpu, name) for name in ("uuid", "name", "pci_bus_id")}
         reasons = {field: reason for field, reason in gpu.unavailable.items() if not identity.get(field)}
-        self._seen[key] = Seen(replace(gpu, **identity, unavailable=reasons), now)
+        seen.gpu = seen.zeros.judged(replace(gpu, **identity, unavailable=reasons), now)
+        seen.at = now
         return key
 
     def expect(self, key: str, gpu: Gpu, fault: Fault) -> None:
         """There is a GPU that could not be read even once."""
         if key not in self._seen:
-            self._seen[key] = Seen(unread(gpu, "unresponsive", fault, "timeout"), 0.0)
+            self._seen[key] = Seen(unread(gpu, "unresponsive", fault, "timeout"), 0.0, Zeros(self._doubt))
 
     def renumber(self, key: str, index: int) -> None:
         """The driver counts differently today."""

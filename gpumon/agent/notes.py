@@ -80,6 +80,8 @@ def _found(report: Report) -> Iterator[Note]:
         if ledger is not None and ledger.cause:
             text = f"{ledger.unaccounted_bytes / GIB:.1f} GiB of memory in use are no process's. {ledger.cause}"
             yield Note((gpu.index,), text)
+    for one in report.advice:
+        yield Note((), one.message, one.hint)
 
 
 def _fault(gpus: tuple[int, ...], status: str, fault: Fault) -> Note:
@@ -89,6 +91,8 @@ def _fault(gpus: tuple[int, ...], status: str, fault: Fault) -> Note:
 def _condition(gpu: Gpu) -> Iterator[Note]:
     """What a GPU, and the driver of it, say of its health."""
     one = (gpu.index,)
+    if gpu.asleep:
+        yield Note(one, "Asleep to save power. It is not read, for that would wake it.")
     for xid in gpu.xids or []:
         often = f"{xid.count} times, last " if xid.count > 1 else ""
         text = f"Xid {xid.code} ({xid.gravity}, {often}{local(xid.last_at)}): {xid.meaning}"
@@ -102,24 +106,21 @@ def _condition(gpu: Gpu) -> Iterator[Note]:
     if gpu.ecc_uncorrected_total:
         errors = gpu.ecc_uncorrected_total
         yield Note(one, f"{errors} uncorrected memory errors since the driver was loaded.", style="red")
+    if gpu.suspect:
+        text = f"0 for long, though power or memory moves: no measurement, it seems ({', '.join(gpu.suspect)})."
+        yield Note(one, text, "The driver tells it so. Another version of it may measure.")
     rows = gpu.remapped_rows
     if rows is not None and rows.failure:
         yield Note(one, "A bad row of memory could not be replaced: no spare row is left.", style="red")
     elif rows is not None and rows.pending:
         yield Note(one, "Bad rows of memory are to be replaced.", "This happens when the GPU is reset.", "yellow")
-    if gpu.persistence_mode is False:
-        yield Note(
-            one,
-            "Persistence mode is off: the driver starts the GPU anew for each program, which can take seconds.",
-            "Switch it on with 'nvidia-smi -pm 1' or nvidia-persistenced.",
-        )
 
 
 def absent(gpus: Sequence[Gpu], columns: int, *, color: bool) -> list[str]:
     """Each null with its reason; GPUs of which the same is unknown, together."""
     groups: dict[tuple[tuple[str, str], ...], list[int]] = {}
     for gpu in gpus:
-        nulls = [name for name in NULLABLE if getattr(gpu, name) is None]
+        nulls = [] if gpu.asleep else [name for name in NULLABLE if getattr(gpu, name) is None]
         reasons = set(gpu.unavailable.values())
         default = next(iter(reasons)) if len(reasons) == 1 and gpu.status != "ok" else ""  # of one never seen as well
         if nulls:

@@ -23,15 +23,16 @@ from msgspec.structs import replace
 
 from gpumon.agent.aside import Answers
 from gpumon.agent.device import Device, UnavailableError, unavailable
-from gpumon.agent.driver import explained
+from gpumon.agent.driver import explained, is_open, loaded_version
 from gpumon.agent.events import Events
 from gpumon.agent.fields import Beat
 from gpumon.agent.gpu import Reading, Table, failed_gpu
 from gpumon.agent.meter import Meter
-from gpumon.agent.pipe import Done, Happened, Pass, Read, Ready, from_reader
+from gpumon.agent.pipe import Done, Happened, Pass, Read, Ready, Start, first_from_reader, from_reader
+from gpumon.agent.presence import Presence
 from gpumon.agent.processes import ProcessTable
 from gpumon.agent.strings import system_text, uuid
-from gpumon.agent.words import NO_GPUS
+from gpumon.agent.words import NO_GPUS, of_windows
 from gpumon.model import MAX_GPUS, Gpu, Process
 
 
@@ -47,24 +48,49 @@ class Child:
         self._count: int | None = None
         self._readings: dict[int, Reading] = {}  # by index, which is only today's
         self._processes = ProcessTable()
+        self._presence = Presence(Start())
 
     def run(self) -> None:
         """Until the reader closes its end."""
+        first = self._requests.readline()
+        if not first:
+            return
+        start = first_from_reader.decode(first)
+        self._answers.aside(start.aside)
         self._answers.doing("init")
+        self._presence = Presence(start)
+        self._presence.look(0.0)
+        if self._presence.all_asleep:
+            self._doze()
+            return
         try:
             nvml.nvmlInit()
         except Exception as error:  # there may be anything in place of the library
-            status, fault = explained(unavailable(error).code, "start")
+            status, fault = explained(unavailable(error).code, "start", self._presence.platform)
             self._answers.over(Ready(status=status, error=fault))
             return
         try:
-            self._answers.over(ready())
+            self._answers.over(ready(self._presence.kernel_module()))
             for request in self._requests:
                 self._pass(from_reader.decode(request))
         finally:
             self._events.close()
             with contextlib.suppress(nvml.NVMLError):
                 nvml.nvmlShutdown()
+
+    def _doze(self) -> None:
+        """While all GPUs sleep: even to initialise the driver may wake them."""
+        kernel = self._presence.kernel_module()
+        self._answers.over(Ready(driver_version=loaded_version(kernel), open_kernel_module=is_open(kernel)))
+        for line_of_request in self._requests:
+            self._meter.begin()
+            self._presence.look(from_reader.decode(line_of_request).beats.static_seconds)
+            if not self._presence.all_asleep:
+                self._answers.over(Done(recycle=True))
+                return
+            for gpu in self._presence.sleepers():
+                self._answers.read(Read(gpu=gpu))
+            self._answers.over(Done(cost=self._meter.cost()))
 
     def _timed(self, function: Callable[..., Any], *arguments: Any) -> Any:
         began = time.perf_counter()
@@ -77,12 +103,13 @@ class Child:
 
     def _pass(self, request: Pass) -> None:
         self._meter.begin()
-        self._answers.aside(request.aside)
+        self._presence.look(request.beats.static_seconds)
+        known = self._count if self._presence.all_quiet else None
         self._answers.doing("list")
         try:
-            count = min(self._timed(nvml.nvmlDeviceGetCount), MAX_GPUS)
+            count = min(self._timed(nvml.nvmlDeviceGetCount), MAX_GPUS) if known is None else known
         except Exception as error:  # see unavailable()
-            status, fault = explained(unavailable(error).code, "list its GPUs")
+            status, fault = explained(unavailable(error).code, "list its GPUs", self._presence.platform)
             self._answers.over(Done(status=status, error=fault))
             return
         self._events.off = not request.watch_events
@@ -95,10 +122,12 @@ class Child:
         if described:
             self._keep_processes()
         if count == 0:
-            self._answers.over(Done(status="no_gpus", error=NO_GPUS, cost=self._meter.cost()))
+            fault = NO_GPUS if self._presence.platform == "linux" else of_windows(NO_GPUS)
+            self._answers.over(Done(status="no_gpus", error=fault, cost=self._meter.cost()))
             return
-        happened = self._happened() if request.only is None and not self._events.off else []
-        self._answers.over(Done(happened=happened, cost=self._meter.cost()))
+        happened = self._happened() if request.only is None and not self._events.off and known is None else []
+        missing = self._presence.missing(count, self._addresses)
+        self._answers.over(Done(happened=happened, missing=missing, cost=self._meter.cost()))
 
     def _happened(self) -> list[Happened]:
         self._answers.doing("events")
@@ -107,6 +136,8 @@ class Child:
     def _turn(self, index: int, request: Pass, before: dict[int, Reading]) -> bool:
         """One GPU's turn. Whether its processes were looked up."""
         reading = self._readings.get(index)
+        if self._sleeps(index, reading):
+            return False
         due: frozenset[Beat] = reading.due(index, request.beats) if reading is not None else frozenset()
         self._answers.doing("gpu", index, reading.device.uuid if reading else None)
         if reading is None or "static" in due:
@@ -134,7 +165,23 @@ class Child:
             self._answers.doing("processes", index)  # a hung process can hang whoever asks for its name
             gpu = self._described(reading, gpu, listed_at)
         self._answers.read(Read(gpu=gpu))
+        self._presence.was_read(gpu)
         return describes
+
+    def _sleeps(self, index: int, reading: Reading | None) -> bool:
+        """Whether it sleeps, or is left alone so that it can: that is said, and the driver is not asked."""
+        gpu = self._presence.sleeper(index, self._count or 0, self._addresses)
+        if gpu is None:
+            return False
+        if reading is not None and gpu.asleep:
+            reading.renew()
+            gpu = replace(gpu, uuid=reading.device.uuid, name=reading.values.get("name"))
+        self._answers.read(Read(gpu=gpu))
+        return True
+
+    def _addresses(self) -> dict[int, str]:
+        told = {index: reading.values.get("pci_bus_id") for index, reading in self._readings.items()}
+        return {index: address for index, address in told.items() if address is not None}
 
     def _identified(self, index: int, known: dict[str | None, Reading]) -> Reading:
         """Whose turn it is. Raises :class:`UnavailableError`."""
@@ -197,12 +244,13 @@ def has_processes(gpu: Gpu) -> bool:
     return bool(gpu.processes) or any(part.processes for part in gpu.mig_devices or ())
 
 
-def ready() -> Ready:
+def ready(kernel: str) -> Ready:
     """Who the driver is. Nothing that it cannot tell keeps its GPUs from being read."""
     return Ready(
         driver_version=guarded(lambda: system_text("nvmlSystemGetDriverVersion")),
         cuda_version=guarded(lambda: "{}.{}".format(*divmod(nvml.nvmlSystemGetCudaDriverVersion_v2() // 10, 100))),
         nvml_version=guarded(lambda: system_text("nvmlSystemGetNVMLVersion")),
+        open_kernel_module=is_open(kernel),
     )
 
 

@@ -3,13 +3,15 @@
 One JSON object a line. The child says what it is about to do before it does it, so that whoever waits
 knows which GPU made it hang or die::
 
+    reader  start
     child   doing init, ready
     reader  pass
     child   doing list, (doing gpu 0, [doing gpu 0 GPU-...], doing processes 0, gpu)..., doing events, done
     reader  pass ...
 
-Where a pass names a second pipe, all of its answers but ``done`` go through that one (:mod:`gpumon.agent.aside`).
-A ``ready`` or a ``done`` that carries an error is about the driver as a whole. A line is at most
+All answers but ``ready`` and ``done`` go through a second pipe, if the start names one (:mod:`gpumon.agent.aside`).
+A ``ready`` or a ``done`` that carries an error is about the driver as a whole. While all GPUs sleep the child
+is ready without having initialised the driver; once one is awake it asks to be replaced. A line is at most
 :data:`MAX_LINE_BYTES` long: anything else is a fault of the child, and it is replaced.
 """
 
@@ -38,10 +40,22 @@ EVERY_SO_OFTEN = Beats()
 EVERY_PASS = Beats(slow_passes=0, slow_seconds=0.0, static_seconds=0.0)
 
 
+class Start(Struct, frozen=True, kw_only=True):
+    """How to begin. ``root`` is where the machine's files are: ``/``, but for tests.
+
+    ``rest_seconds``: a GPU that may sleep and idles is left alone for so long, so that it can fall asleep.
+    ``aside`` is the number of the descriptor to speak aside on.
+    """
+
+    root: str = "/"
+    aside: int | None = None
+    wake_sleeping_gpus: bool = False
+    rest_seconds: float = 20.0
+
+
 class Pass(Struct, frozen=True, kw_only=True):
     """Read every GPU once. Of the GPUs in ``skip`` (by index, for a GPU that kills its reader is not even
     asked who it is; by UUID, for an index is only today's) nothing is read; ``only`` asks for one alone.
-    ``aside`` is the number of the descriptor to speak aside on.
     """
 
     only: int | None = None
@@ -49,7 +63,6 @@ class Pass(Struct, frozen=True, kw_only=True):
     skip_uuids: list[str] = []
     describe_processes: bool = True
     watch_events: bool = True
-    aside: int | None = None
     beats: Beats = EVERY_SO_OFTEN
 
 
@@ -61,6 +74,7 @@ class Ready(Struct, frozen=True, kw_only=True, tag_field="type", tag="ready"):
     driver_version: Text | None = None
     cuda_version: Text | None = None
     nvml_version: Text | None = None
+    open_kernel_module: bool | None = None
 
 
 class Doing(Struct, frozen=True, kw_only=True, tag_field="type", tag="doing"):
@@ -85,10 +99,15 @@ class Happened(Struct, frozen=True, kw_only=True):
 
 
 class Done(Struct, frozen=True, kw_only=True, tag_field="type", tag="done"):
-    """The pass is over; ``error`` where the driver did not even tell how many GPUs there are, or none."""
+    """The pass is over; ``error`` where the driver did not even tell how many GPUs there are, or none.
+
+    ``missing``: it lists fewer than the PCI bus has. ``recycle``: a fresh child has to go on from here.
+    """
 
     status: ReportStatus = "ok"
     error: Fault | None = None
+    missing: Fault | None = None
+    recycle: bool = False
     happened: list[Happened] = []
     cost: Cost | None = None
 
@@ -96,11 +115,12 @@ class Done(Struct, frozen=True, kw_only=True, tag_field="type", tag="done"):
 FromChild = Ready | Doing | Read | Done
 
 from_child: msgspec.json.Decoder[FromChild] = msgspec.json.Decoder(FromChild)
+first_from_reader: msgspec.json.Decoder[Start] = msgspec.json.Decoder(Start)
 from_reader: msgspec.json.Decoder[Pass] = msgspec.json.Decoder(Pass)
 _encoder = msgspec.json.Encoder()
 
 
-def line(message: FromChild | Pass) -> bytes:
+def line(message: FromChild | Pass | Start) -> bytes:
     """``message`` as it goes through the pipe."""
     return _encoder.encode(message) + b"\n"
 

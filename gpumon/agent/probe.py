@@ -15,6 +15,8 @@ from typing import Final
 import msgspec
 
 from gpumon import __version__
+from gpumon.agent.advice import advice
+from gpumon.agent.host import HostReader
 from gpumon.agent.reader import NvmlReader
 from gpumon.agent.sample import Reader, Sample
 from gpumon.agent.scenario import Scenario
@@ -56,10 +58,11 @@ async def run(screen: Screen, scenario: Scenario | None, interval: float | None,
             reader = await stack.enter_async_context(NvmlReader(DEADLINES))
         else:
             reader = SimulatedReader(scenario)
+        machine = None if reader.simulated else HostReader()
         try:
             if interval is not None:
-                await _watch(reader, screen, interval, as_json=as_json)
-            report = _report(await settled(reader), simulated=reader.simulated)
+                await _watch(reader, machine, screen, interval, as_json=as_json)
+            report = _report(await settled(reader), machine)
             screen.write(_pretty(report) if as_json else _text(report, screen))
         except BrokenPipeError:  # as with "| head": whoever read has had enough
             return 0
@@ -81,13 +84,13 @@ async def settled(reader: Reader) -> Sample:
         await asyncio.sleep(0.05)
 
 
-async def _watch(reader: Reader, screen: Screen, interval: float, *, as_json: bool) -> None:
+async def _watch(reader: Reader, machine: HostReader | None, screen: Screen, interval: float, *, as_json: bool) -> None:
     """Sample after sample, until cancelled."""
     loop = asyncio.get_running_loop()
     beat = loop.time()
     drawn = False
     while True:
-        report = _report(await reader.read(), simulated=reader.simulated)
+        report = _report(await reader.read(), machine)
         if as_json:
             screen.write(encode(report).decode() + "\n")
         elif screen.redraws:
@@ -99,15 +102,18 @@ async def _watch(reader: Reader, screen: Screen, interval: float, *, as_json: bo
         await asyncio.sleep(beat - loop.time())
 
 
-def _report(sample: Sample, *, simulated: bool) -> Report:
-    """The sample as what an agent here would report of it."""
+def _report(sample: Sample, machine: HostReader | None) -> Report:
+    """The sample as what an agent here would report of it. Around simulated GPUs there is no machine."""
     hostname = socket.gethostname()
+    host = machine.read() if machine else None
     return Report(
         node=hostname or "unnamed",
         hostname=hostname,
         agent_version=__version__,
         sampled_at=rfc3339(time.time()),
-        simulated=simulated,
+        simulated=machine is None,
+        advice=advice(sample, host, portable=machine.portable) if machine and host else [],
+        host=host,
         agent=sample.cost,
         **{field: getattr(sample, field) for field in sample.__struct_fields__ if field in Report.__struct_fields__},
     )

@@ -21,6 +21,7 @@ from typing import NamedTuple
 
 from gpumon.agent.cgroup import TEXT_LIMIT, place
 from gpumon.agent.command import LIMIT_BYTES, redacted, short_command
+from gpumon.agent.machine import INITIAL_PID_NAMESPACE
 from gpumon.agent.pipe import plain
 from gpumon.model import MAX_PROCESSES, Process, ProcessType
 from gpumon.timestamp import rfc3339
@@ -35,7 +36,6 @@ MEMORY_SLACK = 1.05  # of what the GPU has: drivers round
 CLOCK_SLACK_SECONDS = 0.1  # between two clocks, one of which may be being set right
 USER_NAMES_SECONDS = 600.0  # for which a user's name is believed
 MAX_USER_NAMES = 4096
-INITIAL_PID_NAMESPACE = "pid:[4026531836]"  # the same number on every Linux since 3.8
 NOBODY = 65534  # also what a user looks like who has no number in a container's own user namespace
 EVERY_USER = ["0", "0", "4294967295"]
 

@@ -19,14 +19,14 @@ import contextlib
 import logging
 from collections.abc import Coroutine
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import Any, Final, Literal, Self
 
 from msgspec.structs import replace
 
 from gpumon.agent.child import Child, ChildError
 from gpumon.agent.known import KnownGpus, Seen
 from gpumon.agent.pause import LONGEST_SECONDS, Pause
-from gpumon.agent.pipe import Doing, Done, FromChild, Pass, Read, Ready
+from gpumon.agent.pipe import Doing, Done, FromChild, Pass, Read, Ready, Start
 from gpumon.agent.sample import Sample
 from gpumon.agent.tally import Tally
 from gpumon.agent.trouble import (
@@ -48,22 +48,29 @@ log = logging.getLogger(__name__)
 
 Outcome = Literal["driver", "gpus", "child", "recycle"]
 
+MACHINE: Final = Start()
+"""This machine, whose sleeping GPUs sleep on."""
+
 
 class NvmlReader:
     """The GPUs of this machine, for as long as ``async with`` it lasts. See :class:`gpumon.agent.sample.Reader`."""
 
     simulated = False
 
-    def __init__(self, deadlines: Deadlines | None = None, limits: Limits | None = None) -> None:
+    def __init__(
+        self, deadlines: Deadlines | None = None, limits: Limits | None = None, start: Start | None = None
+    ) -> None:
         self._deadlines = deadlines or Deadlines()
         self._limits = limits or Limits()
+        self._begin = start or MACHINE
         self._tasks = asyncio.TaskGroup()
         self._running: set[asyncio.Task[None]] = set()
         # What is known.
-        self._known = KnownGpus()
+        self._known = KnownGpus(self._deadlines.doubt)
         self._about = Ready()
         self._status: ReportStatus = "ok"  # of the driver as a whole, with the next
         self._error: Fault | None = None
+        self._missing: Fault | None = None  # GPUs that the driver should list
         self._suspects: dict[str, Suspect] = {}
         self._undead: list[Child] = []
         self._tally = Tally()
@@ -72,6 +79,7 @@ class NvmlReader:
         self._phase: Literal["idle", "working", "resting"] = "working"
         self._heard_at = 0.0
         self._doing: Doing | None = None
+        self._awake = False  # a GPU, since the child began with all of them asleep: a fresh one has to read it
         self._trouble: Trouble | None = None
         self._pause = Pause()
         self._wanted = asyncio.Event()  # read() -> supervisor: begin a pass
@@ -132,7 +140,7 @@ class NvmlReader:
         status, error = self._status, self._error
         if error is None:
             well = [gpu.status == "ok" for gpu in gpus]
-            error = fault if gpus or fault else STARTING
+            error = (fault or self._missing) if gpus or fault else STARTING
             status = "ok" if all(well) and error is None else "degraded" if any(well) or error is None else "error"
         return Sample(
             status=status,
@@ -140,6 +148,7 @@ class NvmlReader:
             driver_version=self._about.driver_version,
             cuda_version=self._about.cuda_version,
             nvml_version=self._about.nvml_version,
+            open_kernel_module=self._about.open_kernel_module,
             gpus=gpus,
             cost=self._tally.cost,
         )
@@ -196,7 +205,7 @@ class NvmlReader:
         """From start to end; what it was that brought the end."""
         self._phase, self._heard_at, self._doing = "working", self._now(), None
         try:
-            child = await Child.start()
+            child = await Child.start(self._begin)
         except OSError as error:
             self._phase = "resting"
             self._trouble = Trouble("spawn", f"cannot be started ({error.strerror})", self._now(), "")
@@ -234,6 +243,8 @@ class NvmlReader:
                 return "driver"
             if not well:
                 return "gpus"  # as after a reload of the driver under this child
+            if self._awake:
+                return "recycle"
             if age.is_over(self._tally.resident_bytes, self._now()):
                 log.info("the process that reads the GPUs has grown or aged, and is replaced")
                 return "recycle"
@@ -274,7 +285,8 @@ class NvmlReader:
                     raise ChildError("protocol", "talks nonsense")
         self._know(done)
         self._tally.count(done)
-        if done.status in ("ok", "no_gpus"):
+        self._awake, self._missing = done.recycle, done.missing
+        if done.status in ("ok", "no_gpus") and not done.recycle:
             self._known.settle(present)
         return any(well) or not well
 
@@ -346,7 +358,7 @@ class NvmlReader:
         if self._wedged() or self._pause:
             return False
         try:
-            child = await Child.start()
+            child = await Child.start(self._begin)
         except OSError:
             return False
         hung = False

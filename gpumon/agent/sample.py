@@ -15,6 +15,7 @@ class Sample(Struct, frozen=True, kw_only=True):
     driver_version: Text | None = None
     cuda_version: Text | None = None
     nvml_version: Text | None = None
+    open_kernel_module: bool | None = None  # whether the driver's part in the kernel is the open one
     gpus: list[Gpu] = []
     cost: Cost | None = None  # of reading alone: what it cost the process that reads
 

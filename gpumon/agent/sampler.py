@@ -10,6 +10,7 @@ from collections.abc import Callable
 from msgspec.structs import replace
 
 from gpumon import __version__
+from gpumon.agent.advice import advice
 from gpumon.agent.host import HostReader
 from gpumon.agent.meter import resident_bytes
 from gpumon.agent.sample import Reader, Sample
@@ -65,6 +66,7 @@ class Sampler:
         return self.newest.status, self.newest.error
 
     def _report(self, sequence: int, sample: Sample, sample_seconds: float) -> Report:
+        host = None if self._host is None else self._host.read()
         return Report(
             node=self.node,
             hostname=self.hostname,
@@ -79,7 +81,8 @@ class Sampler:
             nvml_version=sample.nvml_version,
             status=sample.status,
             error=sample.error,
-            host=None if self._host is None else self._host.read(),
+            advice=[] if self._host is None or host is None else advice(sample, host, portable=self._host.portable),
+            host=host,
             agent=self._account.cost(sample.cost, sample_seconds),
             gpus=sample.gpus,
         )

@@ -130,7 +130,7 @@ def _gpu_cells(gpu: Gpu) -> list[Cell]:
     cells = [
         Cell(str(gpu.index), "cyan"),
         Cell(gpu.name or "unknown GPU", "blue"),
-        Cell(_figure(gpu.utilization_percent, "%"), "green bold" if busy else "green"),
+        Cell(_figure(gpu.utilization_percent, _doubted(gpu, "%")), "green bold" if busy else "green"),
         Cell(_pair(gpu.memory_used_bytes, gpu.memory_total_bytes, _gib), "yellow"),
         Cell(_figure(temperature), "red bold" if hot else ""),
         Cell(_pair(gpu.power_draw_watts, gpu.power_limit_watts, _figure), "magenta"),
@@ -153,9 +153,16 @@ def _gpu_cells(gpu: Gpu) -> list[Cell]:
     return [cell._replace(right=column.right) for cell, column in zip(cells, GPU_COLUMNS, strict=True)]
 
 
+def _doubted(gpu: Gpu, unit: str) -> str:
+    """The unit of the utilisation, with a sign where that seems to be no measurement."""
+    return f"{unit} ?" if "utilization_percent" in gpu.suspect else unit
+
+
 def _state(gpu: Gpu) -> Cell:
     if gpu.status != "ok":
         return Cell(gpu.status, "red bold")
+    if gpu.asleep:
+        return Cell("asleep", "grey")
     reasons = gpu.throttle_reasons or []
     words = [short(word) for word in reasons]
     text = " ".join(

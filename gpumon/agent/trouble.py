@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from gpumon.agent.pipe import EVERY_SO_OFTEN, Beats, Doing
+from gpumon.agent.zeros import SUSPECT_SECONDS
 from gpumon.model import Fault
 
 PROCESSES: Final = "processes"
@@ -31,6 +32,7 @@ class Deadlines:
     stable: float = 60.0  # a child that lived so long starts the back-off anew
     quarantine: float = 60.0
     forgive: float = 600.0  # since a suspect's last offence
+    doubt: float = SUSPECT_SECONDS  # of a utilisation of 0, though the GPU seems to work
     beats: Beats = EVERY_SO_OFTEN
 
 

@@ -119,6 +119,12 @@ WEDGED = Fault(
     hint="Reboot this machine.",
 )
 
+MISMATCH_UNDER_WSL: Final = "The NVIDIA driver of Windows and the library in WSL do not fit together."
+WSL_HINT: Final = (
+    "Under WSL the driver is that of Windows: update it there, install none in WSL, then run 'wsl --shutdown' in "
+    "Windows and start WSL again."
+)
+
 DRIVER_FAULTS: Final = {4: DENIED, 9: NOT_LOADED, 12: NO_LIBRARY, 17: DENIED, 18: MISMATCH}
 GPU_FAULTS: Final = {"lost": LOST, "reset_required": RESET_REQUIRED, "denied": DENIED}
 
@@ -141,6 +147,12 @@ def driver_fault(code: int | None, what: str) -> tuple[ReportStatus, Fault]:
             return "error", fault
 
 
+def of_windows(fault: Fault) -> Fault:
+    """What is wrong with a driver under WSL: that of Windows, whose library WSL is shown."""
+    message = MISMATCH_UNDER_WSL if fault.code == "driver_mismatch" else fault.message
+    return structs.replace(fault, message=message, hint=WSL_HINT)
+
+
 def gpu_fault(reason: Reason, code: int | None) -> tuple[GpuStatus, Fault]:
     """The state of a GPU that cannot be read as a whole."""
     fault = GPU_FAULTS.get(reason) or Fault(
@@ -152,11 +164,11 @@ def gpu_fault(reason: Reason, code: int | None) -> tuple[GpuStatus, Fault]:
 
 
 IDENTITY: Final = frozenset({"index", "uuid", "name", "pci_bus_id", "status", "error", "sampled_at", "unavailable"})
-NEVER_NULL: Final = frozenset({"processes_truncated"})
+NEVER_NULL: Final = frozenset({"asleep", "processes_truncated", "suspect"})
 MEASURED: Final = tuple(field.name for field in structs.fields(Gpu) if field.name not in IDENTITY | NEVER_NULL)
 
 
-def unread(gpu: Gpu, status: GpuStatus, error: Fault, reason: Reason) -> Gpu:
+def unread(gpu: Gpu, status: GpuStatus, error: Fault | None, reason: Reason) -> Gpu:
     """Who ``gpu`` is, without any value."""
     return Gpu(
         index=gpu.index,

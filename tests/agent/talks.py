@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from gpumon.agent.pipe import EVERY_PASS, Doing, Done, Pass, Read, Ready, from_child, line
+from gpumon.agent.pipe import EVERY_PASS, Doing, Done, Pass, Read, Ready, Start, from_child, line
 from gpumon.model import Gpu
 from tests import fakenvml
 from tests.fakenvml import Scenario
@@ -18,7 +18,12 @@ class Talk:
     """One child, talked to directly."""
 
     def __init__(
-        self, file: Path, log: Path | None = None, *, own_namespace: bool = False, inherits: int | None = None
+        self,
+        file: Path,
+        log: Path | None = None,
+        *,
+        own_namespace: bool = False,
+        start: Start | None = None,
     ) -> None:
         program = (
             "from gpumon.agent import nvml, processlists\n"
@@ -31,9 +36,13 @@ class Talk:
             stdout=subprocess.PIPE,
             cwd=ROOT,
             env={**os.environ, **fakenvml.environment(file, log=log)},
-            pass_fds=() if inherits is None else (inherits,),
+            pass_fds=() if start is None or start.aside is None else (start.aside,),
         )
-        assert self.hear() == Doing(step="init")
+        assert self.process.stdin is not None
+        self.process.stdin.write(line(start or Start(root=str(file.parent / "no machine"))))
+        self.process.stdin.flush()
+        if start is None or start.aside is None:
+            assert self.hear() == Doing(step="init")
         ready = self.hear()
         assert isinstance(ready, Ready)
         self.ready = ready
@@ -77,9 +86,9 @@ class Driver:
         self.log = folder / "calls"
         self.talks: list[Talk] = []
 
-    def talk(self, scenario: Scenario, *, inherits: int | None = None) -> Talk:
+    def talk(self, scenario: Scenario, *, start: Start | None = None) -> Talk:
         scenario.write(self.file)
-        self.talks.append(Talk(self.file, self.log, inherits=inherits))
+        self.talks.append(Talk(self.file, self.log, start=start))
         return self.talks[-1]
 
     def one(self, scenario: Scenario) -> Gpu:

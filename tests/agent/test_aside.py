@@ -8,10 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from msgspec.structs import replace
 
 from gpumon.agent.aside import Answers, Aside
-from gpumon.agent.pipe import EVERY_PASS, MAX_LINE_BYTES, Doing, Done, FromChild, Pass, Read, from_child, line
+from gpumon.agent.pipe import EVERY_PASS, MAX_LINE_BYTES, Doing, Done, FromChild, Pass, Read, Start, from_child, line
 from gpumon.model import Gpu
 from tests import fakenvml
 from tests.agent.talks import Driver
@@ -103,17 +102,19 @@ def test_a_pass_wakes_the_agent_once(tmp_path: Path, aside: Aside) -> None:
     scenario = fakenvml.datacentre(2)
     for gpu in scenario.gpus:
         gpu.processes.clear()
-    talk = driver.talk(scenario, inherits=aside.number)
+    talk = driver.talk(scenario, start=Start(root=str(tmp_path), aside=aside.number))
     try:
         assert talk.process.stdin is not None
         assert talk.process.stdout is not None
-        talk.process.stdin.write(line(replace(Pass(beats=EVERY_PASS), aside=aside.number)))
+        talk.process.stdin.write(line(Pass(beats=EVERY_PASS)))
         talk.process.stdin.flush()
         select.select([talk.process.stdout], [], [], 10)
         woken = os.read(talk.process.stdout.fileno(), MAX_LINE_BYTES)
         assert isinstance(from_child.decode(woken), Done)  # and nothing else
         said = heard(aside)
-        assert [one.step for one in said if isinstance(one, Doing)] == ["list", "gpu", "gpu", "gpu", "gpu", "events"]
+        assert [one.step for one in said if isinstance(one, Doing)] == [
+            *("init", "list", "gpu", "gpu", "gpu", "gpu", "events")
+        ]
         assert [one.gpu.index for one in said if isinstance(one, Read)] == [0, 1]
     finally:
         talk.close()

@@ -79,7 +79,7 @@ def test_the_real_machine_is_told_as_others_tell_it() -> None:
 
 
 def test_a_machine_that_tells_nothing_is_told_as_nulls(tmp_path: Path) -> None:
-    assert HostReader(tmp_path, tmp_path / "nowhere").read() == Host()
+    assert HostReader(tmp_path, tmp_path / "nowhere", tmp_path).read() == Host(platform="linux")
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ async def test_a_gpu_that_hangs_is_named_and_left_out_while_the_others_go_on(dri
 async def test_what_was_read_before_the_hang_or_the_crash_is_in_the_same_sample(driver: Driver, ends: str) -> None:
     scenario = fakenvml.datacentre(4)
     driver.start(scenario)
-    async with NvmlReader(FAST) as reader:
+    async with NvmlReader(replace(FAST, soft=2.0, hard=4.0)) as reader:
         await until(reader, is_ok)
         scenario.gpus[0].temperature, scenario.gpus[1].temperature = 10, 11
         scenario.gpus[2].does[TEMPERATURE] = ends
@@ -255,6 +255,7 @@ async def test_where_the_names_of_processes_hang_the_figures_come_without_them(
     says = (
         "import json\n"
         "def say(**message): print(json.dumps(message), flush=True)\n"
+        "sys.stdin.readline()\n"
         "say(type='ready')\n"
         "for request in sys.stdin:\n"
         "    say(type='doing', step='gpu', index=0)\n"

@@ -219,6 +219,30 @@ def test_whatever_text_a_stranger_sends_is_shown_as_text(lab: Callable[..., Lab]
         assert watched.page.title() != "owned"
 
 
+def test_what_sleeps_what_is_doubted_and_what_is_advised(lab: Callable[..., Lab], open_page: Open) -> None:
+    site = lab(datacentre(gpus=1))
+    page = open_page(site.url).page
+    with connect(f"ws://{HOST}:{site.port}/api/push", subprotocols=["gpumon.v1"], proxy=None) as agent:  # type: ignore[list-item]
+        agent.send(json.dumps(hello(node="laptop")))
+        agent.recv()
+        asleep = {"index": 0, "name": "Sleeper", "uuid": "GPU-s", "asleep": True}
+        doubted = {"index": 1, "name": "Doubted", "uuid": "GPU-d", "utilization_percent": 0}
+        doubted |= {"suspect": ["utilization_percent"], "memory_used_bytes": 0, "processes": []}
+        advice = {"code": "long_uptime", "message": "Up for 61 days.", "hint": "<b>Reboot</b> it."}
+        agent.send(json.dumps(report(1, node="laptop", gpus=[asleep, doubted], advice=[advice])))
+        node = page.locator('[data-node="laptop"]')
+        sleeper, other = node.locator('[data-gpu="GPU-s"]'), node.locator('[data-gpu="GPU-d"]')
+        expect(sleeper).to_have_attribute("data-state", "free")
+        expect(sleeper.locator('[data-field="status"]')).to_have_text("asleep")
+        expect(sleeper.locator('[data-field="utilization_percent"] .missing')).to_have_attribute(
+            "title", re.compile("would wake it")
+        )
+        expect(other.locator('[data-field="utilization_percent"]')).to_have_text(re.compile(r"^0\s?% \?$"))
+        expect(other.locator(".doubt")).to_have_attribute("title", re.compile("no measurement"))
+        expect(node.locator('[data-field="advice"]')).to_have_text("Up for 61 days. <b>Reboot</b> it.")
+        expect(node.locator(".fault")).to_have_count(0)
+
+
 def test_nothing_is_loaded_from_elsewhere(lab: Callable[..., Lab], open_page: Open) -> None:
     site = lab()
     watched = open_page(site.url)

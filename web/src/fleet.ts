@@ -20,6 +20,7 @@ export interface Tally {
 export function gpuState(gpu: Gpu, status: NodeStatus): GpuState {
   if (status !== "online") return "unknown";
   if (gpu.status !== "ok" || gpu.error !== null) return "fault";
+  if (gpu.asleep) return "free"; // nobody uses it, or it would be awake
   // A display holds a little of its GPU for ever, and leaves the rest to whoever computes.
   if (gpu.processes?.some((process) => process.type !== "graphics")) return "busy";
   if (gpu.memory_used_bytes === null) return "unknown";

@@ -50,6 +50,8 @@ export interface Gpu {
   readonly pci_bus_id: string | null;
   readonly status: GpuStatus;
   readonly error: Fault | null;
+  /** Switched off while nobody uses it; it is well, and not read, for that would wake it. */
+  readonly asleep: boolean;
   readonly utilization_percent: number | null;
   readonly memory_utilization_percent: number | null;
   readonly encoder_utilization_percent: number | null;
@@ -78,6 +80,8 @@ export interface Gpu {
   readonly sampled_at: string | null;
   readonly processes: readonly Process[] | null;
   readonly unavailable: Readonly<Record<string, Reason>>;
+  /** Fields whose value seems to be no measurement. */
+  readonly suspect: readonly string[];
 }
 
 export interface Report {
@@ -95,6 +99,7 @@ export interface Report {
   readonly nvml_version: string | null;
   readonly status: ReportStatus;
   readonly error: Fault | null;
+  readonly advice: readonly Fault[];
   readonly gpus: readonly Gpu[];
 }
 

@@ -24,6 +24,7 @@ export function gpu(values: Partial<Gpu> = {}): Gpu {
     pci_bus_id: null,
     status: "ok",
     error: null,
+    asleep: false,
     utilization_percent: 0,
     memory_utilization_percent: null,
     encoder_utilization_percent: null,
@@ -52,6 +53,7 @@ export function gpu(values: Partial<Gpu> = {}): Gpu {
     sampled_at: null,
     processes: [],
     unavailable: {},
+    suspect: [],
     ...values,
   };
 }
@@ -72,6 +74,7 @@ export function report(gpus: readonly Gpu[], values: Partial<Report> = {}): Repo
     nvml_version: null,
     status: "ok",
     error: null,
+    advice: [],
     gpus,
     ...values,
   };

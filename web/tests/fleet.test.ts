@@ -27,8 +27,13 @@ describe("the state of a GPU", () => {
     expect(gpuState(gpu({ processes: null }), "online")).toBe("unknown");
     expect(gpuState(gpu({ memory_used_bytes: null }), "online")).toBe("unknown");
   });
+  test("is free while it sleeps, though nothing else is known of it", () => {
+    const asleep = gpu({ asleep: true, processes: null, memory_used_bytes: null, memory_total_bytes: null });
+    expect(gpuState(asleep, "online")).toBe("free");
+  });
   test("is unknown on a node that is not online, and a fault when the GPU is lost", () => {
     expect(gpuState(gpu(), "stale")).toBe("unknown");
+    expect(gpuState(gpu({ asleep: true }), "stale")).toBe("unknown");
     expect(gpuState(gpu({ status: "lost" }), "online")).toBe("fault");
     expect(gpuState(gpu({ error: { code: "x", message: "x", hint: null } }), "online")).toBe("fault");
   });

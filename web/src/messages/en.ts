@@ -99,6 +99,9 @@ export const en = {
   },
   gpuAge: (ago: string) => `sampled ${ago}`,
   mig: (slices: number) => (slices === 1 ? "MIG, 1 slice" : `MIG, ${slices} slices`),
+  asleep: "asleep",
+  asleepTitle: "The GPU is switched off while nobody uses it; reading it would wake it.",
+  suspect: "Most likely no measurement: 0 for long, though power or memory moves.",
   noProcess: "none",
   pid: "PID",
   unknownUser: "unknown",
@@ -112,7 +115,7 @@ export const en = {
     "This page was opened by an address that only this machine knows. On other machines, put its name or IP address in the place of it.",
   legend: "What the words mean",
   legendText: {
-    free: "Free: no process computes on it, and the memory in use is below 500 MiB or 2 % of the card, whichever is more.",
+    free: "Free: no process computes on it, and the memory in use is below 500 MiB or 2 % of the card, whichever is more. A GPU that is asleep is free.",
     busy: "Busy: a process computes on it, or more memory than that is in use.",
     fault: "Fault: the GPU is lost, does not answer, or reports an error.",
     unknown: "Unknown: it cannot be told, or the node is not online. Unknown never counts as free.",

@@ -65,6 +65,9 @@ export const zh: Messages = {
   },
   gpuAge: (ago) => `采样于${ago}`,
   mig: (slices) => `MIG，${slices} 个分区`,
+  asleep: "休眠",
+  asleepTitle: "该 GPU 无人使用，已被系统断电；读取会将其唤醒。",
+  suspect: "很可能不是真实测量值：长时间为 0，但功率或显存在变化。",
   noProcess: "无",
   pid: "PID",
   unknownUser: "未知",
@@ -77,7 +80,7 @@ export const zh: Messages = {
   emptyLoopback: "当前打开本页所用的地址只有本机认识。在其他机器上运行时，请换成本机的名称或 IP 地址。",
   legend: "用语说明",
   legendText: {
-    free: "空闲：没有计算进程，且已用显存低于 500 MiB 或总量的 2 %（取较大者）。",
+    free: "空闲：没有计算进程，且已用显存低于 500 MiB 或总量的 2 %（取较大者）。休眠的 GPU 算作空闲。",
     busy: "占用：有计算进程，或已用显存超过上述限度。",
     fault: "故障：GPU 掉线、无响应或报告错误。",
     unknown: "未知：无法判断，或节点不在线。未知从不算作空闲。",

@@ -2,7 +2,7 @@ import { gpuState } from "../fleet";
 import { parseMoment } from "../format";
 import { useLocale } from "../locale";
 import type { Gpu, NodeStatus } from "../types";
-import { Bar, FaultNote, Missing } from "./parts";
+import { Bar, Doubt, FaultNote, Missing } from "./parts";
 import { Processes } from "./Processes";
 import { GPU_SHAPES, Shape } from "./Shape";
 
@@ -27,7 +27,7 @@ export function GpuRow({ gpu, status, reportAt }: Props) {
       <td data-field="status">
         <span class={`state is-${state}`}>
           <Shape kind={GPU_SHAPES[state]} />
-          {text.gpuState[state]}
+          {gpu.asleep && state === "free" ? <span title={text.asleepTitle}>{text.asleep}</span> : text.gpuState[state]}
         </span>
       </td>
       <Utilization gpu={gpu} />
@@ -81,7 +81,10 @@ function Utilization({ gpu }: { gpu: Gpu }) {
       ) : (
         <span class="gauge">
           <Bar fraction={value / 100} />
-          <span class="number">{format.percent(value)}</span>
+          <span class="number">
+            {format.percent(value)}
+            {gpu.suspect.includes("utilization_percent") && <Doubt />}
+          </span>
         </span>
       )}
     </td>

@@ -5,7 +5,7 @@ import { useLocale } from "../locale";
 import type { Entry } from "../store";
 import type { Fault, Node } from "../types";
 import { GpuRow } from "./GpuRow";
-import { Age, FaultNote } from "./parts";
+import { AdviceNote, Age, FaultNote } from "./parts";
 import { NODE_SHAPES, Shape } from "./Shape";
 
 interface Props {
@@ -24,6 +24,9 @@ export function NodeCard({ entry, now }: Props) {
       <NodeHead node={node} now={now} id={id} />
       <Troubles node={node} now={now} />
       <Gpus node={node} />
+      {node.report?.advice.map((advice) => (
+        <AdviceNote key={advice.code} advice={advice} />
+      ))}
     </article>
   );
 }

@@ -8,6 +8,7 @@ import { Shape } from "./Shape";
 /** In place of a number that is null: a dash, and why there is no number. */
 export function Missing({ gpu, field }: { gpu: Gpu; field: keyof Gpu }) {
   const { text } = useLocale();
+  if (gpu.asleep) return <Dash why={text.asleepTitle} />;
   const word: Reason | undefined = gpu.unavailable[field];
   // A newer hub may give a reason that this page has no sentence for: its own word is better than none.
   return <Dash why={word === undefined ? text.reasonUnknown : (text.reason[word] ?? word)} />;
@@ -19,6 +20,16 @@ export function Dash({ why }: { why: string }) {
   return (
     <span class="missing" role="img" aria-label={sentence} title={sentence}>
       —
+    </span>
+  );
+}
+
+/** Behind a number that seems to be no measurement. */
+export function Doubt() {
+  const { text } = useLocale();
+  return (
+    <span class="doubt" role="img" aria-label={text.suspect} title={text.suspect}>
+      {" ?"}
     </span>
   );
 }
@@ -59,6 +70,16 @@ export function FaultNote({ fault }: { fault: Fault }) {
           </span>
         )}
       </span>
+    </p>
+  );
+}
+
+/** What is no fault yet: smaller than one, and below the GPUs. */
+export function AdviceNote({ advice }: { advice: Fault }) {
+  return (
+    <p class="advice" data-field="advice" data-code={advice.code}>
+      {advice.message}
+      {advice.hint !== null && ` ${advice.hint}`}
     </p>
   );
 }
