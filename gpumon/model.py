@@ -40,6 +40,7 @@ Platform = Literal["linux", "wsl"]
 MemoryKind = Literal["dedicated", "unified"]
 Gravity = Literal["info", "warning", "critical"]
 ProcessType = Literal["compute", "graphics", "compute+graphics"]
+Channel = Literal["push", "poll", "name", "driver", "clock", "claim"]
 Reason = Literal["unsupported", "denied", "no_data", "lost", "reset_required", "driver", "timeout", "error"]
 
 
@@ -237,10 +238,39 @@ class Report(Struct, frozen=True, kw_only=True):
     gpus: Annotated[list[Gpu], Meta(max_length=MAX_GPUS)] = []
 
 
+class Evidence(Struct, frozen=True, kw_only=True):
+    """What one channel shows of a node that is not well, and since when: a verdict is drawn from these.
+
+    ``push`` is the link of its agent, ``poll`` our asking it, ``name`` the look-up of its host, ``driver``
+    what its reports say of themselves, ``clock`` the time it claims, ``claim`` others who claim its name.
+    """
+
+    channel: Channel
+    code: Text
+    message: LongText
+    at: Timestamp
+
+
+class Resolution(Struct, frozen=True, kw_only=True):
+    """How a host name became addresses: who answered (in words), when, and for how long it holds.
+
+    ``is_kept``: nobody answers now, and these are the last good addresses.
+    """
+
+    host: Text
+    addresses: list[Text]
+    server: Text
+    answered_at: Timestamp
+    ttl_seconds: Quantity
+    is_kept: bool = False
+
+
 class Node(Struct, frozen=True, kw_only=True):
     """A node as the hub tells of it: who it is, how it is, and the last report it gave.
 
-    ``report`` is kept while the node is offline; ``last_seen_at`` dates its last sign of life.
+    ``report`` is kept while the node is offline; ``last_seen_at`` dates its last sign of life. A node that is
+    not well has a ``verdict``, the most likely cause in one sentence, drawn from ``evidence``.
+    ``reports_late`` came after a gap in its link, ``reports_lost`` never will, both of the agent's present run.
     """
 
     name: Name
@@ -255,6 +285,13 @@ class Node(Struct, frozen=True, kw_only=True):
     source: Source | None = None
     error: Fault | None = None
     clock_offset_seconds: float | None = None
+    agent_id: Text | None = None
+    flapping: bool = False
+    verdict: Fault | None = None
+    evidence: list[Evidence] = []
+    resolution: Resolution | None = None
+    reports_late: Count = 0
+    reports_lost: Count = 0
     report: Report | None = None
 
 

@@ -8,12 +8,25 @@ agent says            hub says   meaning
 ====================  =========  ==========================================================
 :class:`Hello`                   first word on every connection: who I am
 \\                     Welcome    you may report; this is the last sequence I have of this boot
-:class:`ReportFrame`             one report; ``late`` when an earlier connection failed to deliver it
+:class:`Gap`                     these reports will never come, for there was no room to keep them
+:class:`ReportFrame`             one report, in order; ``late`` when an earlier connection failed
+                                 to deliver it; ``ahead`` when it overtakes those that are late
 :class:`Heartbeat`               nothing new, still here (said after 5 s of silence)
 \\                     Ack        every report up to this sequence is taken: forget it
 ====================  =========  ==========================================================
 
-Either side may close. The code tells the agent how soon to come back, never to stay away for good:
+Reports are delivered in order and acknowledged cumulatively, so that what was taken is one number. After a cut
+the newest report is told at once all the same, ``ahead``: that is for the present only, it comes again in its
+turn, and it moves no acknowledgement. Late ones follow no faster than ``late_reports_per_second`` of
+:class:`Welcome`. Taking a report or a gap twice changes nothing.
+
+Each side names the newest protocol that it speaks, and the agent the oldest as well; the hub chooses the newest
+that both speak (:func:`common_protocol`) and says so in :class:`Welcome`, or says which side to update.
+
+A hub that has too much to do refuses the handshake with status 503 and a ``Retry-After`` in seconds.
+
+Either side may close. An agent that ends says so with 1001. The hub's code tells the agent how soon to come
+back, never to stay away for good:
 
 ====  ======================  ===============================================================
 code  name                    the agent
@@ -28,6 +41,8 @@ code  name                    the agent
 4009  :attr:`REPLACED`        a newer connection of the same agent took over: the usual back-off
 4010  :attr:`PROTOCOL`        no common protocol version: comes back slowly
 4011  :attr:`NAME_TAKEN`      another living agent has this name: comes back slowly
+4012  :attr:`COPIED`          another machine has the same agent id, as after cloning a disk: comes
+                              back slowly
 4013  :attr:`TOO_MANY`        the hub's limit of nodes is reached: comes back slowly
 ====  ======================  ===============================================================
 
@@ -47,6 +62,9 @@ from gpumon.text import one_line
 
 SUBPROTOCOL = "gpumon.v1"
 PROTOCOL = 1
+OLDEST_PROTOCOL = 1
+GOODBYE = 1001
+LATE_REPORTS_PER_SECOND = 50
 MAX_MESSAGE_BYTES = 1024 * 1024
 HEARTBEAT_SECONDS = 5.0
 MAX_SAID = 300
@@ -64,10 +82,13 @@ class Close(IntEnum):
     REPLACED = 4009
     PROTOCOL = 4010
     NAME_TAKEN = 4011
+    COPIED = 4012
     TOO_MANY = 4013
 
 
-SLOW_RETRY = frozenset({Close.BAD_MESSAGE, Close.UNAUTHORISED, Close.PROTOCOL, Close.NAME_TAKEN, Close.TOO_MANY})
+SLOW_RETRY = frozenset(
+    {Close.BAD_MESSAGE, Close.UNAUTHORISED, Close.PROTOCOL, Close.NAME_TAKEN, Close.COPIED, Close.TOO_MANY}
+)
 """Codes after which coming back soon cannot help."""
 
 REPORT_REFUSED = frozenset({1009, Close.BAD_MESSAGE})
@@ -75,9 +96,16 @@ REPORT_REFUSED = frozenset({1009, Close.BAD_MESSAGE})
 
 
 class Hello(Struct, frozen=True, kw_only=True, tag_field="type", tag="hello"):
-    """Who speaks. ``port`` is where the agent itself serves ``/gpu-info``, if it does."""
+    """Who speaks. ``port`` is where the agent itself serves ``/gpu-info``, if it does.
+
+    ``agent_id`` is the agent's identity, random and kept over restarts; ``machine_id`` tells machines apart (a
+    hash, never the machine's own id), so that a copied disk is seen to be one.
+    """
 
     protocol: Count = PROTOCOL
+    oldest_protocol: Count = OLDEST_PROTOCOL
+    agent_id: Name | None = None
+    machine_id: Name | None = None
     agent_version: Text
     node: NodeName
     hostname: Text
@@ -88,10 +116,21 @@ class Hello(Struct, frozen=True, kw_only=True, tag_field="type", tag="hello"):
 
 
 class ReportFrame(Struct, frozen=True, kw_only=True, tag_field="type", tag="report"):
-    """One report."""
+    """One report. ``late``: it should have come earlier; ``ahead``: earlier ones are still to come."""
 
     report: Report
     late: bool = False
+    ahead: bool = False
+
+
+class Gap(Struct, frozen=True, kw_only=True, tag_field="type", tag="gap"):
+    """Of the reports ``first`` to ``last``, ``count`` were dropped for want of room. A gap that is told again
+    with the same ``first`` has grown: the newest figures hold.
+    """
+
+    first: Count
+    last: Count
+    count: Count
 
 
 class Heartbeat(Struct, frozen=True, kw_only=True, tag_field="type", tag="heartbeat"):
@@ -104,6 +143,7 @@ class Welcome(Struct, frozen=True, kw_only=True, tag_field="type", tag="welcome"
     protocol: Count = PROTOCOL
     hub_version: Text
     last_sequence: Count = 0
+    late_reports_per_second: Quantity = LATE_REPORTS_PER_SECOND
 
 
 class Ack(Struct, frozen=True, kw_only=True, tag_field="type", tag="ack"):
@@ -112,7 +152,7 @@ class Ack(Struct, frozen=True, kw_only=True, tag_field="type", tag="ack"):
     sequence: Count
 
 
-FromAgent = Hello | ReportFrame | Heartbeat
+FromAgent = Hello | ReportFrame | Heartbeat | Gap
 FromHub = Welcome | Ack
 
 _from_agent: msgspec.json.Decoder[FromAgent] = msgspec.json.Decoder(FromAgent)
@@ -157,6 +197,12 @@ def encode(value: Struct) -> bytes:
     return _encoder.encode(value)
 
 
-def report_frame(report: bytes, *, late: bool) -> bytes:
+def report_frame(report: bytes, *, late: bool = False, ahead: bool = False) -> bytes:
     """A :class:`ReportFrame` around a report that is encoded already."""
-    return orjson.dumps({"type": "report", "late": late, "report": orjson.Fragment(report)})
+    return orjson.dumps({"type": "report", "late": late, "ahead": ahead, "report": orjson.Fragment(report)})
+
+
+def common_protocol(hello: Hello) -> int | None:
+    """The newest protocol that the agent and this hub both speak, or None."""
+    newest = min(hello.protocol, PROTOCOL)
+    return newest if newest >= max(hello.oldest_protocol, OLDEST_PROTOCOL) else None

@@ -15,7 +15,7 @@ SHARED = [
     {"errors", "text", "timestamp", "logs"},
     {"model", "terminal"},
     {"catalog", "wire", "config"},
-    {"problem", "lifecycle"},
+    {"problem", "lifecycle", "resolver"},
     {"serve"},
 ]
 AGENT = [
@@ -48,7 +48,7 @@ AGENT = [
     {"app", "probe"},
 ]
 HUB = [
-    {"feed", "page", "openapi", "resolver", "legacy", "fleet"},
+    {"feed", "page", "openapi", "legacy", "fleet"},
     {"core"},
     {"ingest", "poller", "live", "api"},
     {"app"},
@@ -119,7 +119,7 @@ def test_agent_and_hub_meet_only_in_the_shared_words() -> None:
         ("uvicorn", {"serve.py"}),
         ("websockets", {"agent/link.py", "serve.py"}),
         ("aiohttp", {"hub/poller.py"}),
-        ("dns", {"hub/resolver.py"}),
+        ("dns", {"resolver.py"}),
         ("click", {"cli.py"}),
         ("psutil", set()),
         ("argparse", set()),

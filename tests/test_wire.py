@@ -92,8 +92,23 @@ def test_moments_survive_the_wire_to_the_millisecond(moment: float) -> None:
     assert -0.000_001 <= moment - seconds(text) < 0.001_1
 
 
-def test_a_node_has_the_fields_of_the_contract_and_no_others() -> None:
-    assert Node.__struct_fields__ == (
+def test_a_node_has_the_fields_of_the_contract_and_ours() -> None:
+    contract = {
         *("name", "alias", "host", "port", "address", "configured", "status", "status_since", "last_seen_at"),
         *("source", "error", "clock_offset_seconds", "report"),
-    )
+    }
+    ours = {"agent_id", "flapping", "verdict", "evidence", "resolution", "reports_late", "reports_lost"}
+    assert set(Node.__struct_fields__) == contract | ours
+
+
+def test_the_newest_protocol_that_both_sides_speak_is_chosen() -> None:
+    def common(newest: int, oldest: int) -> int | None:
+        hello = {"agent_version": "0", "node": "n", "hostname": "h", "boot_id": "b", "interval_seconds": 1}
+        return wire.common_protocol(
+            msgspec.convert({**hello, "protocol": newest, "oldest_protocol": oldest}, wire.Hello)
+        )
+
+    assert common(wire.PROTOCOL, wire.OLDEST_PROTOCOL) == wire.PROTOCOL
+    assert common(wire.PROTOCOL + 3, wire.OLDEST_PROTOCOL) == wire.PROTOCOL
+    assert common(wire.PROTOCOL + 3, wire.PROTOCOL + 1) is None
+    assert common(wire.OLDEST_PROTOCOL - 1, wire.OLDEST_PROTOCOL - 1) is None

@@ -19,8 +19,8 @@ from gpumon.hub.core import Hub
 from gpumon.hub.ingest import Ingest
 from gpumon.hub.live import Live
 from gpumon.hub.poller import Poller
-from gpumon.hub.resolver import Resolver
 from gpumon.problem import LoggedFaults, handlers, problem
+from gpumon.resolver import Resolver
 from gpumon.serve import serve, url_of
 
 log = logging.getLogger(__name__)

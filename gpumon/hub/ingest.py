@@ -18,7 +18,7 @@ from gpumon.hub.core import Hub
 from gpumon.hub.fleet import Member
 from gpumon.model import Fault
 from gpumon.problem import problem
-from gpumon.wire import Ack, Close, FromAgent, Heartbeat, Hello, ReportFrame, Welcome
+from gpumon.wire import Ack, Close, FromAgent, Gap, Heartbeat, Hello, ReportFrame, Welcome
 
 log = logging.getLogger(__name__)
 
@@ -87,15 +87,16 @@ class Ingest:
         hello = await self._hear(link)
         if not isinstance(hello, Hello):
             raise RefusedError(Close.BAD_MESSAGE, "the first message must be hello")
-        if hello.protocol != wire.PROTOCOL:
-            older = "agent" if hello.protocol < wire.PROTOCOL else "hub"
+        protocol = wire.common_protocol(hello)
+        if protocol is None:
+            older = "agent" if hello.protocol < wire.OLDEST_PROTOCOL else "hub"
             raise RefusedError(
                 Close.PROTOCOL,
                 f"protocol {hello.protocol} was offered, this hub speaks {wire.PROTOCOL}: update the {older}",
             )
         with self._admitted(link, hello) as member:
             known = member.pushed_sequence if member.pushed_boot_id == hello.boot_id else 0
-            await _say(link, Welcome(hub_version=__version__, last_sequence=known))
+            await _say(link, Welcome(protocol=protocol, hub_version=__version__, last_sequence=known))
             try:
                 while True:
                     await self._take(link, member, hello, await self._hear(link))
@@ -166,7 +167,7 @@ class Ingest:
                     )
                 self._hub.take_pushed(member, report, late=late)
                 await self._acknowledge(link, member)
-            case Heartbeat():
+            case Heartbeat() | Gap():
                 self._hub.contact(member)
             case Hello():
                 raise RefusedError(Close.BAD_MESSAGE, "hello is said once")

@@ -19,8 +19,8 @@ from gpumon.errors import PollError, ResolveError, WireError
 from gpumon.hub.core import Hub
 from gpumon.hub.fleet import Member
 from gpumon.hub.legacy import decode_legacy_report
-from gpumon.hub.resolver import Resolver
 from gpumon.model import Fault, Report
+from gpumon.resolver import Resolver
 from gpumon.text import one_line
 from gpumon.wire import decode, decode_report
 

@@ -12,9 +12,9 @@ import dns.rcode
 import dns.rrset
 import pytest
 
+from gpumon import resolver as module
 from gpumon.errors import ResolveError
-from gpumon.hub import resolver as module
-from gpumon.hub.resolver import Resolver
+from gpumon.resolver import Resolver
 
 RECORDS = {
     ("both.lab.", "A"): ["10.0.0.1", "10.0.0.2"],
