@@ -1,0 +1,237 @@
+"""The past, in bounded columns: what each GPU did over the last hour and the last day.
+
+Each GPU has two rings of buckets, one of 10 s over an hour and one of 60 s over a day; a bucket holds the mean
+of what was sampled in it, or a gap. The metrics are those of the catalogue that are marked for it. Nothing
+here asks what time it is: samples say when they were taken, by the hub's clock, and those that come late
+find their bucket as long as it still stands in a ring.
+
+A GPU takes about 50 kB, and there are at most :data:`MAX_SERIES` of them. When they are all in use, the one not
+sampled for longest gives way, provided that it has been silent for an hour; else the newcomer has no past, and
+:attr:`History.refused` counts it.
+"""
+
+import math
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import attrgetter
+from typing import Final
+
+from gpumon.catalog import METRICS
+from gpumon.model import Gpu, Report
+
+FIELDS: Final = tuple(metric.field for metric in METRICS if metric.in_history)
+MAX_SERIES: Final = 8192
+FINE_SECONDS: Final = 10
+COARSE_SECONDS: Final = 60
+FINE_BUCKETS: Final = 3600 // FINE_SECONDS
+COARSE_BUCKETS: Final = 86_400 // COARSE_SECONDS
+MOST_AHEAD_SECONDS: Final = 60.0
+
+Values = tuple[float | None, ...]
+"""What one GPU showed at one moment, in the order of :data:`FIELDS`."""
+
+
+class Ring:
+    """The newest ``length`` buckets of ``step`` seconds each. Bucket ``b`` begins at ``b * step`` since the epoch."""
+
+    def __init__(self, step: int, length: int) -> None:
+        self.step = step
+        self.length = length
+        self.newest: int | None = None
+        self._samples = array("H", bytes(2 * length))
+        self._columns: list[array[float] | None] = [None] * len(FIELDS)  # made once there is something to keep
+
+    @property
+    def oldest(self) -> int:
+        """The first bucket that can be asked for."""
+        return 0 if self.newest is None else self.newest - self.length + 1
+
+    def add(self, bucket: int, values: Values, samples: int = 1) -> None:
+        """Take ``values``, the mean of so many ``samples``; of what is older than the ring nothing is kept."""
+        if self.newest is None:
+            self.newest = bucket
+        elif bucket > self.newest:
+            self._advance(bucket)
+        elif bucket < self.oldest:
+            return
+        place = bucket % self.length
+        before = self._samples[place]
+        self._samples[place] = min(before + samples, 65_535)
+        share = samples / (before + samples)
+        columns = self._columns
+        for index, value in enumerate(values):
+            if value is None:
+                continue
+            column = columns[index]
+            if column is None:
+                column = columns[index] = array("f", [math.nan]) * self.length
+            old = column[place]  # NaN, which differs from itself, where there was nothing
+            column[place] = value if old != old else old + (value - old) * share
+
+    def mean(self, index: int, first: int, last: int) -> float | None:
+        """The mean of what the buckets ``first`` to ``last`` hold of field number ``index``, or None."""
+        column = self._columns[index]
+        if column is None or self.newest is None:
+            return None
+        total, count = 0.0, 0
+        for bucket in range(max(first, self.oldest), min(last, self.newest) + 1):
+            value = column[bucket % self.length]
+            if value == value:
+                total += value
+                count += 1
+        return total / count if count else None
+
+    def _advance(self, bucket: int) -> None:
+        assert self.newest is not None
+        for passed in range(max(self.newest, bucket - self.length) + 1, bucket + 1):
+            place = passed % self.length
+            self._samples[place] = 0
+            for column in self._columns:
+                if column is not None:
+                    column[place] = math.nan
+        self.newest = bucket
+
+
+class Series:
+    """One GPU's past. Samples of the bucket that is being filled wait, and go in together."""
+
+    def __init__(self) -> None:
+        self.sampled_at = 0.0
+        self.fine = Ring(FINE_SECONDS, FINE_BUCKETS)
+        self.coarse = Ring(COARSE_SECONDS, COARSE_BUCKETS)
+        self._filling = 0
+        self._waiting: list[Values] = []
+
+    def add(self, at: float, values: Values) -> None:
+        """A sample that was taken ``at`` seconds since the epoch."""
+        bucket = int(at // FINE_SECONDS)
+        if bucket > self._filling:
+            self.settle()
+            self._filling = bucket
+        if bucket == self._filling and len(self._waiting) < 1000:
+            self._waiting.append(values)
+        else:
+            self._put(bucket, values, 1)
+        self.sampled_at = max(self.sampled_at, at)
+
+    def settle(self) -> None:
+        """Nothing more is waited for: what waits is part of the past."""
+        if self._waiting:
+            waiting, self._waiting = self._waiting, []
+            self._put(self._filling, tuple(map(_mean, zip(*waiting, strict=True))), len(waiting))
+
+    def _put(self, bucket: int, values: Values, samples: int) -> None:
+        self.fine.add(bucket, values, samples)
+        self.coarse.add(bucket * FINE_SECONDS // COARSE_SECONDS, values, samples)
+
+
+class History:
+    """The past of all GPUs: by node, then by what names the GPU there (:func:`key`)."""
+
+    def __init__(self, max_series: int = MAX_SERIES) -> None:
+        self.refused = 0
+        """Samples of GPUs that there was no room for."""
+        self._max_series = max_series
+        self._nodes: dict[str, dict[str, Series]] = {}
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def take(self, node: str, report: Report, at: float, now: float) -> None:
+        """Take what ``report``, made ``at`` seconds since the epoch by our clock, says of ``node``.
+
+        Nobody can have been sampled in the future: what says so counts as sampled ``now``.
+        """
+        at = min(at, now) if at < now + MOST_AHEAD_SECONDS else now
+        gpus = self._nodes.get(node)
+        if gpus is None:
+            gpus = self._nodes[node] = {}
+        for gpu in report.gpus:
+            if gpu.status != "ok":
+                continue
+            name = key(gpu)
+            series = gpus.get(name)
+            if series is None:
+                series = self._room(now)
+                if series is None:
+                    self.refused += 1
+                    continue
+                gpus[name] = series
+            series.add(at, _values(gpu))
+
+    def forget(self, node: str) -> None:
+        """The node is gone, and its past with it."""
+        self._count -= len(self._nodes.pop(node, ()))
+
+    def rename(self, node: str, name: str) -> None:
+        """The node has another name from now on."""
+        if node in self._nodes:
+            self._count -= len(self._nodes.get(name, ()))
+            self._nodes[name] = self._nodes.pop(node)
+
+    def gpus(self, node: str) -> list[str]:
+        """The GPUs of ``node`` that have a past."""
+        return list(self._nodes.get(node, ()))
+
+    def ring(self, node: str, gpu: str, step: int) -> Ring | None:
+        """The ring of a GPU whose buckets are ``step`` seconds long."""
+        series = self._nodes.get(node, {}).get(gpu)
+        if series is None:
+            return None
+        series.settle()
+        return series.fine if step == FINE_SECONDS else series.coarse
+
+    def _room(self, now: float) -> Series | None:
+        """A new series, in place of the one that was silent for longest if need be."""
+        if self._count >= self._max_series and not self._drop_oldest(now):
+            return None
+        self._count += 1
+        return Series()
+
+    def _drop_oldest(self, now: float) -> bool:
+        sampled_at, node, gpu = min(
+            ((series.sampled_at, node, gpu) for node, gpus in self._nodes.items() for gpu, series in gpus.items()),
+            default=(now, "", ""),
+        )
+        if now - sampled_at < FINE_SECONDS * FINE_BUCKETS:
+            return False
+        del self._nodes[node][gpu]
+        self._count -= 1
+        return True
+
+
+def key(gpu: Gpu) -> str:
+    """What names a GPU over time, as far as it tells."""
+    return gpu.uuid or gpu.pci_bus_id or f"#{gpu.index}"
+
+
+def step_for(start: float, now: float) -> int:
+    """The length of the buckets that answer for the time since ``start``: the short ones where they reach so far."""
+    return FINE_SECONDS if start >= now - FINE_SECONDS * FINE_BUCKETS else COARSE_SECONDS
+
+
+def grid(start: float, end: float, step: int, points: int) -> tuple[int, Sequence[int]]:
+    """The time asked for in at most ``points`` equal spans, and one more where the first begins before it: how many
+    buckets of ``step`` seconds each has, and the first of each.
+    """
+    first, last = int(start // step), max(int(start // step), math.ceil(end / step) - 1)
+    width = max(1, math.ceil((last - first + 1) / points))
+    first -= first % width  # so that the same moment falls into the same span in every answer
+    return width, range(first, last + 1, width)
+
+
+def column(ring: Ring | None, field: str, width: int, starts: Iterable[int]) -> Iterator[float | None]:
+    """The means of ``field`` over the spans of :func:`grid`, None for gaps."""
+    index = FIELDS.index(field)
+    for start in starts:
+        yield None if ring is None else ring.mean(index, start, start + width - 1)
+
+
+_values: Final[Callable[[Gpu], Values]] = attrgetter(*FIELDS)
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    if None in values:
+        values = [value for value in values if value is not None]
+    return sum(values) / len(values) if values else None  # type: ignore[arg-type]  # no None is left

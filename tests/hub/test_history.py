@@ -1,0 +1,151 @@
+"""The past: what is remembered, for how long, and what it costs."""
+
+import math
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpumon.hub.history import (
+    COARSE_BUCKETS,
+    COARSE_SECONDS,
+    FIELDS,
+    FINE_BUCKETS,
+    FINE_SECONDS,
+    History,
+    column,
+    grid,
+    step_for,
+)
+from gpumon.model import Gpu, Report
+
+NOW = 1_800_000_000.0
+
+
+def report(*watts: float | None, uuid: str = "GPU-a") -> Report:
+    gpus = [Gpu(index=n, uuid=f"{uuid}{n or ''}", power_draw_watts=value) for n, value in enumerate(watts)]
+    return Report(node="n", gpus=gpus)
+
+
+def power(history: History, start: float, end: float, points: int = 1000, now: float = NOW) -> list[float | None]:
+    step = step_for(start, now)
+    width, starts = grid(start, end, step, points)
+    return list(column(history.ring("n", "GPU-a", step), "power_draw_watts", width, starts))
+
+
+def test_a_bucket_holds_the_mean_of_its_samples() -> None:
+    history = History()
+    for second in range(FINE_SECONDS):
+        history.take("n", report(100.0 + second), NOW + second, NOW + second)
+    assert power(history, NOW, NOW + FINE_SECONDS) == [100 + (FINE_SECONDS - 1) / 2]
+
+
+def test_a_time_without_samples_is_a_gap_and_not_a_line() -> None:
+    history = History()
+    history.take("n", report(1.0), NOW, NOW)
+    later = NOW + 4 * FINE_SECONDS
+    history.take("n", report(2.0), later, later)
+    assert power(history, NOW, later + 1, now=later) == [1.0, None, None, None, 2.0]
+
+
+def test_what_the_hardware_does_not_tell_is_a_gap_and_never_a_zero() -> None:
+    history = History()
+    history.take("n", report(None), NOW, NOW)
+    history.take("n", report(3.0), NOW + 1, NOW + 1)
+    assert power(history, NOW, NOW + 1) == [3.0]
+    assert set(column(history.ring("n", "GPU-a", FINE_SECONDS), "fan_speed_percent", 1, [0])) == {None}
+
+
+def test_a_late_sample_finds_its_place() -> None:
+    history = History()
+    for at in (NOW, NOW + 2 * FINE_SECONDS, NOW + FINE_SECONDS):
+        history.take("n", report(at - NOW), at, NOW + 2 * FINE_SECONDS)
+    assert power(history, NOW, NOW + 2 * FINE_SECONDS + 1) == [0.0, FINE_SECONDS, 2 * FINE_SECONDS]
+
+
+def test_a_sample_from_the_future_counts_as_taken_now() -> None:
+    history = History()
+    history.take("n", report(5.0), NOW + 1e6, NOW)
+    history.take("n", report(7.0), NOW + 0.5, NOW)
+    assert power(history, NOW, NOW + 1) == [6.0]
+
+
+def test_an_hour_is_kept_finely_and_a_day_coarsely() -> None:
+    history = History()
+    for minute in range(26 * 60):
+        history.take("n", report(float(minute)), NOW + 60 * minute, NOW + 60 * minute)
+    end = NOW + 26 * 3600
+    fine = power(history, end - 3600, end, now=end)
+    assert len(fine) == FINE_BUCKETS
+    assert [value for value in fine if value is not None] == [float(minute) for minute in range(25 * 60, 26 * 60)]
+    coarse = power(history, end - 86_400, end, 10_000, now=end)
+    assert coarse == [float(minute) for minute in range(2 * 60, 26 * 60)]
+    assert len(coarse) == COARSE_BUCKETS
+    assert set(power(history, end - 90_000, end - 86_400 - COARSE_SECONDS, now=end)) == {None}
+
+
+def test_fewer_points_are_means_over_longer_spans() -> None:
+    history = History()
+    for minute in range(120):
+        history.take("n", report(float(minute)), NOW + 60 * minute, NOW + 60 * minute)
+    spans = power(history, NOW, NOW + 7200, 12, now=NOW + 7200)
+    assert spans == [10 * n + 4.5 for n in range(12)]
+
+
+def test_gpus_are_known_by_uuid_then_by_place_then_by_index() -> None:
+    history = History()
+    gpus = [Gpu(index=0, uuid="U", pci_bus_id="P"), Gpu(index=1, pci_bus_id="Q"), Gpu(index=2)]
+    history.take("n", Report(node="n", gpus=gpus), NOW, NOW)
+    assert history.gpus("n") == ["U", "Q", "#2"]
+
+
+def test_a_gpu_that_is_not_well_leaves_a_gap() -> None:
+    history = History()
+    lost = Gpu(index=0, uuid="GPU-a", status="lost", power_draw_watts=5.0)
+    history.take("n", Report(node="n", gpus=[lost]), NOW, NOW)
+    assert history.gpus("n") == []
+
+
+def test_a_full_history_lets_go_of_who_is_silent_for_longest_and_of_nobody_who_is_not() -> None:
+    history = History(max_series=2)
+    history.take("old", report(1.0, uuid="GPU-o"), NOW, NOW)
+    history.take("n", report(1.0), NOW + 3000, NOW + 3000)
+    history.take("new", report(1.0, uuid="GPU-n"), NOW + 3001, NOW + 3001)
+    assert (history.gpus("new"), history.refused, len(history)) == ([], 1, 2)
+    history.take("new", report(1.0, uuid="GPU-n"), NOW + 3700, NOW + 3700)
+    assert (history.gpus("old"), history.gpus("n"), history.gpus("new")) == ([], ["GPU-a"], ["GPU-n"])
+    assert len(history) == 2
+
+
+def test_forgotten_and_renamed_nodes_take_their_past_along() -> None:
+    history = History()
+    history.take("n", report(1.0, 2.0), NOW, NOW)
+    history.rename("n", "m")
+    assert (history.gpus("n"), history.gpus("m"), len(history)) == ([], ["GPU-a", "GPU-a1"], 2)
+    history.forget("m")
+    assert len(history) == 0
+
+
+@given(
+    st.lists(
+        st.tuples(st.floats(-100_000, 100_000), st.none() | st.floats(0, 1000, width=32)), min_size=1, max_size=200
+    ),
+    st.integers(1, 500),
+)
+def test_whatever_comes_in_whatever_order_a_value_lies_within_what_was_sampled(
+    samples: list[tuple[float, float | None]], points: int
+) -> None:
+    history = History()
+    for offset, value in samples:
+        history.take("n", report(value), NOW + offset, NOW)
+    known = [value for _, value in samples if value is not None]
+    for start in (NOW - 3600, NOW - 86_400):
+        values = power(history, start, NOW, points)
+        assert len(values) <= points + 1
+        for value in values:
+            assert value is None or min(known) - 1e-3 <= value <= max(known) + 1e-3
+            assert value is None or math.isfinite(value)
+
+
+def test_every_remembered_metric_stands_in_the_catalogue() -> None:
+    assert "utilization_percent" in FIELDS
+    assert len(set(FIELDS)) == len(FIELDS) < 12
