@@ -5,6 +5,7 @@ Over the test library (8 GPUs, 10 processes that exist), in one run:
 - how many calls of the driver a sample makes: on the fast beat, with everything slow, and the very first;
 - the processor time of the reader's process for a sample, beside a loop that makes the same calls through
   NVIDIA's binding and does nothing with the answers: the least that any program in Python can cost;
+- the processor time of the agent for a sample: to ask for it, to hear it, to make a report of it;
 - the memory of an agent and its reader together;
 - how both have grown after many samples.
 
@@ -13,14 +14,16 @@ Over the test library (8 GPUs, 10 processes that exist), in one run:
 
 import argparse
 import asyncio
+import itertools
 import os
 import re
 import subprocess
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,13 +32,14 @@ import psutil
 from gpumon.agent.aside import Aside
 from gpumon.agent.pipe import Beats, Done, Pass, Start, from_child, line
 from gpumon.agent.reader import NvmlReader
+from gpumon.agent.sampler import Sampler
 from gpumon.agent.trouble import Deadlines
 from tests import fakenvml
 from tests.fakenvml import GIB, Process
 
 ROOT = Path(__file__).parents[1]
-PASSES = 200
-ROUNDS = 8
+PASSES = 60
+ROUNDS = 24
 NEVER = 10.0**9
 FAST = Pass(beats=Beats(slow_passes=10**9, slow_seconds=NEVER, static_seconds=NEVER))
 FULL = Pass(beats=Beats(slow_passes=0, slow_seconds=0.0, static_seconds=NEVER))
@@ -213,6 +217,24 @@ def memory_of_an_agent(file: Path) -> None:
     print(f"{sum(sizes) / 1e6:6.1f}  MB resident: agent ({sizes[0] / 1e6:.1f}) and reader ({sizes[1] / 1e6:.1f})")
 
 
+async def agents_side() -> None:
+    """From the question to the report as it goes to a hub, without the sending."""
+    for what, request in (("fast", FAST), ("full", FULL)):
+        moments: list[float] = []
+
+        def deliver(sequence: int, _: bytes, moments: list[float] = moments) -> None:
+            if sequence % PASSES == 0:
+                moments.append(time.process_time())
+            if len(moments) > ROUNDS:
+                raise StopAsyncIteration
+
+        async with NvmlReader(replace(Deadlines(), beats=request.beats)) as reader:
+            with suppress(StopAsyncIteration):
+                await Sampler(reader, "bench", 1e-6).run(deliver)
+        least = min(later - sooner for sooner, later in itertools.pairwise(moments)) / PASSES
+        print(f"{least * 1e3:6.2f}  ms of processor time, {what} sample: the agent, up to the report")
+
+
 async def growth(samples: int) -> None:
     own = psutil.Process()
     async with NvmlReader(replace(Deadlines(), beats=MIXED)) as reader:
@@ -246,6 +268,7 @@ def main() -> None:
             count_calls(file, Path(folder) / "calls")
             processor_time(file)
             os.environ.update(fakenvml.environment(file))
+            asyncio.run(agents_side())
             asyncio.run(growth(options.samples))
 
 
