@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from gpumon.config import HubSection, NodeEntry
 from gpumon.hub.feed import Feed
 from gpumon.hub.fleet import Clock, Fleet, Member
-from gpumon.model import Fault, Report, Source
+from gpumon.model import Fault, Report, Resolution, Source
 from gpumon.timestamp import rfc3339
 
 
@@ -56,6 +56,10 @@ class Hub:
     def located(self, member: Member, address: str | None) -> None:
         """Note at which IP address a node is."""
         self.fleet.located(member, address)
+
+    def resolved(self, member: Member, resolution: Resolution | None) -> None:
+        """Note how a node's host became addresses; None where it is an address, or has none."""
+        self.fleet.resolved(member, resolution)
 
     def fault(self, member: Member, fault: Fault) -> None:
         """Note what is wrong with a node, in words."""

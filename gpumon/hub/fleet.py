@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from gpumon.config import HubSection, NodeEntry
-from gpumon.model import Fault, Node, NodeStatus, Report, Source
+from gpumon.model import Fault, Node, NodeStatus, Report, Resolution, Source
 from gpumon.timestamp import rfc3339, seconds
 from gpumon.wire import encode
 
@@ -47,6 +47,7 @@ class Member:
     source: Source | None = None
     error: Fault | None = None
     clock_offset_seconds: float | None = None
+    resolution: Resolution | None = None
     report: Report | None = None
     report_tick: float | None = None
     contact_tick: float | None = None
@@ -71,6 +72,7 @@ class Member:
             source=self.source,
             error=self.error,
             clock_offset_seconds=self.clock_offset_seconds,
+            resolution=self.resolution,
             report=self.report,
         )
 
@@ -174,6 +176,12 @@ class Fleet:
         """Note at which IP address a node is."""
         if address is not None and address != member.address:
             member.address = address
+            self._changed(member)
+
+    def resolved(self, member: Member, resolution: Resolution | None) -> None:
+        """Note how a node's host became addresses; None where it is an address, or has none."""
+        if resolution != member.resolution:
+            member.resolution = resolution
             self._changed(member)
 
     def fault(self, member: Member, fault: Fault) -> None:
