@@ -46,9 +46,13 @@ AGENT = [
     {"app", "probe"},
 ]
 HUB = [
-    {"feed", "page", "openapi", "legacy", "fleet"},
+    {"feed", "page", "openapi", "legacy", "clock", "gaps", "outage", "admission", "claims"},
+    {"member"},
+    {"liveness", "succession"},
+    {"verdict"},
+    {"fleet"},
     {"core", "fetch"},
-    {"ingest", "poller", "live", "api"},
+    {"ingest", "poller", "live", "api", "reload"},
     {"app", "check"},
 ]
 READ_BY_THE_CHILD_ALONE = {"nvml", "fields", "fieldvalues", "strings", "memory", "events", "processlists", "mig"}
