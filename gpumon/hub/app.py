@@ -94,15 +94,16 @@ async def run(config: Config, listener: socket.socket, read: Callable[[], Config
         hub.reconfigure(after)
         poller.reconfigure(after.nodes, resolver)
 
+    reload = Reload(hub, config, read, apply) if read is not None else None
+    if reload is not None:
+        on_reload(reload.ask)
     log.info("gpumon %s: hub on %s, %d nodes configured", __version__, url_of(listener), len(config.nodes))
     async with asyncio.TaskGroup() as group:
         group.create_task(hub.feed.run(), name="feed")
         group.create_task(_judge(hub, ingest), name="judge")
         group.create_task(poller.run(), name="poller")
-        if read is not None:
-            reload = Reload(hub, config, read, apply)
+        if reload is not None:
             group.create_task(reload.run(), name="reload")
-            on_reload(reload.ask)
         group.create_task(serve(application(hub, ingest), listener, hub.feed.close), name="server")
 
 
