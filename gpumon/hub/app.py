@@ -29,7 +29,7 @@ from gpumon.serve import serve, url_of
 
 log = logging.getLogger(__name__)
 
-LEAST_JUDGE_SECONDS = 0.01
+LEAST_JUDGE_SECONDS = 0.05
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
