@@ -84,10 +84,13 @@ class Fleet:
         return member
 
     def admit(self, name: str, host: str | None, port: int | None) -> Member:
-        """The member of this name; a node that does not stand in the configuration is made one."""
+        """The member of this name; a node that does not stand in the configuration is made one, where it says it is."""
         if (member := self._members.get(name)) is None:
             member = self._new(name, host, port)
             self._add_unconfigured([member])
+            self._changed(member)
+        elif not member.configured and host is not None and (member.host, member.port) != (host, port):
+            member.host, member.port = host, port
             self._changed(member)
         return member
 

@@ -17,7 +17,9 @@ PollOutcome = Fault | Literal["answered"]
 FLAPS = 6
 """This many changes within five minutes make a node one that flaps."""
 CLOCK_SECONDS = 60.0
-"""A node's clock that differs by more from the hub's is wrong."""
+"""A node's clock that differs by more from the hub's is wrong ..."""
+CLOCK_CERTAIN_SECONDS = 3.0
+"""... if it does so for so long: reports that waited while the hub was stopped only look old."""
 
 
 class Moment(NamedTuple):
@@ -81,17 +83,15 @@ class Member:
     claim_at: str | None = None
     claim_tick: float = 0.0
     driver_at: str | None = None
+    clock_is_wrong: bool = False
     clock_at: str | None = None
+    clock_tick: float | None = None
+    """Since when the clock has differed by much, wrong or not."""
 
     changes: deque[float] = field(default_factory=_changes)
     link_ends: deque[float] = field(default_factory=_changes)
     verdict: Fault | None = None
     evidence: list[Evidence] = field(default_factory=list)
-
-    @property
-    def clock_is_wrong(self) -> bool:
-        """Whether the node's clock and the hub's differ by more than a minute."""
-        return abs(self.clock_offset_seconds or 0.0) > CLOCK_SECONDS
 
     def heard(self, now: Moment) -> None:
         """It gave a sign of life."""
@@ -126,10 +126,13 @@ class Member:
 
     def take_report(self, report: Report, source: Source, now: Moment) -> None:
         """It made a new report."""
-        was_wrong = self.clock_is_wrong
-        self.clock_offset_seconds = _offset(report.sampled_at, now.wall)
-        if self.clock_is_wrong and not was_wrong:
-            self.clock_at = now.at
+        self.clock_offset_seconds = offset = _offset(report.sampled_at, now.wall)
+        if abs(offset or 0.0) <= CLOCK_SECONDS:
+            self.clock_tick, self.clock_is_wrong = None, False
+        elif self.clock_tick is None:
+            self.clock_tick, self.clock_at = now.tick, now.at
+        else:
+            self.clock_is_wrong = now.tick - self.clock_tick >= CLOCK_CERTAIN_SECONDS
         if report.status != "ok" and (self.report is None or _trouble(report) != _trouble(self.report)):
             self.driver_at = now.at
         self.report, self.report_tick, self.source, self.error = report, now.tick, source, None

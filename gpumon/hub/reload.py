@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from gpumon.config import Config
 from gpumon.errors import UsageError
@@ -44,10 +44,11 @@ class Reload:
     async def _reload(self) -> None:
         try:
             config = await asyncio.to_thread(self._read)
-        except UsageError as error:
-            for fault in error.faults:
+        except (UsageError, OSError) as error:
+            faults = error.faults if isinstance(error, UsageError) else [str(error)]
+            for fault in faults:
                 log.error("the configuration stays as it was: %s", fault)
-            self._hub.notice("bad_configuration", _notice(error))
+            self._hub.notice("bad_configuration", _notice(faults))
             return
         self._apply(self._config, config)
         self._config = config
@@ -59,8 +60,8 @@ class Reload:
             log.warning("hub.host and hub.port take effect when the hub is restarted")
 
 
-def _notice(error: UsageError) -> Fault:
-    first, *more = error.faults
+def _notice(faults: Sequence[str]) -> Fault:
+    first, *more = faults
     others = f" ({len(more)} more faults are in the log)" if more else ""
     return Fault(
         code="bad_configuration",

@@ -26,6 +26,14 @@ def test_configured_nodes_keep_the_order_of_the_file_and_others_follow_by_name(w
     assert [world.node(name).configured for name in world.names()] == [True, True, False, False, False]
 
 
+def test_a_node_that_nobody_configured_is_where_its_agent_says(world: World) -> None:
+    world.hub.fleet.admit("x", "old-host", 1)
+    world.hub.fleet.admit("x", "new-host", 2)
+    world.hub.fleet.admit("a", "elsewhere", 3)
+    assert (world.node("x").host, world.node("x").port) == ("new-host", 2)
+    assert world.node("a").host == "10.0.0.1"
+
+
 def test_a_node_that_was_never_seen_is_pending_however_long_it_takes(world: World) -> None:
     assert world.node().status == "pending"
     assert world.status_after(1000) == "pending"

@@ -210,6 +210,16 @@ async def test_a_bad_file_changes_nothing_and_is_told_until_a_good_one_is_read(
     assert applied == [Config(nodes=[A])]
 
 
+async def test_a_file_that_may_not_be_looked_at_is_a_bad_one() -> None:
+    hub = Hub([A], clock=SteppedClock())
+
+    def read() -> Config:
+        raise PermissionError(13, "Permission denied", "config.json")
+
+    await reloaded(Reload(hub, Config(), read, lambda _before, _after: None), hub, lambda hub: hub.notices)
+    assert "Permission denied" in hub.notices[0].message
+
+
 async def test_another_address_to_listen_on_is_named_as_needing_a_restart() -> None:
     hub = Hub(clock=SteppedClock())
     wanted = [HubSection(port=9999), HubSection()]

@@ -61,7 +61,7 @@ def test_every_combination_has_a_verdict_or_is_well_and_never_both() -> None:
         STATUSES, LINKS, polls, reports, (0.5, 6.0, 20.0), ("", "clock", "flapping", "claim", "outage")
     ):
         one = member(status, link, poll, report, silent)
-        one.clock_offset_seconds = 90.0 if odd == "clock" else None
+        one.clock_offset_seconds, one.clock_is_wrong = (90.0, True) if odd == "clock" else (0.1, False)
         one.flapping = odd == "flapping"
         one.claim = Fault(code="name_taken", message="Another claims it.") if odd == "claim" else None
         verdict = verdict_of(one, NOW, URL, in_outage=odd == "outage")
@@ -113,7 +113,7 @@ ONE_CAUSE: list[tuple[str, Member]] = [
     ("link_silent", member("stale", link="silent")),
     ("no_driver", member("online", link="open", report="no_driver", silent_seconds=1)),
     ("no_driver", member("stale", link="open", report="no_driver", contact_tick=NOW - 3)),
-    ("clock_wrong", member("online", link="open", silent_seconds=1, clock_offset_seconds=-7200.0)),
+    ("clock_wrong", member("online", link="open", silent_seconds=1, clock_offset_seconds=-7200.0, clock_is_wrong=True)),
     ("flapping", member("online", link="open", silent_seconds=1, flapping=True)),
     ("agent_died", member(link="lost", poll="refused", flapping=True)),
     ("name_taken", member("online", link="open", claim=Fault(code="name_taken", message="Another."))),
@@ -163,7 +163,8 @@ def test_the_driver_speaks_for_itself_and_a_sick_gpu_is_named() -> None:
     ],
 )
 def test_a_wrong_clock_is_told_in_words_that_do_not_tick(offset: float, words: str) -> None:
-    verdict = verdict_of(member("online", link="open", clock_offset_seconds=offset), NOW, URL, in_outage=False)
+    one = member("online", link="open", clock_offset_seconds=offset, clock_is_wrong=True)
+    verdict = verdict_of(one, NOW, URL, in_outage=False)
     assert verdict is not None
     assert words in verdict.message
 
@@ -182,7 +183,7 @@ def test_evidence_names_each_channel_and_since_when() -> None:
     )
     one = member("stale", link="lost", poll="unreachable", report="no_driver", resolution=resolution)
     one.link_at, one.poll_at, one.driver_at, one.clock_at = "t2", "t3", "t4", "t5"
-    one.clock_offset_seconds = 100.0
+    one.clock_offset_seconds, one.clock_is_wrong = 100.0, True
     one.claim, one.claim_at = Fault(code="copied", message="A copy."), "t6"
     pieces = [(piece.channel, piece.code, piece.at) for piece in evidence_of(one)]
     assert pieces == [
@@ -249,3 +250,39 @@ def test_the_evidence_of_a_driver_dates_from_its_first_report_of_it() -> None:
 def verdict_code(world: World) -> str | None:
     verdict = world.node().verdict
     return verdict.code if verdict else None
+
+
+def test_a_clock_is_wrong_when_it_stays_so_and_not_because_a_report_waited() -> None:
+    world = World()
+    world.push()
+    for _ in range(5):  # what waited while the hub was stopped comes at once
+        world.push(world.report(ahead=-90))
+    assert world.node().clock_offset_seconds == pytest.approx(-90, abs=0.01)
+    assert verdict_code(world) is None
+    world.clock.advance(1)
+    world.push()
+    since = world.clock.time() + 1
+    for _ in range(5):
+        world.clock.advance(1)
+        world.push(world.report(ahead=-90))
+    assert verdict_code(world) == "clock_wrong"
+    assert [piece.at for piece in world.node().evidence if piece.channel == "clock"] == [rfc3339(since)]
+    world.push()
+    assert verdict_code(world) is None
+
+
+def test_a_claim_is_shown_until_some_minutes_after_the_last_try() -> None:
+    world = World()
+    fault = Fault(code="name_taken", message="Another claims it.")
+    for _ in range(10):
+        world.hub.claimed(world.member(), fault)
+        for _ in range(60):
+            world.push()
+            world.clock.advance(1)
+        assert verdict_code(world) == "name_taken"
+    dates = {piece.at for piece in world.node().evidence if piece.channel == "claim"}
+    assert dates == {rfc3339(1_800_000_000.0)}
+    for _ in range(300):
+        world.push()
+        world.clock.advance(1)
+    assert verdict_code(world) is None
