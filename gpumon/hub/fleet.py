@@ -275,7 +275,7 @@ class Fleet:
     def _explain(self, member: Member, tick: float) -> None:
         in_outage = self.outage.holds(member.name)
         member.verdict = verdict_of(member, tick, self.hub_url, in_outage=in_outage)
-        member.evidence = evidence_of(member)
+        member.evidence = evidence_of(member, tick)
 
     def _changed(self, member: Member) -> None:
         if self._members.get(member.name) is member:  # else it is no longer one of the fleet

@@ -93,6 +93,11 @@ class Member:
     verdict: Fault | None = None
     evidence: list[Evidence] = field(default_factory=list)
 
+    @property
+    def last_seen_at(self) -> str | None:
+        """When it gave its last sign of life."""
+        return None if self.seen_wall is None else rfc3339(self.seen_wall)
+
     def heard(self, now: Moment) -> None:
         """It gave a sign of life."""
         self.contact_tick, self.seen_wall = now
@@ -148,7 +153,7 @@ class Member:
             configured=self.configured,
             status=self.status,
             status_since=self.status_since,
-            last_seen_at=None if self.seen_wall is None else rfc3339(self.seen_wall),
+            last_seen_at=self.last_seen_at,
             source=self.source,
             error=self.error,
             clock_offset_seconds=self.clock_offset_seconds,

@@ -216,11 +216,11 @@ _LINK_SAYS = {
 }
 
 
-def evidence_of(member: Member) -> list[Evidence]:
-    """What each channel shows of a node that is not well, and since when; nothing of one that is."""
+def evidence_of(member: Member, tick: float) -> list[Evidence]:
+    """What each channel shows at ``tick`` of a node that is not well, and since when; nothing of one that is."""
     if is_well(member):
         return []
-    found = [_of_link(member), _of_poll(member), _of_name(member), _of_driver(member)]
+    found = [_of_link(member, tick), _of_poll(member), _of_name(member), _of_driver(member)]
     if member.clock_is_wrong:
         fault = _clock_fault(member.clock_offset_seconds or 0.0)
         found.append(_piece("clock", fault.code, fault.message, member.clock_at, member))
@@ -229,7 +229,10 @@ def evidence_of(member: Member) -> list[Evidence]:
     return [piece for piece in found if piece is not None]
 
 
-def _of_link(member: Member) -> Evidence:
+def _of_link(member: Member, tick: float) -> Evidence:
+    if member.link == "open" and tick - (member.contact_tick or 0.0) > SPEAKS_SECONDS:
+        said = "Nothing comes on its agent's link, which is open."
+        return _piece("push", "silent", said, member.last_seen_at, member)
     words = f"The hub refused its agent's link: {member.link_words}." if member.link == "refused" else ""
     return _piece("push", member.link, words or _LINK_SAYS[member.link], member.link_at, member)
 

@@ -4,11 +4,13 @@ import json
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from gpumon.config import HubSection
 from gpumon.hub.feed import Message
 from gpumon.hub.gaps import Gaps
-from gpumon.model import Fault
+from gpumon.model import Fault, Report
 from gpumon.timestamp import rfc3339
 from gpumon.wire import Gap
 from tests.hub.world import World
@@ -344,3 +346,34 @@ def test_news_of_a_node_that_is_gone_changes_nothing(world: World) -> None:
     world.hub.feed.flush()
     assert world.hub.fleet.version == version
     assert world.names() == ["b", "a"]
+
+
+@given(
+    cuts=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 12), st.booleans()), max_size=12),
+    repeats=st.integers(0, 4),
+)
+def test_however_often_the_link_is_cut_each_report_counts_once_and_the_present_never_goes_back(
+    cuts: list[tuple[int, int, bool]], repeats: int
+) -> None:
+    """An agent makes reports, and brings them in order after each cut; what was under way may come twice."""
+    world = World()
+    taken: list[int | None] = []
+    world.hub.on_taken = lambda _, report: taken.append(report.sequence)
+    made: list[Report] = [world.report()]
+    shown = 0
+    for more, brought, ahead in [*cuts, (1, 1000, True)]:
+        made += [world.report() for _ in range(more)]
+        member = world.member()
+        world.hub.link_opened(member, "boot", None)
+        known = max(member.pushed_sequence - repeats, 0)
+        if ahead:
+            world.push(made[-1], ahead=True)
+        for report in made[known : known + brought]:
+            world.push(report, late=report is not made[-1])
+            present = member.report.sequence if member.report else 0
+            assert present is not None
+            assert present >= shown
+            shown = present
+        world.hub.link_ended(member, "lost")
+    assert taken == [report.sequence for report in made]
+    assert shown == len(made)

@@ -65,11 +65,11 @@ def test_every_combination_has_a_verdict_or_is_well_and_never_both() -> None:
         one.flapping = odd == "flapping"
         one.claim = Fault(code="name_taken", message="Another claims it.") if odd == "claim" else None
         verdict = verdict_of(one, NOW, URL, in_outage=odd == "outage")
-        assert (verdict is None) == is_well(one) == (evidence_of(one) == [])
+        assert (verdict is None) == is_well(one) == (evidence_of(one, NOW) == [])
         if verdict is not None:
             assert verdict.message.endswith(".")
             assert "None" not in verdict.message
-            assert all(piece.message and piece.code and piece.at for piece in evidence_of(one))
+            assert all(piece.message and piece.code and piece.at for piece in evidence_of(one, NOW))
             sentences.setdefault(verdict.code, set()).add(verdict.message)
         if status == "online" and report == "ok" and link == "open" and odd in ("", "outage"):
             assert verdict is None
@@ -185,7 +185,7 @@ def test_evidence_names_each_channel_and_since_when() -> None:
     one.link_at, one.poll_at, one.driver_at, one.clock_at = "t2", "t3", "t4", "t5"
     one.clock_offset_seconds, one.clock_is_wrong = 100.0, True
     one.claim, one.claim_at = Fault(code="copied", message="A copy."), "t6"
-    pieces = [(piece.channel, piece.code, piece.at) for piece in evidence_of(one)]
+    pieces = [(piece.channel, piece.code, piece.at) for piece in evidence_of(one, NOW)]
     assert pieces == [
         ("push", "lost", "t2"),
         ("poll", "unreachable", "t3"),
@@ -195,7 +195,7 @@ def test_evidence_names_each_channel_and_since_when() -> None:
         ("claim", "copied", "t6"),
     ]
     one.configured, one.resolution = False, None
-    assert [piece.code for piece in evidence_of(one)][1] == "not_configured"
+    assert [piece.code for piece in evidence_of(one, NOW)][1] == "not_configured"
 
 
 # ---- in a hub ----
@@ -229,6 +229,8 @@ def test_a_verdict_that_only_time_brings_is_told() -> None:
     world.advance(8)
     assert world.hub.fleet.version > version
     assert verdict_code(world) == "link_silent"
+    node = world.node()
+    assert (node.evidence[0].code, node.evidence[0].at) == ("silent", node.last_seen_at)
     world.push()
     assert (world.node().verdict, world.node().evidence) == (None, [])
 
