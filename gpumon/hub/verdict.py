@@ -5,6 +5,8 @@ silent, then what is wrong with one that speaks. Sentences hold no ages and no f
 they are while their cause does; the moments stand in the evidence.
 """
 
+import shlex
+
 from msgspec.structs import replace
 
 from gpumon.hub.liveness import is_refused, is_unheard
@@ -77,7 +79,7 @@ def _why_silent(member: Member, tick: float, hub_url: str, *, in_outage: bool) -
             return Fault(
                 code="agent_stopped",
                 message="Its agent was stopped, and said goodbye.",
-                hint=f"Start it there again: {_start(hub_url)}",
+                hint=f"Start it there again: {_start(member, hub_url)}",
             )
         case "refused" if not is_refused(member):
             return Fault(
@@ -123,13 +125,13 @@ def _by_poll(member: Member, hub_url: str) -> Fault | None:
             return Fault(
                 code="agent_died",
                 message=f"Its agent ended without a goodbye: its machine is up, and nobody listens at {where}.",
-                hint=f"See why in the agent's log, or in 'dmesg' (out of memory?); start it: {_start(hub_url)}",
+                hint=f"See why in the agent's log, or in 'dmesg' (out of memory?); start it: {_start(member, hub_url)}",
             )
         case "refused":
             return Fault(
                 code="agent_not_running",
                 message=f"Its machine is up, but nobody listens at {where}: no agent runs there.",
-                hint=f"Start it there: {_start(hub_url)} (or mend the port in the configuration).",
+                hint=f"Start it there: {_start(member, hub_url)} (or mend the port in the configuration).",
             )
         case "no_answer":
             return Fault(
@@ -159,7 +161,7 @@ def _by_link(member: Member, hub_url: str) -> Fault:
         return Fault(
             code="never_seen",
             message="It has not been seen since this hub started.",
-            hint=f"Start its agent there: {_start(hub_url)}",
+            hint=f"Start its agent there: {_start(member, hub_url)}",
         )
     if member.link == "lost":
         return Fault(
@@ -176,8 +178,8 @@ def _by_link(member: Member, hub_url: str) -> Fault:
     )
 
 
-def _start(hub_url: str) -> str:
-    return f"gpumon agent --hub {hub_url}"
+def _start(member: Member, hub_url: str) -> str:
+    return f"gpumon agent --hub {hub_url} --name {shlex.quote(member.name)}"[:600]
 
 
 # ---- what is wrong with a node that speaks ----

@@ -170,11 +170,12 @@ def test_a_wrong_clock_is_told_in_words_that_do_not_tick(offset: float, words: s
 
 
 def test_who_was_never_seen_hears_the_command_that_mends_it() -> None:
-    for one in (member("pending", report=None), member("pending", poll="refused", report=None)):
+    for poll in (None, "refused"):
+        one = member("pending", poll=poll, report=None, name="node 1")
         verdict = verdict_of(one, NOW, URL, in_outage=False)
         assert verdict is not None
         assert verdict.hint is not None
-        assert "gpumon agent --hub http://hub:8080" in verdict.hint
+        assert "gpumon agent --hub http://hub:8080 --name 'node 1'" in verdict.hint
 
 
 def test_evidence_names_each_channel_and_since_when() -> None:
