@@ -1,7 +1,7 @@
 # Everything that a newcomer, a developer and continuous integration do; `make help` lists it.
 #
 # What is set up lies in .venv and web/node_modules, and is set up again when what decides it has changed. Only
-# what a system package must bring (Debian's python3-venv; for the tests gcc and Chromium) is installed outside,
+# what a system package must bring (Debian's python3-venv; for the tests gcc, dnsmasq and Chromium) is installed outside,
 # and only where that needs no password: see tests/setup/.
 
 PORT := 8080

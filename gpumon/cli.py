@@ -141,10 +141,15 @@ def hub(host: str | None = None, port: int | None = None, config_path: Path | No
     from gpumon.lifecycle import run
     from gpumon.serve import listen
 
-    settings = _read_config(config_path or (CONFIG_FILE if CONFIG_FILE.exists() else None))
-    section = _override(settings.hub, host=host, port=port)
-    listener = listen(section.host, section.port, "hub.host, hub.port")
-    run(app.run(msgspec.structs.replace(settings, hub=section), listener))
+    path = config_path or (CONFIG_FILE if CONFIG_FILE.exists() else None)
+
+    def read() -> Config:
+        settings = _read_config(path or (CONFIG_FILE if CONFIG_FILE.exists() else None))
+        return msgspec.structs.replace(settings, hub=_override(settings.hub, host=host, port=port))
+
+    settings = read()
+    listener = listen(settings.hub.host, settings.hub.port, "hub.host, hub.port")
+    run(app.run(settings, listener, read))
 
 
 @cli.command()

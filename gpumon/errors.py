@@ -9,6 +9,7 @@
     |   +-- BindingError    the wrong package answers to ``import pynvml``
     +-- WireError           a peer sent something that is not in the agreed words
     +-- ResolveError        no address was found for a host name
+    |   +-- SilenceError    since nobody answered
     +-- PollError           a polled node gave no usable answer
 """
 
@@ -47,10 +48,15 @@ class ResolveError(GpumonError):
     """A host name has no address; the text names who was asked."""
 
 
+class SilenceError(ResolveError):
+    """Nobody answers: what was known of the name before may still be true."""
+
+
 class PollError(GpumonError):
     """A polled node gave no usable answer.
 
-    ``answered`` is true where something on the node did answer: it is alive, only not well.
+    ``answered`` is true where something on the node did answer: it is alive, only not well. ``address`` is
+    where it was asked, if it came so far.
     """
 
     def __init__(self, code: str, message: str, hint: str | None = None, *, answered: bool) -> None:
@@ -59,3 +65,4 @@ class PollError(GpumonError):
         self.message = message
         self.hint = hint
         self.answered = answered
+        self.address: str | None = None

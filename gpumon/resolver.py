@@ -1,207 +1,214 @@
 """From a host's name to its addresses, never on the event loop's time and never for ever.
 
-In this order: an address is its own answer; the hosts file; the DNS server of the configuration (over UDP,
-then TCP; A and AAAA together); the system's resolver. dnspython itself knows neither addresses nor the
-hosts file. Answers are kept for their time to live, within 5 to 300 s; while nobody answers, the last good
-ones for an hour.
+In this order: an address is its own answer; the hosts file; the DNS server of the configuration; the system's
+resolver. dnspython itself knows neither addresses nor the hosts file. A name that ends in ``.local`` is asked by
+multicast DNS as well: beside the server where that has port 5353, which is Avahi's and knows this machine's own
+name only, else beside the system.
+
+Answers are kept for their time to live, within 5 to 300 s, and that there is none for 5 s. While nobody answers,
+the last good ones serve for an hour, and who asks is not kept waiting for them.
 """
 
 import asyncio
-import ipaddress
 import logging
-import socket
-import threading
 import time
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
-import dns.asyncresolver
-import dns.exception
-import dns.nameserver
-import dns.resolver
+import msgspec
 
-from gpumon.errors import ResolveError
+from gpumon import multicast
+from gpumon.errors import ResolveError, SilenceError
+from gpumon.model import Resolution
+from gpumon.nameserver import Answer, NameServer
+from gpumon.systemnames import HostsFile, SystemResolver, literal
+from gpumon.timestamp import rfc3339
 
 log = logging.getLogger(__name__)
 
 HOSTS_FILE = Path("/etc/hosts")
 LEAST_TTL_SECONDS = 5.0
 MOST_TTL_SECONDS = 300.0
-SYSTEM_TTL_SECONDS = 30.0
+NEGATIVE_SECONDS = 5.0
 KEPT_SECONDS = 3600.0
-UDP_SECONDS = 2.0
-TCP_SECONDS = 1.5
-SYSTEM_SECONDS = 5.0
-MOST_SYSTEM_LOOKUPS = 32
+LIFETIME_SECONDS = 3.0
+"""What one look-up may take in all."""
+PATIENCE_SECONDS = 0.5
+"""What it may take where an old answer is at hand."""
+RETRY_SECONDS = 10.0
+"""How soon a silent server is asked again, where an old answer is at hand."""
+PATIENT_EVERY = 4
+"""Each so many such times it gets the whole lifetime: one that is slow, not dead, is heard all the same."""
+MOST_NAMES = 10_240
+
+MULTICAST: Final = "multicast DNS"
+SYSTEM: Final = "the system's resolver"
+
+Ask = Callable[[str], Awaitable[Answer]]
 
 
-class SilenceError(ResolveError):
-    """Nobody answers: what was known before may still be true."""
+@dataclass(slots=True)
+class _Name:
+    """What is known of one name. ``resolution`` is its last good answer, ``failure`` why there is none."""
 
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """Addresses, and for how many seconds they hold."""
-
-    addresses: tuple[str, ...]
-    ttl: float
-
-
-@dataclass(frozen=True, slots=True)
-class _Kept:
-    addresses: tuple[str, ...]
-    fresh_until: float
-    kept_until: float
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    used_tick: float = 0.0
+    fresh_until: float = 0.0
+    kept_until: float = 0.0
+    silences: int = 0
+    resolution: Resolution | None = None
+    failure: ResolveError | None = None
 
 
 class Resolver:
     """Resolves names; ``server`` (address and port) is asked before the system."""
 
     def __init__(self, server: tuple[str, int] | None = None, hosts_file: Path = HOSTS_FILE) -> None:
-        self._hosts_file = hosts_file
-        self._server = server
-        self._kept: dict[str, _Kept] = {}
-        self._locks: dict[str, asyncio.Lock] = {}
-        self._system_lookups = asyncio.Semaphore(MOST_SYSTEM_LOOKUPS)
-        self._dns: dns.asyncresolver.Resolver | None = None
-        if server is not None:
-            self._dns = dns.asyncresolver.Resolver(configure=False)
-            self._dns.nameservers = [dns.nameserver.Do53Nameserver(*server)]
+        self.server = NameServer(*server) if server is not None else None
+        self._hosts = HostsFile(hosts_file)
+        self._system = SystemResolver()
+        self._names: OrderedDict[str, _Name] = OrderedDict()
 
     async def addresses(self, host: str) -> tuple[str, ...]:
         """The addresses of ``host``, at least one.
 
         Raises:
             ResolveError: nobody knows the name; the text says who was asked and what they said.
+            SilenceError: nobody who could know it answers.
         """
-        if (literal := _literal(host)) is not None:
-            return (literal,)
-        async with self._locks.setdefault(host, asyncio.Lock()):
-            kept = self._kept.get(host)
-            if kept is not None and time.monotonic() < kept.fresh_until:
-                return kept.addresses
-            try:
-                answer = await self._ask(host)
-            except SilenceError as silence:
-                now = time.monotonic()
-                if kept is None or now >= kept.kept_until:
-                    raise
-                log.warning("%s; its last addresses are used", silence)
-                self._kept[host] = replace(kept, fresh_until=now + MOST_TTL_SECONDS / 10)
-                return kept.addresses
-            now = time.monotonic()
-            ttl = min(max(answer.ttl, LEAST_TTL_SECONDS), MOST_TTL_SECONDS)
-            self._kept[host] = _Kept(answer.addresses, now + ttl, now + KEPT_SECONDS)
-            return answer.addresses
+        if (address := literal(host)) is not None:
+            return (address,)
+        name = self._name(host)
+        async with name.lock:
+            if time.monotonic() >= name.fresh_until:
+                await self._refresh(host, name)
+            if name.resolution is None:
+                assert name.failure is not None
+                raise type(name.failure)(str(name.failure))
+            return tuple(name.resolution.addresses)
 
-    async def _ask(self, host: str) -> Answer:
-        if known := _in_hosts_file(self._hosts_file, host):
-            return Answer(known, LEAST_TTL_SECONDS)
-        if host.rstrip(".").lower() == "localhost":
-            return Answer(("127.0.0.1", "::1"), MOST_TTL_SECONDS)  # RFC 6761, section 6.3
-        asked: list[tuple[str, Callable[[str], Awaitable[Answer]]]] = [("the system's resolver", self._ask_system)]
-        if self._server is not None:
-            asked.insert(0, (f"DNS server {self._server[0]} port {self._server[1]}", self._ask_server))
+    def resolution(self, host: str) -> Resolution | None:
+        """How ``host`` became the addresses that it has now; None of an address, or where there are none."""
+        name = self._names.get(_key(host))
+        return name.resolution if name is not None else None
+
+    def _name(self, host: str) -> _Name:
+        """What is known of ``host``. Names that nobody asked for in an hour are forgotten."""
+        key, now = _key(host), time.monotonic()
+        name = self._names.setdefault(key, _Name())
+        name.used_tick = now
+        self._names.move_to_end(key)
+        while len(self._names) > MOST_NAMES or next(iter(self._names.values())).used_tick < now - KEPT_SECONDS:
+            self._names.popitem(last=False)
+        return name
+
+    async def _refresh(self, host: str, name: _Name) -> None:
+        """Ask for ``host``, and note what was learnt in ``name``."""
+        old = name.resolution if time.monotonic() < name.kept_until else None
+        patient = old is None or name.silences % PATIENT_EVERY == PATIENT_EVERY - 1
         failures: dict[str, ResolveError] = {}
-        for who, ask in asked:
-            try:
-                return await ask(host)
-            except ResolveError as error:
-                failures[who] = error
-        # The first asked is the one who knows the lab's names: what the system says to them counts for nothing.
-        kind = type(next(iter(failures.values())))
-        reasons = "; ".join(f"{who}: {error}" for who, error in failures.items())
-        raise kind(f"No address for {host} ({reasons})")
-
-    async def _ask_server(self, host: str) -> Answer:
-        async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._ask_record(host, record)) for record in ("A", "AAAA")]
-        results = [task.result() for task in tasks]
-        answers = [result for result in results if isinstance(result, Answer)]
-        if not answers:
-            failures = [result for result in results if isinstance(result, ResolveError)]
-            raise next((one for one in failures if not isinstance(one, SilenceError)), failures[0])
-        addresses = tuple(address for answer in answers for address in answer.addresses)
-        return Answer(addresses, min(answer.ttl for answer in answers))
-
-    async def _ask_record(self, host: str, record: str) -> Answer | ResolveError:
-        """An answer, or why there is none. Over TCP where UDP gets none."""
-        assert self._dns is not None
-        try:
-            try:
-                found = await self._dns.resolve(host, record, lifetime=UDP_SECONDS, search=False)
-            except dns.resolver.LifetimeTimeout:
-                found = await self._dns.resolve(host, record, lifetime=TCP_SECONDS, search=False, tcp=True)
-        except dns.resolver.NXDOMAIN:
-            return ResolveError("it knows no such name")
-        except dns.resolver.NoAnswer:
-            return ResolveError("it knows no address of this name")
-        except dns.resolver.LifetimeTimeout:
-            return SilenceError("it does not answer")
-        except dns.resolver.NoNameservers:
-            return SilenceError("it refuses or fails to answer")
-        except (dns.exception.DNSException, OSError, UnicodeError) as error:
-            return SilenceError(f"{type(error).__name__}: {error}")
-        return Answer(tuple(sorted(row.to_text() for row in found)), float(found.rrset.ttl if found.rrset else 0))
-
-    async def _ask_system(self, host: str) -> Answer:
-        loop = asyncio.get_running_loop()
-        future: asyncio.Future[Answer] = loop.create_future()
-        try:
-            async with asyncio.timeout(SYSTEM_SECONDS):
-                # Held until the thread ends, which may be long after we have given up.
-                await self._system_lookups.acquire()
-                # Not a pool: getaddrinfo can hang, and a pool's threads are waited for when the process ends.
-                arguments = (host, loop, future, self._system_lookups.release)
-                threading.Thread(target=_look_up, args=arguments, daemon=True).start()
-                return await future
-        except TimeoutError:
-            raise SilenceError("it does not answer") from None
-
-
-def _look_up(
-    host: str, loop: asyncio.AbstractEventLoop, future: "asyncio.Future[Answer]", release: Callable[[], None]
-) -> None:
-    """Ask the system (in a thread of its own) and tell ``future``; then ``release`` the place."""
-
-    def tell(answer: Answer | ResolveError) -> None:
-        release()
-        if future.done():
+        found = await self._ask(host, LIFETIME_SECONDS if patient else PATIENCE_SECONDS, failures)
+        if found is None:
+            _note_failure(name, old, _failure(host, failures, old.server if old else None))
             return
-        if isinstance(answer, Answer):
-            future.set_result(answer)
-        else:
-            future.set_exception(answer)
+        server, answer = found
+        now = time.monotonic()
+        ttl = min(max(answer.ttl, LEAST_TTL_SECONDS), MOST_TTL_SECONDS)
+        name.silences, name.failure = 0, None
+        name.fresh_until, name.kept_until = now + ttl, now + KEPT_SECONDS
+        name.resolution = Resolution(
+            host=host,
+            addresses=list(answer.addresses),
+            server=server,
+            answered_at=rfc3339(time.time()),
+            ttl_seconds=ttl,
+        )
 
-    result: Answer | ResolveError
-    try:
-        rows = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-        result = Answer(tuple(dict.fromkeys(str(row[4][0]) for row in rows)), SYSTEM_TTL_SECONDS)
-    except socket.gaierror as error:
-        passing = error.errno in (socket.EAI_AGAIN, socket.EAI_FAIL)
-        result = (SilenceError if passing else ResolveError)(error.strerror or str(error))
-    except (OSError, UnicodeError) as error:
-        result = ResolveError(str(error))
-    try:
-        loop.call_soon_threadsafe(tell, result)
-    except RuntimeError:
-        log.debug("%s: answered after the end of the program", host)
-
-
-def _literal(host: str) -> str | None:
-    try:
-        return str(ipaddress.ip_address(host.removeprefix("[").removesuffix("]")))
-    except ValueError:
+    async def _ask(self, host: str, seconds: float, failures: dict[str, ResolveError]) -> tuple[str, Answer] | None:
+        """Who answered, in words, and what; or None, and why each of those asked did not."""
+        if known := self._hosts.addresses(host):
+            return "the hosts file", Answer(known, LEAST_TTL_SECONDS)
+        if _key(host) == "localhost":
+            return "this machine", Answer(("127.0.0.1", "::1"), MOST_TTL_SECONDS)  # RFC 6761, section 6.3
+        asked: dict[str, Ask] = {}
+        try:
+            async with asyncio.timeout(seconds):
+                for asked in self._whom_to_ask(host):
+                    found = await _first_answer(host, asked, failures)
+                    if found is not None:
+                        return found
+        except TimeoutError:
+            for who in asked:
+                failures.setdefault(who, SilenceError(f"no answer within {seconds:g} s"))
         return None
 
+    def _whom_to_ask(self, host: str) -> list[dict[str, Ask]]:
+        """One after the other; those in one place together."""
+        asked: list[dict[str, Ask]] = [{SYSTEM: self._system.ask}]
+        if self.server is not None:
+            asked.insert(0, {str(self.server): self.server.ask})
+        if multicast.is_local(host):
+            is_avahi = self.server is not None and self.server.port == multicast.PORT
+            asked[0 if is_avahi else -1][MULTICAST] = multicast.ask
+        return asked
 
-def _in_hosts_file(path: Path, host: str) -> tuple[str, ...]:
-    try:
-        lines = path.read_text(errors="replace").splitlines()
-    except OSError:
-        return ()
-    wanted = host.rstrip(".").lower()
-    rows = [line.partition("#")[0].split() for line in lines]
-    found = (row[0] for row in rows if wanted in (name.lower() for name in row[1:]))
-    return tuple(dict.fromkeys(address for row in found if (address := _literal(row))))
+
+async def _first_answer(
+    host: str, asked: dict[str, Ask], failures: dict[str, ResolveError]
+) -> tuple[str, Answer] | None:
+    """The first answer of those who are ``asked`` at once; why there is none is noted in ``failures``."""
+
+    async def outcome(ask: Ask) -> Answer | ResolveError:
+        try:
+            return await ask(host)
+        except ResolveError as error:
+            return error
+
+    async with asyncio.TaskGroup() as group:
+        waiting = {group.create_task(outcome(ask)): who for who, ask in asked.items()}
+        while waiting:
+            done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                who, result = waiting.pop(task), task.result()
+                if isinstance(result, Answer):
+                    for other in waiting:
+                        other.cancel()
+                    return who, result
+                failures[who] = result
+    return None
+
+
+def _failure(host: str, failures: dict[str, ResolveError], answered_before: str | None) -> ResolveError:
+    """Why there is no address: a silence, where the one who would know is silent, whatever the others say.
+
+    That is who answered before; else the first who was asked, who knows the lab's names, or everyone of the local
+    network, where nobody else was asked or answers.
+    """
+    who = answered_before if answered_before in failures else next(iter(failures))
+    if answered_before is None and MULTICAST in failures and (who == SYSTEM or isinstance(failures[who], SilenceError)):
+        who = MULTICAST
+    reasons = "; ".join(f"{one}: {error}" for one, error in failures.items())
+    return type(failures[who])(f"No address for {host} ({reasons})")
+
+
+def _note_failure(name: _Name, old: Resolution | None, failure: ResolveError) -> None:
+    """Without an answer: the ``old`` one serves where nobody answered, or there is none."""
+    now = time.monotonic()
+    name.failure = failure
+    if old is None or not isinstance(failure, SilenceError):
+        name.resolution = None
+        name.fresh_until = now + NEGATIVE_SECONDS
+        return
+    if not old.is_kept:
+        log.warning("%s; its last addresses are used", failure)
+        old = msgspec.structs.replace(old, is_kept=True)
+    name.resolution = old
+    name.silences += 1
+    name.fresh_until = now + RETRY_SECONDS
+
+
+def _key(host: str) -> str:
+    return host.rstrip(".").lower()

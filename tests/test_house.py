@@ -15,8 +15,9 @@ SHARED = [
     {"errors", "text", "timestamp", "logs"},
     {"model", "terminal"},
     {"catalog", "wire", "config"},
-    {"problem", "lifecycle", "resolver"},
-    {"serve"},
+    {"problem", "lifecycle", "nameserver"},
+    {"serve", "multicast", "systemnames"},
+    {"resolver"},
 ]
 AGENT = [
     {"machine"},
@@ -48,10 +49,14 @@ AGENT = [
     {"app", "probe"},
 ]
 HUB = [
-    {"feed", "page", "openapi", "legacy", "fleet", "history"},
-    {"core"},
-    {"ingest", "poller", "live", "api", "past"},
-    {"app"},
+    {"feed", "page", "openapi", "legacy", "clock", "gaps", "outage", "admission", "claims", "history"},
+    {"member"},
+    {"liveness", "succession"},
+    {"verdict"},
+    {"fleet"},
+    {"core", "fetch"},
+    {"ingest", "poller", "live", "api", "past", "reload"},
+    {"app", "check"},
 ]
 READ_BY_THE_CHILD_ALONE = {"nvml", "calls", "fields", "fieldvalues", "strings", "memory"}
 READ_BY_THE_CHILD_ALONE |= {"events", "processlists", "mig"}
@@ -118,8 +123,8 @@ def test_agent_and_hub_meet_only_in_the_shared_words() -> None:
         ("pynvml", {f"agent/{room}.py" for room in READ_BY_THE_CHILD_ALONE}),
         ("uvicorn", {"serve.py"}),
         ("websockets", {"agent/link.py", "serve.py"}),
-        ("aiohttp", {"hub/poller.py"}),
-        ("dns", {"resolver.py"}),
+        ("aiohttp", {"hub/fetch.py"}),
+        ("dns", {"nameserver.py", "multicast.py"}),
         ("click", {"cli.py"}),
         ("psutil", set()),
         ("argparse", set()),

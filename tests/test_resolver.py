@@ -1,6 +1,9 @@
 """Names, asked of a DNS server of our own that answers rightly, wrongly or not at all."""
 
 import asyncio
+import contextlib
+import socket
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,16 +15,24 @@ import dns.rcode
 import dns.rrset
 import pytest
 
+from gpumon import nameserver
 from gpumon import resolver as module
-from gpumon.errors import ResolveError
+from gpumon.errors import ResolveError, SilenceError
 from gpumon.resolver import Resolver
+from tests.running import until
 
 RECORDS = {
     ("both.lab.", "A"): ["10.0.0.1", "10.0.0.2"],
     ("both.lab.", "AAAA"): ["fd00::1"],
     ("six.lab.", "AAAA"): ["fd00::6"],
     ("large.lab.", "A"): [f"10.1.{n // 250}.{n % 250 + 1}" for n in range(60)],
+    ("other.lab.", "CNAME"): ["real.lab."],
+    ("real.lab.", "A"): ["10.0.0.8"],
+    ("round.lab.", "CNAME"): ["about.lab."],
+    ("about.lab.", "CNAME"): ["round.lab."],
+    ("blocked.lab.", "A"): ["0.0.0.0"],
 }
+Spoil = Callable[[bytes], list[bytes]]
 
 
 class Server(asyncio.DatagramProtocol):
@@ -31,6 +42,9 @@ class Server(asyncio.DatagramProtocol):
         self.asked: list[str] = []
         self.deaf = False
         self.empty = False
+        self.drips = False
+        self.delay = 0.0
+        self.spoil: Spoil = lambda reply: [reply]
         self._silent = silent
         self._transport: asyncio.DatagramTransport | None = None
 
@@ -40,7 +54,8 @@ class Server(asyncio.DatagramProtocol):
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         assert self._transport is not None
         if not self._silent():
-            self._transport.sendto(self.reply(data, limit=512, over="udp"), addr)
+            for reply in self.spoil(self.reply(data, limit=512, over="udp")):
+                asyncio.get_running_loop().call_later(self.delay, self._transport.sendto, reply, addr)
 
     async def stream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         length = int.from_bytes(await reader.readexactly(2))
@@ -49,6 +64,9 @@ class Server(asyncio.DatagramProtocol):
             writer.close()
             return
         reply = self.reply(query, limit=65535, over="tcp")
+        while self.drips:
+            writer.write(b"\xff")
+            await asyncio.sleep(0.05)
         writer.write(len(reply).to_bytes(2) + reply)
         await writer.drain()
         writer.close()
@@ -60,8 +78,13 @@ class Server(asyncio.DatagramProtocol):
         self.asked.append(f"{over} {name} {kind}")
         response = dns.message.make_response(query)
         records = {} if self.empty else RECORDS
+        for _ in range(5):  # what an alias stands for is told with it
+            if alias := records.get((name, "CNAME")):
+                response.answer.append(dns.rrset.from_text_list(name, 60, "IN", "CNAME", alias))
+                (name,) = alias
         if rows := records.get((name, kind)):
-            response.answer.append(dns.rrset.from_text_list(name, 60, "IN", kind, rows))
+            ttl = 60 if name == question.name.to_text() else 20
+            response.answer.append(dns.rrset.from_text_list(name, ttl, "IN", kind, rows))
         elif not any(known == name for known, _ in records):
             response.set_rcode(dns.rcode.NXDOMAIN)
         wire = response.to_wire(max_size=65535)
@@ -115,7 +138,7 @@ async def test_a_name_of_one_family_is_found(world: World, tmp_path: Path) -> No
 
 
 async def test_what_udp_does_not_hold_is_asked_over_tcp(world: World, tmp_path: Path) -> None:
-    assert len(await world.resolver(tmp_path).addresses("large.lab")) == 60
+    assert len(await world.resolver(tmp_path).addresses("large.lab")) == nameserver.MOST_ADDRESSES
     assert "tcp large.lab. A" in world.server.asked
 
 
@@ -152,13 +175,40 @@ async def test_the_last_good_answer_outlives_a_dead_server(
 ) -> None:
     monkeypatch.setattr(module, "LEAST_TTL_SECONDS", 0.0)
     monkeypatch.setattr(module, "MOST_TTL_SECONDS", 0.0)
-    monkeypatch.setattr(module, "UDP_SECONDS", 0.1)
-    monkeypatch.setattr(module, "TCP_SECONDS", 0.1)
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr(module, "LIFETIME_SECONDS", 60.0)
+    monkeypatch.setattr(nameserver, "UDP_SECONDS", 60.0)
     resolver = world.resolver(tmp_path)
     before = await resolver.addresses("both.lab")
     world.silent = True
-    world.server.deaf = True
-    assert await resolver.addresses("both.lab") == before
+    async with asyncio.timeout(20):  # whoever asks does not wait for the server's whole time
+        assert await resolver.addresses("both.lab") == before
+        asked = len(world.server.asked)
+        assert await resolver.addresses("both.lab") == before
+        assert len(world.server.asked) == asked  # nor is a silent server asked each time
+    kept = resolver.resolution("both.lab")
+    assert kept is not None
+    assert kept.is_kept
+
+
+async def test_a_server_that_is_slow_is_heard_all_the_same(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LEAST_TTL_SECONDS", 0.0)
+    monkeypatch.setattr(module, "MOST_TTL_SECONDS", 0.0)
+    monkeypatch.setattr(module, "RETRY_SECONDS", 0.0)
+    monkeypatch.setattr(module, "PATIENCE_SECONDS", 0.05)
+    resolver = world.resolver(tmp_path)
+    await resolver.addresses("both.lab")
+    world.server.delay = 0.2
+
+    async def is_fresh(*, wanted: bool) -> bool:
+        await resolver.addresses("both.lab")
+        found = resolver.resolution("both.lab")
+        return found is not None and found.is_kept is not wanted
+
+    await until(lambda: is_fresh(wanted=False))
+    await until(lambda: is_fresh(wanted=True))
 
 
 async def test_a_name_that_was_taken_away_is_not_remembered(
@@ -176,7 +226,7 @@ async def test_a_name_that_was_taken_away_is_not_remembered(
 async def test_a_silent_server_is_asked_over_tcp_and_delays_only_that_name(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "UDP_SECONDS", 0.1)
+    monkeypatch.setattr(nameserver, "UDP_SECONDS", 0.1)
     world.silent = True
     assert await world.resolver(tmp_path).addresses("both.lab") == ("10.0.0.1", "10.0.0.2", "fd00::1")
     assert sorted(world.server.asked) == ["tcp both.lab. A", "tcp both.lab. AAAA"]
@@ -191,3 +241,142 @@ async def test_names_that_cannot_be_are_refused_in_words(world: World, tmp_path:
 async def test_without_a_server_the_system_is_asked(tmp_path: Path) -> None:
     with pytest.raises(ResolveError, match="the system's resolver"):
         await Resolver(None, tmp_path / "no hosts").addresses("nobody.invalid")
+
+
+def _wrong_id(reply: bytes) -> list[bytes]:
+    return [bytes([reply[0] ^ 1]) + reply[1:]]
+
+
+def _other_question(reply: bytes) -> list[bytes]:
+    return [reply.replace(b"\x04both", b"\x04broth")]
+
+
+def _nonsense(reply: bytes) -> list[bytes]:
+    return [b"", reply[:7], reply[:-3], reply[:2] + b"\xff" * 200]
+
+
+def _nothing_but_a_head(reply: bytes) -> list[bytes]:
+    return [reply[:2] + b"\x81\x80" + bytes(8)]
+
+
+@pytest.mark.parametrize("spoil", [_wrong_id, _other_question, _nonsense, _nothing_but_a_head])
+async def test_what_is_no_answer_to_the_question_is_not_heard(world: World, tmp_path: Path, spoil: Spoil) -> None:
+    world.server.spoil = lambda reply: [*spoil(reply), reply]
+    assert await world.resolver(tmp_path).addresses("both.lab") == ("10.0.0.1", "10.0.0.2", "fd00::1")
+
+
+@pytest.mark.parametrize("spoil", [_wrong_id, _other_question, _nonsense, _nothing_but_a_head])
+async def test_a_server_that_talks_nonsense_is_as_good_as_silent(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoil: Spoil
+) -> None:
+    monkeypatch.setattr(nameserver, "UDP_SECONDS", 0.2)
+    world.server.spoil = spoil
+    world.server.deaf = True
+    with pytest.raises(SilenceError, match=f"port {world.port}"):
+        await world.resolver(tmp_path).addresses("both.lab")
+
+
+async def test_an_answer_that_drips_ends_in_time(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nameserver, "UDP_SECONDS", 0.1)
+    world.silent = True
+    world.server.drips = True
+    async with asyncio.timeout(20):
+        with pytest.raises(ResolveError):
+            await world.resolver(tmp_path).addresses("both.lab")
+    world.server.drips = False
+
+
+async def test_aliases_are_followed_and_hold_as_long_as_the_shortest_of_them(world: World, tmp_path: Path) -> None:
+    resolver = world.resolver(tmp_path)
+    assert await resolver.addresses("other.lab") == ("10.0.0.8",)
+    found = resolver.resolution("other.lab")
+    assert found is not None
+    assert found.ttl_seconds == 20
+
+
+@pytest.mark.parametrize("name", ["round.lab", "blocked.lab"])
+async def test_aliases_in_a_circle_and_addresses_that_no_host_has_are_no_answer(
+    world: World, tmp_path: Path, name: str
+) -> None:
+    async with asyncio.timeout(20):
+        with pytest.raises(ResolveError):
+            await world.resolver(tmp_path).addresses(name)
+
+
+async def test_who_answered_is_told_and_nothing_is_told_anew_while_nothing_was_asked(
+    world: World, tmp_path: Path
+) -> None:
+    world.hosts = "10.9.9.9 mine.lab\n"
+    resolver = world.resolver(tmp_path)
+    for host in ("both.lab", "mine.lab", "192.0.2.1"):
+        await resolver.addresses(host)
+    both, mine = resolver.resolution("both.lab"), resolver.resolution("Mine.lab.")
+    assert both is not None
+    assert mine is not None
+    assert (both.server, both.ttl_seconds, mine.server) == (f"127.0.0.1 port {world.port}", 60, "the hosts file")
+    assert resolver.resolution("192.0.2.1") is None
+    assert resolver.resolution("never.asked") is None
+    await resolver.addresses("both.lab")
+    assert resolver.resolution("both.lab") is both
+
+
+async def test_that_there_is_no_address_is_kept_for_a_moment_too(world: World, tmp_path: Path) -> None:
+    resolver = world.resolver(tmp_path)
+    for _ in range(3):
+        with pytest.raises(ResolveError):
+            await resolver.addresses("nobody.invalid")
+    assert len(world.server.asked) == 2
+
+
+async def test_names_that_nobody_uses_are_forgotten(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MOST_NAMES", 2)
+    resolver = world.resolver(tmp_path)
+    for host in ("both.lab", "six.lab", "both.lab", "large.lab"):
+        await resolver.addresses(host)
+    assert resolver.resolution("six.lab") is None
+    assert resolver.resolution("both.lab") is not None
+
+
+async def test_a_hosts_file_that_changes_is_read_again(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LEAST_TTL_SECONDS", 0.0)
+    world.hosts = "10.9.9.9 mine.lab\n"
+    resolver = world.resolver(tmp_path)
+    assert await resolver.addresses("mine.lab") == ("10.9.9.9",)
+    (tmp_path / "hosts").write_text("10.9.9.10 mine.lab\nfd00::9 mine.lab\n")
+    assert await resolver.addresses("mine.lab") == ("10.9.9.10", "fd00::9")
+
+
+async def test_the_system_is_asked_once_at_a_time_and_an_answer_that_comes_late_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    answering = threading.Event()
+
+    def slow(host: str, *_: object, **__: object) -> list[tuple[object, ...]]:
+        asked.append(host)
+        answering.wait(20)
+        return [(None, None, None, "", ("10.7.0.1", 0))]
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    monkeypatch.setattr(module, "LIFETIME_SECONDS", 0.1)
+    monkeypatch.setattr(module, "NEGATIVE_SECONDS", 0.0)
+    resolver = Resolver(None, tmp_path / "no hosts")
+    for _ in range(3):
+        with pytest.raises(SilenceError):
+            await resolver.addresses("slow.lab")
+    answering.set()
+
+    async def is_known() -> bool:
+        with contextlib.suppress(ResolveError):
+            return await resolver.addresses("slow.lab") == ("10.7.0.1",)
+        return False
+
+    await until(is_known)
+    assert asked == ["slow.lab"]
+    found = resolver.resolution("slow.lab")
+    assert found is not None
+    assert found.server == "the system's resolver"

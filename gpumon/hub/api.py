@@ -74,6 +74,7 @@ class Api:
             hub_version=__version__,
             nodes={state: states[state] for state in ("online", "stale", "offline", "pending")},
             viewers=len(self._hub.feed.viewers),
+            notices=self._hub.notices,
         )
         return Response(encode(health), headers={"Cache-Control": "no-store"}, media_type=JSON)
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+from collections.abc import Callable
 
 from starlette.applications import Starlette
 from starlette.datastructures import MutableHeaders
@@ -15,17 +16,20 @@ from gpumon import __version__
 from gpumon.config import Config, name_server
 from gpumon.hub import page
 from gpumon.hub.api import Api
+from gpumon.hub.clock import BEAT_SECONDS
 from gpumon.hub.core import Hub
 from gpumon.hub.ingest import Ingest
 from gpumon.hub.live import Live
 from gpumon.hub.poller import Poller
+from gpumon.hub.reload import Reload
+from gpumon.lifecycle import on_reload
 from gpumon.problem import LoggedFaults, handlers, problem
 from gpumon.resolver import Resolver
 from gpumon.serve import serve, url_of
 
 log = logging.getLogger(__name__)
 
-JUDGE_SECONDS = 0.5
+LEAST_JUDGE_SECONDS = 0.05
 
 SECURITY_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
@@ -56,10 +60,9 @@ async def _upgrade_required(_: Request) -> Response:
     return problem(426, "a WebSocket is served here", {"Upgrade": "websocket"})
 
 
-def application(hub: Hub) -> ASGIApp:
+def application(hub: Hub, ingest: Ingest) -> ASGIApp:
     """Everything that the hub serves."""
     live = Live(hub.feed)
-    ingest = Ingest(hub)
     starlette = Starlette(
         routes=[
             *page.routes(),
@@ -76,19 +79,41 @@ def application(hub: Hub) -> ASGIApp:
     return LoggedFaults(SecurityHeaders(starlette))
 
 
-async def run(config: Config, listener: socket.socket) -> None:
-    """Run a hub on ``listener`` until cancelled."""
-    hub = Hub(config.nodes, config.hub)
-    resolver = Resolver(name_server(config.dns.server) if config.dns.enabled else None)
+async def run(config: Config, listener: socket.socket, read: Callable[[], Config] | None = None) -> None:
+    """Run a hub on ``listener`` until cancelled; ``read`` reads its configuration again, at each SIGHUP."""
+    port = listener.getsockname()[1]
+    hub = Hub(config.nodes, config.hub, url=f"http://{socket.gethostname()}:{port}")
+    ingest = Ingest(hub)
+    resolver = _resolver(config)
+    poller = Poller(hub, config.nodes, resolver)
+
+    def apply(before: Config, after: Config) -> None:
+        nonlocal resolver
+        if after.dns != before.dns:
+            resolver = _resolver(after)
+        hub.reconfigure(after)
+        poller.reconfigure(after.nodes, resolver)
+
+    reload = Reload(hub, config, read, apply) if read is not None else None
+    if reload is not None:
+        on_reload(reload.ask)
     log.info("gpumon %s: hub on %s, %d nodes configured", __version__, url_of(listener), len(config.nodes))
     async with asyncio.TaskGroup() as group:
         group.create_task(hub.feed.run(), name="feed")
-        group.create_task(_judge(hub), name="judge")
-        group.create_task(Poller(hub, config.nodes, resolver).run(), name="poller")
-        group.create_task(serve(application(hub), listener, hub.feed.close), name="server")
+        group.create_task(_judge(hub, ingest), name="judge")
+        group.create_task(poller.run(), name="poller")
+        if reload is not None:
+            group.create_task(reload.run(), name="reload")
+        group.create_task(serve(application(hub, ingest), listener, hub.feed.close), name="server")
 
 
-async def _judge(hub: Hub) -> None:
+def _resolver(config: Config) -> Resolver:
+    return Resolver(name_server(config.dns.server) if config.dns.enabled else None)
+
+
+async def _judge(hub: Hub, ingest: Ingest) -> None:
+    """Judge when the next status falls due, and often enough for the pulse of the hub's clock."""
     while True:
-        hub.judge()
-        await asyncio.sleep(JUDGE_SECONDS)
+        due = hub.judge()
+        ingest.end_silent()
+        await asyncio.sleep(min(max(due, LEAST_JUDGE_SECONDS), BEAT_SECONDS))

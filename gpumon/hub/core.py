@@ -5,48 +5,85 @@ of it needs no event loop.
 """
 
 import asyncio
-import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from gpumon.config import HubSection, NodeEntry
+from gpumon.config import Config, HubSection, NodeEntry
+from gpumon.hub.clock import Clock, ForgivingClock
 from gpumon.hub.feed import Feed
-from gpumon.hub.fleet import Clock, Fleet, Member
-from gpumon.model import Fault, Report, Source
+from gpumon.hub.fleet import Fleet
+from gpumon.hub.member import LinkState, Member
+from gpumon.model import Fault, Report, Resolution, Source
 from gpumon.timestamp import rfc3339
+from gpumon.wire import Gap
+
+LONG_PAUSE_SECONDS = 5.0
+"""After a pause of the hub that is longer, every node gets its whole time again: links may have been lost in it."""
 
 
 class Hub:
-    """The present (:attr:`fleet`), who is told of it (:attr:`feed`), and which nodes want polling."""
+    """The present (:attr:`fleet`), who is told of it (:attr:`feed`), and which nodes want polling.
+
+    ``url`` is where agents find it, as far as it knows.
+    """
 
     def __init__(
-        self, entries: Sequence[NodeEntry] = (), settings: HubSection | None = None, clock: Clock = time
+        self,
+        entries: Sequence[NodeEntry] = (),
+        settings: HubSection | None = None,
+        clock: Clock | None = None,
+        url: str = "http://HUB:8080",
     ) -> None:
         self.settings = settings or HubSection()
-        self.clock = clock
-        self.fleet = Fleet(entries, self.settings, clock)
+        self.clock = clock or ForgivingClock()
+        self.on_taken: Callable[[Member, Report], None] = lambda _member, _report: None
+        """Told of each report once, in whatever order they come: what keeps the past hooks in here."""
+        self._notices: dict[str, Fault] = {}
+        self._notices_version = 0
+        self.fleet = Fleet(self.settings, self.clock, url)
         self.feed = Feed(
             encoded=self.fleet.encoded,
             names=lambda: [member.name for member in self.fleet],
-            now=lambda: rfc3339(clock.time()),
-            version=lambda: self.fleet.version,
+            now=lambda: rfc3339(self.clock.time()),
+            version=lambda: self.fleet.version + self._notices_version,
+            notices=lambda: self.notices,
         )
         self.fleet.on_change = self.feed.changed
-        self._polling = {entry.name: asyncio.Event() for entry in entries}
-        for event in self._polling.values():
-            event.set()
+        self._polling: dict[str, asyncio.Event] = {}
+        self.reconfigure(Config(nodes=list(entries), hub=self.settings))
 
-    def polling_wanted(self, name: str) -> asyncio.Event:
-        """Set while the configured node ``name`` does not push."""
-        return self._polling[name]
+    def reconfigure(self, config: Config) -> None:
+        """Be the hub of this configuration, at once and as a whole; what nodes stay keep their state."""
+        before = [member.name for member in self.fleet]
+        self.settings = config.hub
+        self.fleet.reconfigure(config.nodes, config.hub)
+        after = [member.name for member in self.fleet]
+        gone = set(before).difference(after)
+        self.feed.removed(gone)
+        if after != [name for name in before if name not in gone]:
+            self.feed.reordered()
+        self._polling = {entry.name: self._polling.get(entry.name) or asyncio.Event() for entry in config.nodes}
+        for member in self.fleet:
+            self._decide_polling(member)
 
-    def record(self, member: Member, report: Report, source: Source) -> None:
-        """Take a node's newest report."""
-        self.fleet.record(member, report, source)
+    # ---- what is learnt ----
+
+    def take_pushed(self, member: Member, report: Report, *, late: bool, ahead: bool = False) -> None:
+        """Take a report that an agent pushed; what is ``ahead`` of late ones comes again, and counts then."""
+        if ahead:
+            self.fleet.record(member, report, "push")
+        elif self.fleet.take_pushed(member, report, late=late):
+            self.on_taken(member, report)
         self._decide_polling(member)
 
-    def take_pushed(self, member: Member, report: Report, *, late: bool) -> None:
-        """Take a report that an agent pushed."""
-        self.fleet.take_pushed(member, report, late=late)
+    def take_gap(self, member: Member, gap: Gap) -> None:
+        """Take word of reports that will never come."""
+        self.fleet.take_gap(member, gap)
+
+    def record(self, member: Member, report: Report, source: Source) -> None:
+        """Take a node's newest report; one of an agent that also pushes comes again that way, and counts then."""
+        is_new = self.fleet.record(member, report, source)
+        if is_new and (report.boot_id is None or report.boot_id != member.pushed_boot_id):
+            self.on_taken(member, report)
         self._decide_polling(member)
 
     def contact(self, member: Member) -> None:
@@ -57,27 +94,73 @@ class Hub:
         """Note at which IP address a node is."""
         self.fleet.located(member, address)
 
+    def resolved(self, member: Member, resolution: Resolution | None) -> None:
+        """Note how a node's host became addresses; None where it is an address, or has none."""
+        self.fleet.resolved(member, resolution)
+
     def fault(self, member: Member, fault: Fault) -> None:
-        """Note what is wrong with a node, in words."""
+        """Note why a poll of a node failed."""
+        self.fleet.poll_failed(member, fault)
+
+    def refused_report(self, member: Member, fault: Fault) -> None:
+        """Note what was wrong with what a node's agent said."""
         self.fleet.fault(member, fault)
+
+    def claimed(self, member: Member, fault: Fault) -> None:
+        """Note that another claims to be this node."""
+        self.fleet.claimed(member, fault)
+
+    def link_opened(self, member: Member, boot_id: str, agent_id: str | None) -> None:
+        """Note that an agent's connection is open."""
+        self.fleet.link_opened(member, boot_id, agent_id)
+        self._decide_polling(member)
+
+    def link_ended(self, member: Member, how: LinkState, words: str = "") -> None:
+        """Note how an agent's connection ended."""
+        self.fleet.link_ended(member, how, words)
+        self._decide_polling(member)
+
+    # ---- what follows from it ----
+
+    @property
+    def notices(self) -> list[Fault]:
+        """What is wrong with the hub as a whole."""
+        return list(self._notices.values())
+
+    def notice(self, code: str, fault: Fault | None) -> None:
+        """Tell viewers what is wrong with the hub as a whole; ``fault`` None ends the notice of this code."""
+        if fault == self._notices.get(code):
+            return
+        if fault is None:
+            del self._notices[code]
+        else:
+            self._notices[code] = fault
+        self._notices_version += 1
+        self.feed.noticed()
 
     def forget_one(self) -> bool:
         """Make room for a new node, if any old one can go."""
         name = self.fleet.forget_one()
         if name is not None:
-            self.feed.forgotten(name)
+            self.feed.removed({name})
         return name is not None
 
-    def link(self, member: Member, *, is_open: bool) -> None:
-        """Note that an agent's connection opened or ended."""
-        self.fleet.link(member, is_open=is_open)
-        self._decide_polling(member)
+    def judge(self) -> float:
+        """Let time pass: decide who is online, stale or offline, and who wants polling.
 
-    def judge(self) -> None:
-        """Let time pass: decide who is online, stale or offline, and who wants polling."""
-        self.fleet.judge()
+        Returns the seconds until the next status falls due if nothing is heard meanwhile.
+        """
+        if self.clock.beat() > LONG_PAUSE_SECONDS:
+            self.fleet.start_anew()
+        due = self.fleet.judge()
+        self.notice("mass_silence", self.fleet.outage.notice)
         for member in self.fleet:
             self._decide_polling(member)
+        return due
+
+    def polling_wanted(self, name: str) -> asyncio.Event:
+        """Set while the configured node ``name`` does not push."""
+        return self._polling[name]
 
     def _decide_polling(self, member: Member) -> None:
         if (wanted := self._polling.get(member.name)) is None:

@@ -1,103 +1,44 @@
-"""The present: every node, what it said last, and whether it is alive.
+"""The present: every node, and what it said last.
 
-Liveness is judged on the monotonic clock of the hub: a node's wrong clock shows as an offset and breaks
-nothing. The rules (a report is the heartbeat):
-
-- *offline*: no sign of life for ``offline_after`` (at least three polls, where only polls can tell)
-- *online*: a report within ``stale_after`` (three intervals of the node, at least 5 s, unless configured)
-- *stale*: neither: the link speaks or polls are answered, only the numbers are old
-- *pending*: never seen since the hub started
+What is heard of a node is noted here and judged at once (:mod:`gpumon.hub.liveness`); the rest is judged as time
+passes. The sentence on what is wrong with it (:mod:`gpumon.hub.verdict`) is made when somebody is told.
 """
 
-import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from gpumon.config import HubSection, NodeEntry
-from gpumon.model import Fault, Node, NodeStatus, Report, Source
-from gpumon.timestamp import rfc3339, seconds
-from gpumon.wire import encode
+from gpumon.hub.clock import Clock
+from gpumon.hub.liveness import ANSWERED_BADLY, CLAIM_SECONDS, NEVER, Liveness, is_unheard
+from gpumon.hub.member import LinkState, Member, Moment
+from gpumon.hub.outage import Outage
+from gpumon.hub.succession import predecessors, pushes
+from gpumon.hub.verdict import evidence_of, is_well, verdict_of
+from gpumon.model import Fault, Report, Resolution, Source
+from gpumon.wire import Gap, encode
 
-LEAST_STALE_SECONDS = 5.0
-INTERVALS_UNTIL_STALE = 3
-DEFAULT_INTERVAL_SECONDS = 1.0
-MOST_INTERVAL_SECONDS = 60.0
-
-
-class Clock(Protocol):
-    """The two clocks: one that measures, one that dates."""
-
-    def monotonic(self) -> float: ...
-    def time(self) -> float: ...
-
-
-@dataclass(slots=True, kw_only=True)
-class Member:
-    """One node of the fleet. Only :class:`Fleet` writes it. Times named ``_tick`` are monotonic."""
-
-    name: str
-    alias: str
-    host: str | None
-    port: int | None
-    configured: bool
-    status_since: str
-    status: NodeStatus = "pending"
-    address: str | None = None
-    source: Source | None = None
-    error: Fault | None = None
-    clock_offset_seconds: float | None = None
-    report: Report | None = None
-    report_tick: float | None = None
-    contact_tick: float | None = None
-    last_seen_at: str | None = None
-    link_open: bool = False
-    pushed_boot_id: str | None = None
-    pushed_sequence: int = 0
-    encoded: bytes | None = None
-
-    def node(self) -> Node:
-        """What the contract tells of a member."""
-        return Node(
-            name=self.name,
-            alias=self.alias,
-            host=self.host,
-            port=self.port,
-            address=self.address,
-            configured=self.configured,
-            status=self.status,
-            status_since=self.status_since,
-            last_seen_at=self.last_seen_at,
-            source=self.source,
-            error=self.error,
-            clock_offset_seconds=self.clock_offset_seconds,
-            report=self.report,
-        )
+_FORGETTABLE = ("offline", "pending")
 
 
 @dataclass(slots=True)
 class Fleet:
-    """All nodes, configured ones first in the order of the file, the others by name."""
+    """All nodes, configured ones first in the order of the file, the others by name.
 
-    entries: Sequence[NodeEntry]
-    settings: HubSection = field(default_factory=HubSection)
-    clock: Clock = time
+    ``hub_url`` is where agents find this hub, for advice.
+    """
+
+    settings: HubSection
+    clock: Clock
+    hub_url: str
     on_change: Callable[[str], None] = lambda _: None
     version: int = 0
     """Counts the changes: equal versions mean equal contents."""
+    outage: Outage = field(default_factory=Outage)
+    liveness: Liveness = field(init=False)
     _members: dict[str, Member] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        now = rfc3339(self.clock.time())
-        for entry in self.entries:
-            self._members[entry.name] = Member(
-                name=entry.name,
-                alias=entry.alias or entry.name,
-                host=entry.host,
-                port=entry.port,
-                configured=True,
-                status_since=now,
-            )
+        self.liveness = Liveness(self.settings)
 
     def __len__(self) -> int:
         return len(self._members)
@@ -108,66 +49,133 @@ class Fleet:
     def get(self, name: str) -> Member | None:
         return self._members.get(name)
 
-    def admit(self, name: str, host: str | None, port: int | None) -> Member:
-        """The member of this name; a node that does not stand in the configuration is made one."""
-        if (member := self._members.get(name)) is not None:
-            return member
-        now = rfc3339(self.clock.time())
-        member = Member(name=name, alias=name, host=host, port=port, configured=False, status_since=now)
-        configured = {key: value for key, value in self._members.items() if value.configured}
-        pushing = [value for value in self._members.values() if not value.configured]
-        pushing = sorted([*pushing, member], key=lambda one: one.name)
-        self._members = configured | {one.name: one for one in pushing}
-        self._changed(member)
+    # ---- who belongs to it ----
+
+    def reconfigure(self, entries: Sequence[NodeEntry], settings: HubSection) -> None:
+        """Be the fleet of this configuration. Each node that stays keeps its state, also under another name; one that
+        goes but pushes stays, as one that nobody configured.
+        """
+        self.settings = self.liveness.settings = settings
+        continued = predecessors(self, entries)
+        kept = {id(member) for member in continued.values()}
+        others = [one for one in self if id(one) not in kept and (not one.configured or pushes(one))]
+        before = set(self._members)
+        for member in others:
+            if member.configured:
+                member.configured, member.alias, member.poll = False, member.name, None
+        self._members = {entry.name: self._configured(continued.get(entry.name), entry) for entry in entries}
+        self._add_unconfigured(others)
+        for name in before - self._members.keys():
+            self.outage.is_heard(name)
+        self.version += 1
+        for member in self:
+            self._changed(member)
+
+    def _configured(self, member: Member | None, entry: NodeEntry) -> Member:
+        """``member`` as ``entry`` has it, or a new one."""
+        if member is None:
+            member = self._new(entry.name, entry.host, entry.port)
+        elif (member.host, member.port) != (entry.host, entry.port):
+            member.poll = member.resolution = None
+            if member.source != "push":
+                member.error = member.address = None
+        member.name, member.alias, member.configured = entry.name, entry.alias or entry.name, True
+        member.host, member.port = entry.host, entry.port
         return member
 
+    def admit(self, name: str, host: str | None, port: int | None) -> Member:
+        """The member of this name; a node that does not stand in the configuration is made one, where it says it is."""
+        if (member := self._members.get(name)) is None:
+            member = self._new(name, host, port)
+            self._add_unconfigured([member])
+            self._changed(member)
+        elif not member.configured and host is not None and (member.host, member.port) != (host, port):
+            member.host, member.port = host, port
+            self._changed(member)
+        return member
+
+    def _new(self, name: str, host: str | None, port: int | None) -> Member:
+        now = self._moment().at
+        return Member(name=name, alias=name, host=host, port=port, configured=False, known_since=now, status_since=now)
+
+    def _add_unconfigured(self, more: Sequence[Member]) -> None:
+        configured = {key: value for key, value in self._members.items() if value.configured}
+        pushing = [value for value in self._members.values() if not value.configured]
+        pushing = sorted([*pushing, *more], key=lambda one: one.name)
+        self._members = configured | {one.name: one for one in pushing}
+
     def forget_one(self) -> str | None:
-        """Make room: forget the node that is offline longest of those that nobody configured; its name."""
-        silent = [one for one in self if not one.configured and not one.link_open and one.status == "offline"]
+        """Make room: forget the node that is silent longest of those that nobody configured; its name."""
+        silent = [one for one in self if not one.configured and one.link != "open" and one.status in _FORGETTABLE]
         oldest = min(silent, key=lambda one: one.contact_tick or 0.0, default=None)
         if oldest is None:
             return None
         del self._members[oldest.name]
+        self.outage.is_heard(oldest.name)
         self.version += 1
         return oldest.name
 
-    def link(self, member: Member, *, is_open: bool) -> None:
-        """Note that an agent's connection opened or ended."""
-        member.link_open = is_open
+    # ---- what is heard of a node ----
 
-    def take_pushed(self, member: Member, report: Report, *, late: bool) -> None:
-        """Take a pushed report: a newer one is the present, a late one only history, a repeated one nothing."""
+    def link_opened(self, member: Member, boot_id: str, agent_id: str | None) -> None:
+        """Note that an agent's connection is open, and which run of which agent speaks."""
+        member.greeted(boot_id, agent_id)
+        member.link_is("open", "", self._moment())
+        self.contact(member)
+
+    def link_ended(self, member: Member, how: LinkState, words: str = "") -> None:
+        """Note how an agent's connection ended; in ``words`` where the hub refused it."""
+        now = self._moment()
+        member.link_is(how, words, now)
+        self._judge(member, now)
+        self._changed(member)
+
+    def take_pushed(self, member: Member, report: Report, *, late: bool) -> bool:
+        """Take a pushed report, once: in order it is the present if it is newer, a late one never is.
+
+        Returns whether it is one that was not taken before.
+        """
         sequence = report.sequence or 0
-        if report.boot_id != member.pushed_boot_id:
-            member.pushed_boot_id, member.pushed_sequence = report.boot_id, 0
-        repeated = sequence <= member.pushed_sequence
-        member.pushed_sequence = max(sequence, member.pushed_sequence)
-        if late or repeated:
-            self.contact(member)
-        else:
+        is_new = sequence > member.pushed_sequence
+        if is_new:
+            member.pushed_sequence = sequence
+            member.reports_late += late
+        if is_new and not late:
             self.record(member, report, "push")
+        else:
+            self.contact(member)
+        return is_new
 
-    def record(self, member: Member, report: Report, source: Source) -> None:
-        """Take the newest report of a node.
+    def take_gap(self, member: Member, gap: Gap) -> None:
+        """Note that reports of a node will never come."""
+        member.gaps.take(gap)
+        self.contact(member)
+
+    def record(self, member: Member, report: Report, source: Source) -> bool:
+        """Take the newest report of a node; whether it is one.
 
         A report that was taken before (a polled agent that makes no new ones) is a sign of life, no more.
         """
-        if _is_repeated(report, member.report):
-            self.contact(member)
-            return
-        now = self.clock.time()
-        member.report = report
-        member.report_tick = self.clock.monotonic()
-        member.source = source
-        member.error = None
-        member.clock_offset_seconds = _offset(report.sampled_at, now)
-        self.contact(member)
+        now = self._moment()
+        if source == "poll":
+            member.poll_went("answered", now)
+        else:
+            member.poll = None
+        is_new = not _is_repeated(report, member.report)
+        if is_new:
+            member.take_report(report, source, now)
+        elif member.link != "open":
+            member.source, member.error = source, None
+        self._heard(member, now)
+        return is_new
 
     def contact(self, member: Member) -> None:
         """Note a sign of life."""
-        member.contact_tick = self.clock.monotonic()
-        member.last_seen_at = rfc3339(self.clock.time())
-        self._judge(member)
+        self._heard(member, self._moment())
+
+    def _heard(self, member: Member, now: Moment) -> None:
+        member.heard(now)
+        self._judge(member, now)
         self._changed(member)
 
     def located(self, member: Member, address: str | None) -> None:
@@ -176,44 +184,87 @@ class Fleet:
             member.address = address
             self._changed(member)
 
+    def resolved(self, member: Member, resolution: Resolution | None) -> None:
+        """Note how a node's host became addresses; None where it is an address, or has none."""
+        if resolution != member.resolution:
+            member.resolution = resolution
+            self._changed(member)
+
+    def poll_failed(self, member: Member, fault: Fault) -> None:
+        """Note why a poll of a node failed; its numbers stay."""
+        member.poll_went(fault, self._moment())
+        if fault.code in ANSWERED_BADLY:
+            self.contact(member)
+        self.fault(member, fault)
+
     def fault(self, member: Member, fault: Fault) -> None:
-        """Note what went wrong with a node; its numbers stay."""
+        """Note what is wrong between the hub and a node; its numbers stay."""
         if fault != member.error:
             member.error = fault
             self._changed(member)
 
-    def judge(self) -> None:
-        """Judge every node by the clock."""
+    def claimed(self, member: Member, fault: Fault) -> None:
+        """Note that another claims to be this node, or this node's agent."""
+        member.claimed(fault, self._moment())
+        self._changed(member)
+
+    # ---- what time does to it ----
+
+    def start_anew(self) -> None:
+        """Forgive every silence until now: it was the hub that could not hear."""
+        tick = self.clock.monotonic()
         for member in self:
-            if self._judge(member):
+            if member.status == "online":
+                member.report_tick = tick
+            if member.status in ("online", "stale"):
+                member.contact_tick = tick
+
+    def judge(self) -> float:
+        """Judge every node by the clock; the seconds until the next change falls due if nothing is heard."""
+        now = self._moment()
+        due = NEVER
+        for member in self:
+            due = min(due, self._judge(member, now))
+            if member.claim is not None and now.tick - member.claim_tick > CLAIM_SECONDS:
+                member.claim = None
+            if member.flapping != (flapping := self.liveness.flapping(member, now.tick)):
+                member.flapping = flapping
                 self._changed(member)
+        self.outage.judge(now.tick, sum(member.status == "online" for member in self))
+        for member in self:
+            if member.verdict is None and is_well(member):
+                continue
+            before = member.verdict, member.evidence
+            self._explain(member, now.tick)
+            if (member.verdict, member.evidence) != before:
+                self._changed(member)
+        return due - now.tick
 
-    def stale_after(self, member: Member) -> float:
-        """Seconds after which a node without a new report is stale."""
-        if self.settings.stale_after_seconds is not None:
-            return self.settings.stale_after_seconds
-        report = member.report
-        told = report.interval_seconds if report else None
-        interval = min(told or DEFAULT_INTERVAL_SECONDS, MOST_INTERVAL_SECONDS)
-        if member.source == "poll":
-            interval = max(interval, self.settings.poll_interval_seconds)
-        return max(LEAST_STALE_SECONDS, INTERVALS_UNTIL_STALE * interval)
-
-    def offline_after(self, member: Member) -> float:
-        """Seconds after which a node without a sign of life is offline. An agent that pushes gives one every 5 s."""
-        polls = INTERVALS_UNTIL_STALE * self.settings.poll_interval_seconds if member.source == "poll" else 0.0
-        return max(self.settings.offline_after_seconds, polls)
+    def _judge(self, member: Member, now: Moment) -> float:
+        """Judge one node; when its status changes next, if nothing is heard."""
+        status, due = self.liveness.status(member, now.tick)
+        if status != member.status:
+            if member.status == "online" and is_unheard(member):
+                self.outage.fell_silent(member.name, now.tick)
+            elif status == "online":
+                self.outage.is_heard(member.name)
+            if member.status == "online" or (status == "online" and member.changes):  # else it has just appeared
+                member.changes.append(now.tick)
+            member.status, member.status_since = status, now.at
+            self._changed(member)
+        return due
 
     def push_is_healthy(self, member: Member) -> bool:
         """Whether the node pushes, so that polling it would only cost."""
-        if not member.link_open or member.source != "push" or member.report_tick is None:
-            return False
-        return self.clock.monotonic() - member.report_tick <= self.stale_after(member)
+        return self.liveness.push_is_healthy(member, self.clock.monotonic())
+
+    # ---- what is told of it ----
 
     def encoded(self, name: str) -> bytes:
         """The newest state of a node as JSON."""
         member = self._members[name]
         if member.encoded is None:
+            self._explain(member, self.clock.monotonic())
             member.encoded = encode(member.node())
         return member.encoded
 
@@ -221,26 +272,19 @@ class Fleet:
         """Every node as JSON, in order."""
         return [self.encoded(name) for name in self._members]
 
-    def _judge(self, member: Member) -> bool:
-        if member.contact_tick is None:
-            return False
-        tick = self.clock.monotonic()
-        if tick - member.contact_tick > self.offline_after(member):
-            status: NodeStatus = "offline"
-        elif member.report_tick is not None and tick - member.report_tick <= self.stale_after(member):
-            status = "online"
-        else:
-            status = "stale"
-        if status == member.status:
-            return False
-        member.status = status
-        member.status_since = rfc3339(self.clock.time())
-        return True
+    def _explain(self, member: Member, tick: float) -> None:
+        in_outage = self.outage.holds(member.name)
+        member.verdict = verdict_of(member, tick, self.hub_url, in_outage=in_outage)
+        member.evidence = evidence_of(member, tick)
 
     def _changed(self, member: Member) -> None:
-        member.encoded = None
-        self.version += 1
-        self.on_change(member.name)
+        if self._members.get(member.name) is member:  # else it is no longer one of the fleet
+            member.encoded = None
+            self.version += 1
+            self.on_change(member.name)
+
+    def _moment(self) -> Moment:
+        return Moment(self.clock.monotonic(), self.clock.time())
 
 
 def _is_repeated(report: Report, before: Report | None) -> bool:
@@ -248,11 +292,3 @@ def _is_repeated(report: Report, before: Report | None) -> bool:
     if before is None or report.boot_id is None or report.boot_id != before.boot_id:
         return False
     return report.sequence is not None and before.sequence is not None and report.sequence <= before.sequence
-
-
-def _offset(sampled_at: str | None, now: float) -> float | None:
-    """How far a node's clock is ahead of ours, as far as its reports tell."""
-    try:
-        return round(seconds(sampled_at) - now, 3) if sampled_at else None
-    except (ValueError, OverflowError):
-        return None

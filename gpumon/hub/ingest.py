@@ -13,9 +13,12 @@ import msgspec
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from gpumon import __version__, wire
-from gpumon.errors import GpumonError, WireError
+from gpumon.errors import WireError
+from gpumon.hub.admission import Admission, retry_after
+from gpumon.hub.claims import Claimant, RefusedError, claim, copied, is_elsewhere, refusal
 from gpumon.hub.core import Hub
-from gpumon.hub.fleet import Member
+from gpumon.hub.member import LinkState, Member
+from gpumon.hub.verdict import SPEAKS_SECONDS
 from gpumon.model import Fault
 from gpumon.problem import problem
 from gpumon.wire import Ack, Close, FromAgent, Gap, Heartbeat, Hello, ReportFrame, Welcome
@@ -27,29 +30,29 @@ SILENCE_SECONDS = 30.0
 ACK_SECONDS = 5.0
 ACK_REPORTS = 32
 MAX_NODES = 1000
-RESTART_BEATS = 3
-
-
-class RefusedError(GpumonError):
-    """The connection ends; the code and the text tell the agent why."""
-
-    def __init__(self, code: Close, reason: str) -> None:
-        super().__init__(reason)
-        self.code = code
+LATE_REPORTS_PER_SECOND = 2000.0
+"""How many late reports a hub takes, from all its agents together."""
 
 
 @dataclass(eq=False, slots=True)
 class Link:
-    """One agent's connection. ``deadline`` ends it when the agent falls silent or stops reading."""
+    """One agent's connection. ``deadline`` ends it: when there is no hello in time, when :class:`Ingest` says so."""
 
     websocket: WebSocket
     address: str | None
-    hello: Hello | None = None
+    claimant: Claimant | None = None
     heard_at: float = 0.0
     deadline: asyncio.Timeout = field(default_factory=lambda: asyncio.timeout(HELLO_SECONDS))
     replaced: bool = False
+    end: LinkState = "lost"
+    end_words: str = ""
     unacknowledged: int = 0
     acknowledged_at: float = 0.0
+
+    def expire(self) -> None:
+        """End it now."""
+        with contextlib.suppress(RuntimeError):  # it is ending by itself
+            self.deadline.reschedule(0)
 
 
 class Ingest:
@@ -57,7 +60,9 @@ class Ingest:
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
+        self._admission = Admission(hub.clock.monotonic)
         self._links: dict[str, Link] = {}
+        self._newest_of_agent: dict[str, Link] = {}
 
     async def __call__(self, websocket: WebSocket) -> None:
         """Serve one connection to its end."""
@@ -65,6 +70,10 @@ class Ingest:
             await websocket.send_denial_response(
                 problem(400, f"agents speak the WebSocket subprotocol {wire.SUBPROTOCOL}, which was not offered")
             )
+            return
+        if not self._admission.admits():
+            headers = {"Retry-After": str(retry_after())}
+            await websocket.send_denial_response(problem(503, "too many agents come at once", headers))
             return
         link = Link(websocket, websocket.client.host if websocket.client else None)
         try:
@@ -74,101 +83,155 @@ class Ingest:
         except WebSocketDisconnect:
             return
         except TimeoutError:
-            if link.replaced:
-                refusal = RefusedError(Close.REPLACED, "a newer connection of this agent took over")
-            else:
-                refusal = RefusedError(Close.TOO_SLOW, "nothing was heard in time")
-        except RefusedError as error:
-            refusal = error
-        log.warning("agent at %s: closed: %s", link.address, refusal)
-        await _close(websocket, refusal)
+            error = _replaced() if link.replaced else RefusedError(Close.TOO_SLOW, "nothing was heard in time")
+        except RefusedError as refused:
+            error = refused
+        log.warning("agent at %s: closed: %s", link.address, error)
+        await _close(websocket, error)
+
+    def end_silent(self) -> None:
+        """End the connections on which nothing was heard for 30 s, by the hub's forgiving clock."""
+        heard_since = self._hub.clock.monotonic() - SILENCE_SECONDS
+        for link in self._links.values():
+            if link.heard_at < heard_since:
+                link.expire()
 
     async def _converse(self, link: Link) -> None:
         hello = await self._hear(link)
         if not isinstance(hello, Hello):
             raise RefusedError(Close.BAD_MESSAGE, "the first message must be hello")
-        protocol = wire.common_protocol(hello)
-        if protocol is None:
-            older = "agent" if hello.protocol < wire.OLDEST_PROTOCOL else "hub"
-            raise RefusedError(
-                Close.PROTOCOL,
-                f"protocol {hello.protocol} was offered, this hub speaks {wire.PROTOCOL}: update the {older}",
-            )
         with self._admitted(link, hello) as member:
-            known = member.pushed_sequence if member.pushed_boot_id == hello.boot_id else 0
-            await _say(link, Welcome(protocol=protocol, hub_version=__version__, last_sequence=known))
+            await _say(link, self._welcome(hello, member))
+            if not link.replaced:
+                link.deadline.reschedule(None)
             try:
                 while True:
-                    await self._take(link, member, hello, await self._hear(link))
+                    message = await self._hear(link)
+                    if link.replaced:
+                        raise _replaced()
+                    await self._take(link, member, hello, message)
                     await asyncio.sleep(0)  # who has sent many at once waits its turn like the others
-            except RefusedError as refusal:
-                self._hub.fault(member, Fault(code="bad_report", message=f"Its agent was cut off: {refusal}."))
+            except RefusedError as error:
+                if not link.replaced:
+                    link.end, link.end_words = "refused", str(error)
+                    fault = Fault(code="bad_report", message=f"Its agent was cut off: {error}.")
+                    self._hub.refused_report(member, fault)
                 raise
 
+    def _welcome(self, hello: Hello, member: Member) -> Welcome:
+        each = min(wire.LATE_REPORTS_PER_SECOND, LATE_REPORTS_PER_SECOND / len(self._links))
+        return Welcome(
+            protocol=wire.common_protocol(hello) or wire.PROTOCOL,
+            hub_version=__version__,
+            last_sequence=member.pushed_sequence,
+            late_reports_per_second=each,
+        )
+
     async def _hear(self, link: Link) -> FromAgent:
-        """The next message; it moves the deadline on."""
+        """The next message."""
         message = await link.websocket.receive()
         if message["type"] == "websocket.disconnect":
+            if message["code"] == wire.GOODBYE:
+                link.end = "goodbye"
             raise WebSocketDisconnect(message["code"], message.get("reason"))
         data = message.get("text") or message.get("bytes") or b""
         link.heard_at = self._hub.clock.monotonic()
-        if not link.replaced:  # else the deadline is now
-            link.deadline.reschedule(asyncio.get_running_loop().time() + SILENCE_SECONDS)
         try:
             return wire.decode_from_agent(data)
         except WireError as error:
             raise RefusedError(Close.BAD_MESSAGE, str(error)) from None
 
+    # ---- who speaks ----
+
     @contextlib.contextmanager
     def _admitted(self, link: Link, hello: Hello) -> Iterator[Member]:
         """The member that this agent speaks for, for as long as the connection lasts."""
-        self._settle_name(link, hello)
-        if self._hub.fleet.get(hello.node) is None and len(self._hub.fleet) >= MAX_NODES and not self._hub.forget_one():
-            raise RefusedError(Close.TOO_MANY, f"this hub takes {MAX_NODES} nodes and has them")
+        try:
+            _check_protocol(hello)
+            link.claimant = self._settle(Claimant(hello, link.address))
+            self._make_room(hello)
+        except RefusedError as error:
+            self._show_refusal(hello, error)
+            raise
         member = self._hub.fleet.admit(hello.node, hello.hostname, hello.port)
-        link.hello = hello
         self._links[hello.node] = link
-        self._hub.link(member, is_open=True)
+        if hello.agent_id is not None:
+            self._newest_of_agent[hello.agent_id] = link
         self._hub.located(member, link.address)
-        self._hub.contact(member)
+        self._hub.link_opened(member, hello.boot_id, hello.agent_id)
         log.info("%s: agent %s at %s connected", hello.node, hello.agent_version, link.address)
         try:
             yield member
         finally:
+            if hello.agent_id is not None and self._newest_of_agent.get(hello.agent_id) is link:
+                del self._newest_of_agent[hello.agent_id]
             if self._links.get(hello.node) is link:
                 del self._links[hello.node]
-                self._hub.link(member, is_open=False)
+                is_silent = link.end == "lost" and self._silent_seconds(link) > SPEAKS_SECONDS
+                self._hub.link_ended(member, "silent" if is_silent else link.end, link.end_words)
                 log.info("%s: agent at %s disconnected", hello.node, link.address)
 
-    def _settle_name(self, link: Link, hello: Hello) -> None:
-        """Two agents, one name: the living first stays; one that has fallen silent, or is the same, gives way."""
-        first = self._links.get(hello.node)
-        if first is None or first.hello is None:
+    def _settle(self, second: Claimant) -> Claimant:
+        """``second``, if it may speak for the node it claims; then who spoke for it before is cut off.
+
+        Raises:
+            RefusedError: it may not; who was first shows it.
+        """
+        hello = second.hello
+        twin = self._newest_of_agent.get(hello.agent_id or "")
+        if (
+            twin is not None
+            and twin.claimant is not None
+            and twin.claimant.hello.node != hello.node
+            and is_elsewhere(twin.claimant, second, self._silent_seconds(twin))
+        ):
+            self._refuse(twin.claimant, second, copied(twin.claimant))
+        link = self._links.get(hello.node)
+        if link is None or link.claimant is None:
+            return second
+        if error := refusal(link.claimant, second, self._silent_seconds(link)):
+            self._refuse(link.claimant, second, error)
+        link.replaced = True
+        link.expire()
+        return second.after(link.claimant)
+
+    def _refuse(self, first: Claimant, second: Claimant, error: RefusedError) -> None:
+        """Raise ``error``, and let the node of the first show it."""
+        if (member := self._hub.fleet.get(first.hello.node)) is not None:
+            self._hub.claimed(member, claim(error, second))
+        raise error
+
+    def _make_room(self, hello: Hello) -> None:
+        if self._hub.fleet.get(hello.node) is None and len(self._hub.fleet) >= MAX_NODES and not self._hub.forget_one():
+            raise RefusedError(Close.TOO_MANY, f"this hub takes {MAX_NODES} nodes and has them")
+
+    def _show_refusal(self, hello: Hello, error: RefusedError) -> None:
+        """Let the node that was claimed say so, unless an agent speaks for it, or there is no room for one more."""
+        if hello.node in self._links or (self._hub.fleet.get(hello.node) is None and len(self._hub.fleet) >= MAX_NODES):
             return
-        same_host = (first.address, first.hello.hostname) == (link.address, hello.hostname)
-        beat = min(hello.interval_seconds, wire.HEARTBEAT_SECONDS)
-        patience = RESTART_BEATS * beat if same_host else 2 * wire.HEARTBEAT_SECONDS
-        is_alive = self._hub.clock.monotonic() - first.heard_at <= patience
-        if first.hello.boot_id != hello.boot_id and is_alive:
-            raise RefusedError(
-                Close.NAME_TAKEN,
-                f"another agent, at {first.address}, is {hello.node} already: give one of them another --name",
-            )
-        first.replaced = True
-        with contextlib.suppress(RuntimeError):  # it is ending by itself
-            first.deadline.reschedule(0)
+        member = self._hub.fleet.admit(hello.node, hello.hostname, hello.port)
+        self._hub.link_ended(member, "refused", str(error))
+
+    def _silent_seconds(self, link: Link) -> float:
+        return self._hub.clock.monotonic() - link.heard_at
+
+    # ---- what is said ----
 
     async def _take(self, link: Link, member: Member, hello: Hello, message: FromAgent) -> None:
         match message:
-            case ReportFrame(report=report, late=late):
+            case ReportFrame(report=report, late=late, ahead=ahead):
                 if report.node != member.name or report.boot_id != hello.boot_id or not report.sequence:
                     raise RefusedError(
                         Close.BAD_MESSAGE, "report: node and boot_id must be those of hello, and sequence 1 or more"
                     )
-                self._hub.take_pushed(member, report, late=late)
+                self._hub.take_pushed(member, report, late=late, ahead=ahead)
                 await self._acknowledge(link, member)
-            case Heartbeat() | Gap():
+            case Heartbeat():
                 self._hub.contact(member)
+            case Gap(first=first, last=last, count=count):
+                if not 1 <= count <= last - first + 1:
+                    raise RefusedError(Close.BAD_MESSAGE, "gap: count must be 1 or more and fit from first to last")
+                self._hub.take_gap(member, message)
             case Hello():
                 raise RefusedError(Close.BAD_MESSAGE, "hello is said once")
 
@@ -181,13 +244,26 @@ class Ingest:
             await _say(link, Ack(sequence=member.pushed_sequence))
 
 
+def _check_protocol(hello: Hello) -> None:
+    if wire.common_protocol(hello) is None:
+        older = "agent" if hello.protocol < wire.OLDEST_PROTOCOL else "hub"
+        raise RefusedError(
+            Close.PROTOCOL,
+            f"protocol {hello.protocol} was offered, this hub speaks {wire.PROTOCOL}: update the {older}",
+        )
+
+
+def _replaced() -> RefusedError:
+    return RefusedError(Close.REPLACED, "a newer connection of this agent took over")
+
+
 async def _say(link: Link, message: msgspec.Struct) -> None:
     await link.websocket.send_text(wire.encode(message).decode())
 
 
-async def _close(websocket: WebSocket, refusal: RefusedError) -> None:
+async def _close(websocket: WebSocket, error: RefusedError) -> None:
     """Close with the reason, cut to what a close frame holds (123 bytes of UTF-8, RFC 6455 section 5.5)."""
-    reason = str(refusal).encode()[:123].decode(errors="ignore")
+    reason = str(error).encode()[:123].decode(errors="ignore")
     with contextlib.suppress(WebSocketDisconnect, RuntimeError, TimeoutError):
         async with asyncio.timeout(HELLO_SECONDS):
-            await websocket.close(refusal.code, reason)
+            await websocket.close(error.code, reason)

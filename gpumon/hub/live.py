@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from gpumon.hub.feed import Feed, Letter, Mailbox
+from gpumon.hub.feed import Feed, Mailbox, Message
 from gpumon.problem import problem
 from gpumon.wire import Close
 
@@ -44,7 +44,7 @@ class Live:
             return
         await websocket.accept()
 
-        async def send(letter: Letter) -> None:
+        async def send(letter: Message) -> None:
             with contextlib.suppress(WebSocketDisconnect):  # gone() notices it as well
                 await websocket.send({"type": "websocket.send", "text": letter.text})
 
@@ -78,7 +78,7 @@ class _EventStream(Response):
         async def body(data: bytes, more: bool = True) -> None:
             await send({"type": "http.response.body", "body": data, "more_body": more})
 
-        async def send_letter(letter: Letter) -> None:
+        async def send_letter(letter: Message) -> None:
             await body(letter.event)
 
         async def comment() -> None:
@@ -99,7 +99,7 @@ async def _nothing() -> None:
 
 async def _deliver(
     feed: Feed,
-    send: Callable[[Letter], Awaitable[None]],
+    send: Callable[[Message], Awaitable[None]],
     gone: Callable[[], Awaitable[None]],
     comment: Callable[[], Awaitable[None]] = _nothing,
 ) -> bool:
@@ -123,7 +123,7 @@ async def _deliver(
 
 
 async def _send_all(
-    mailbox: Mailbox, send: Callable[[Letter], Awaitable[None]], comment: Callable[[], Awaitable[None]]
+    mailbox: Mailbox, send: Callable[[Message], Awaitable[None]], comment: Callable[[], Awaitable[None]]
 ) -> bool:
     """Send until the mailbox is closed (true) or the viewer takes nothing for 10 s (false)."""
     while True:

@@ -6,38 +6,51 @@ import msgspec
 
 from gpumon import __version__
 from gpumon.catalog import Metric
-from gpumon.model import Node, Problem
+from gpumon.model import Fault, Node, Problem
 from gpumon.problem import MEDIA_TYPE
 
 _DESCRIPTION = (
     "What every GPU is doing now. Null means that the hardware or the driver does not tell; `unavailable` of a "
     "GPU says why. Live: `/api/events` (Server-Sent Events, the event's name is the message's `type`) and "
-    "`/api/stream` (WebSocket) carry `snapshot` first, then `nodes`."
+    "`/api/stream` (WebSocket) carry `snapshot` first, then `nodes` and `removed`."
 )
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """That the hub lives, and how many nodes are in which state."""
+    """That the hub lives, how many nodes are in which state, and what is wrong with the hub as a whole."""
 
     status: str
     hub_version: str
     nodes: dict[str, int]
     viewers: int
+    notices: list[Fault]
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """What the streams carry: ``snapshot`` (every node) or ``nodes`` (those that changed, newest state)."""
+    """What the streams carry: ``snapshot`` (every node) or ``nodes`` (those that changed, newest state); either with
+    what is wrong with the hub as a whole.
+    """
 
     type: str
     sent_at: str
     hub_version: str
+    notices: list[Fault]
     nodes: list[Node]
+
+
+class Removed(msgspec.Struct, frozen=True, kw_only=True):
+    """What the streams carry as well: ``removed`` (the names of nodes that are gone)."""
+
+    type: str
+    sent_at: str
+    hub_version: str
+    names: list[str]
 
 
 def document() -> dict[str, Any]:
     """The OpenAPI 3.1 document."""
-    (node, nodes, metrics, health, message, problem), components = msgspec.json.schema_components(
-        [Node, list[Node], list[Metric], Health, Message, Problem], ref_template="#/components/schemas/{name}"
+    (node, nodes, metrics, health, message, _, problem), components = msgspec.json.schema_components(
+        [Node, list[Node], list[Metric], Health, Message, Removed, Problem], ref_template="#/components/schemas/{name}"
     )
     name = {
         "name": "name",

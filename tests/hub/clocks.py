@@ -14,6 +14,9 @@ class SteppedClock:
     def time(self) -> float:
         return self.wall
 
+    def beat(self) -> float:
+        return 0.0
+
     def advance(self, seconds: float) -> None:
         self.tick += seconds
         self.wall += seconds

@@ -1,54 +1,19 @@
 """The synchronous middle of the hub: no event loop, no socket, no waiting."""
 
+import json
+
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from gpumon.config import HubSection, NodeEntry
-from gpumon.hub.core import Hub
-from gpumon.hub.fleet import Member
-from gpumon.model import Fault, Gpu, Node, Report
+from gpumon.config import HubSection
+from gpumon.hub.feed import Message
+from gpumon.hub.gaps import Gaps
+from gpumon.model import Fault, Report
 from gpumon.timestamp import rfc3339
-from tests.hub.clocks import SteppedClock
-
-A = NodeEntry(name="a", host="10.0.0.1", alias="Alpha")
-B = NodeEntry(name="b", host="10.0.0.2")
-
-
-class World:
-    """A hub with nodes ``b`` and ``a`` (in that order), and its clock."""
-
-    def __init__(self, settings: HubSection | None = None) -> None:
-        self.clock = SteppedClock()
-        self.hub = Hub([B, A], settings, self.clock)
-        self.sequence = 0
-
-    def member(self, name: str = "a") -> Member:
-        return self.hub.fleet.admit(name, None, None)
-
-    def report(self, boot: str = "boot", interval: float = 1.0, ahead: float = 0.0) -> Report:
-        self.sequence += 1
-        return Report(
-            node="a",
-            boot_id=boot,
-            sequence=self.sequence,
-            interval_seconds=interval,
-            sampled_at=rfc3339(self.clock.time() + ahead),
-            gpus=[Gpu(index=0, utilization_percent=self.sequence)],
-        )
-
-    def push(self, report: Report | None = None, *, late: bool = False) -> None:
-        self.hub.take_pushed(self.member(), report or self.report(), late=late)
-
-    def poll(self, report: Report | None = None) -> None:
-        self.hub.record(self.member(), report or self.report(), "poll")
-
-    def node(self, name: str = "a") -> Node:
-        self.hub.judge()
-        return msgspec.json.decode(self.hub.fleet.encoded(name), type=Node)
-
-    def status_after(self, seconds: float) -> str:
-        self.clock.advance(seconds)
-        return self.node().status
+from gpumon.wire import Gap
+from tests.hub.world import World
 
 
 @pytest.fixture
@@ -56,15 +21,19 @@ def world() -> World:
     return World()
 
 
-def names(world: World) -> list[str]:
-    return [member.name for member in world.hub.fleet]
-
-
 def test_configured_nodes_keep_the_order_of_the_file_and_others_follow_by_name(world: World) -> None:
     for name in ("z", "c", "m"):
         world.hub.fleet.admit(name, name, None)
-    assert names(world) == ["b", "a", "c", "m", "z"]
-    assert [world.node(name).configured for name in names(world)] == [True, True, False, False, False]
+    assert world.names() == ["b", "a", "c", "m", "z"]
+    assert [world.node(name).configured for name in world.names()] == [True, True, False, False, False]
+
+
+def test_a_node_that_nobody_configured_is_where_its_agent_says(world: World) -> None:
+    world.hub.fleet.admit("x", "old-host", 1)
+    world.hub.fleet.admit("x", "new-host", 2)
+    world.hub.fleet.admit("a", "elsewhere", 3)
+    assert (world.node("x").host, world.node("x").port) == ("new-host", 2)
+    assert world.node("a").host == "10.0.0.1"
 
 
 def test_a_node_that_was_never_seen_is_pending_however_long_it_takes(world: World) -> None:
@@ -110,7 +79,7 @@ def test_silence_counts_before_a_long_interval_and_an_absurd_one_is_bounded(worl
     assert world.status_after(14.9) == "online"
     assert world.status_after(0.2) == "offline"
     world.push(world.report(interval=9e15))
-    assert world.hub.fleet.stale_after(world.member()) == 180
+    assert world.hub.fleet.liveness.stale_after(world.member()) == 180
 
 
 def test_where_only_polls_tell_three_of_them_are_waited_for() -> None:
@@ -188,7 +157,7 @@ def test_reports_that_were_polled_are_still_owed_by_the_link(world: World) -> No
 def test_polling_is_wanted_until_push_is_healthy_and_again_when_it_ends(world: World) -> None:
     wanted = world.hub.polling_wanted("a")
     assert wanted.is_set()
-    world.hub.link(world.member(), is_open=True)
+    world.hub.link_opened(world.member(), "boot", None)
     assert wanted.is_set()
     world.push()
     assert not wanted.is_set()
@@ -197,7 +166,7 @@ def test_polling_is_wanted_until_push_is_healthy_and_again_when_it_ends(world: W
     assert wanted.is_set()
     world.push()
     assert not wanted.is_set()
-    world.hub.link(world.member(), is_open=False)
+    world.hub.link_ended(world.member(), "lost")
     assert wanted.is_set()
 
 
@@ -236,7 +205,175 @@ def test_when_room_is_needed_the_longest_gone_of_the_uninvited_goes(world: World
     world.hub.judge()
     mailbox = world.hub.feed.open()
     assert world.hub.forget_one()
-    assert names(world) == ["b", "a", "old"]
+    assert world.names() == ["b", "a", "old"]
     assert mailbox in world.hub.feed.viewers
     assert world.hub.forget_one()
     assert not world.hub.forget_one()
+
+
+# ---- late, ahead, lost ----
+
+
+def test_a_report_ahead_of_late_ones_is_the_present_and_counts_once_when_its_turn_comes(world: World) -> None:
+    taken: list[int | None] = []
+    world.hub.on_taken = lambda _, report: taken.append(report.sequence)
+    reports = [world.report() for _ in range(5)]
+    world.push(reports[0])
+    world.push(reports[4], ahead=True)
+    report = world.node().report
+    assert report is not None
+    assert report.sequence == 5
+    assert world.member().pushed_sequence == 1
+    for late in reports[1:]:
+        world.push(late, late=True)
+        report = world.node().report
+        assert report is not None
+        assert report.sequence == 5
+    assert taken == [1, 2, 3, 4, 5]
+    assert world.node().reports_late == 4
+    world.push(reports[4], late=True)
+    assert taken == [1, 2, 3, 4, 5]
+    assert world.node().reports_late == 4
+
+
+def test_a_report_in_order_that_is_newer_than_the_present_is_the_present(world: World) -> None:
+    first, second, third = (world.report() for _ in range(3))
+    world.push(first)
+    world.push(third, ahead=True)
+    world.push(second, late=True)
+    world.push(third)
+    world.push(world.report())
+    report = world.node().report
+    assert report is not None
+    assert report.sequence == 4
+    assert world.node().reports_late == 1
+
+
+def test_what_is_polled_between_is_not_counted_twice_when_the_link_brings_it(world: World) -> None:
+    taken: list[int | None] = []
+    world.hub.on_taken = lambda _, report: taken.append(report.sequence)
+    world.push()
+    missed = world.report()
+    world.hub.link_ended(world.member(), "lost")
+    world.poll(missed)
+    assert world.node().source == "poll"
+    world.push(missed, late=True)
+    world.push()
+    assert taken == [1, 2, 3]
+
+
+def test_gaps_are_counted_once_and_the_newest_figures_hold(world: World) -> None:
+    world.push()
+    for gap in (Gap(first=2, last=9, count=8), Gap(first=2, last=9, count=8), Gap(first=2, last=19, count=18)):
+        world.hub.take_gap(world.member(), gap)
+    world.hub.take_gap(world.member(), Gap(first=30, last=30, count=1))
+    assert world.node().reports_lost == 19
+    world.push(world.report(boot="next"))
+    assert (world.node().reports_lost, world.node().reports_late) == (0, 0)
+
+
+def test_gaps_without_end_cost_no_memory_and_no_count() -> None:
+    gaps = Gaps()
+    for first in range(1, 10_000, 2):
+        gaps.take(Gap(first=first, last=first, count=1))
+        gaps.take(Gap(first=first, last=first, count=1))
+    assert gaps.total == 5000
+    gaps.take(Gap(first=1, last=1, count=1))
+    assert gaps.total == 5000
+    gaps.take(Gap(first=9_999, last=2**53, count=2**53 - 9_999))
+    gaps.take(Gap(first=20_000, last=2**53, count=2**53 - 20_000))
+    assert gaps.total == 2**53
+
+
+def test_a_thinned_backlog_is_taken_although_its_gap_was_told_first(world: World) -> None:
+    world.push()
+    world.hub.take_gap(world.member(), Gap(first=2, last=10, count=7))
+    world.sequence = 4
+    world.push(late=True)
+    world.sequence = 9
+    world.push()
+    node = world.node()
+    assert (node.reports_lost, node.reports_late, world.member().pushed_sequence) == (7, 1, 10)
+
+
+# ---- notices, and who is told ----
+
+
+async def test_a_notice_of_the_hub_reaches_viewers_although_no_node_changed(world: World) -> None:
+    mailbox = world.hub.feed.open()
+    assert notices_of(await mailbox.get()) == []
+    world.hub.feed.flush()
+    world.hub.notice("odd", Fault(code="odd", message="Something."))
+    tag = world.hub.feed.identity
+    world.hub.feed.flush()
+    letter = await mailbox.get()
+    assert notices_of(letter) == ["odd"]
+    world.hub.notice("odd", Fault(code="odd", message="Something."))
+    assert world.hub.feed.identity == tag
+    world.hub.notice("odd", None)
+    world.hub.feed.flush()
+    assert notices_of(await mailbox.get()) == []
+    assert notices_of(await world.hub.feed.open().get()) == []
+
+
+def notices_of(message: Message | None) -> list[str]:
+    assert message is not None
+    return [notice["code"] for notice in json.loads(message.json)["notices"]]
+
+
+async def test_a_node_that_is_forgotten_is_told_as_removed(world: World) -> None:
+    world.hub.contact(world.hub.fleet.admit("old", None, None))
+    world.clock.advance(60)
+    world.hub.judge()
+    mailbox = world.hub.feed.open()
+    await mailbox.get()
+    world.hub.forget_one()
+    message = await mailbox.get()
+    assert message is not None
+    assert json.loads(message.json)["type"] == "removed"
+    assert json.loads(message.json)["names"] == ["old"]
+
+
+def test_news_of_a_node_that_is_gone_changes_nothing(world: World) -> None:
+    gone = world.hub.fleet.admit("old", None, None)
+    world.hub.contact(gone)
+    world.clock.advance(60)
+    world.hub.judge()
+    world.hub.forget_one()
+    version = world.hub.fleet.version
+    world.hub.fault(gone, Fault(code="refused", message="Too late."))
+    world.hub.contact(gone)
+    world.hub.feed.flush()
+    assert world.hub.fleet.version == version
+    assert world.names() == ["b", "a"]
+
+
+@given(
+    cuts=st.lists(st.tuples(st.integers(0, 5), st.integers(0, 12), st.booleans()), max_size=12),
+    repeats=st.integers(0, 4),
+)
+def test_however_often_the_link_is_cut_each_report_counts_once_and_the_present_never_goes_back(
+    cuts: list[tuple[int, int, bool]], repeats: int
+) -> None:
+    """An agent makes reports, and brings them in order after each cut; what was under way may come twice."""
+    world = World()
+    taken: list[int | None] = []
+    world.hub.on_taken = lambda _, report: taken.append(report.sequence)
+    made: list[Report] = [world.report()]
+    shown = 0
+    for more, brought, ahead in [*cuts, (1, 1000, True)]:
+        made += [world.report() for _ in range(more)]
+        member = world.member()
+        world.hub.link_opened(member, "boot", None)
+        known = max(member.pushed_sequence - repeats, 0)
+        if ahead:
+            world.push(made[-1], ahead=True)
+        for report in made[known : known + brought]:
+            world.push(report, late=report is not made[-1])
+            present = member.report.sequence if member.report else 0
+            assert present is not None
+            assert present >= shown
+            shown = present
+        world.hub.link_ended(member, "lost")
+    assert taken == [report.sequence for report in made]
+    assert shown == len(made)

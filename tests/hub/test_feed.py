@@ -120,3 +120,74 @@ def test_an_event_is_framed_as_the_standard_says() -> None:
     assert lines[1] == "id: e-1"
     assert json.loads(lines[2].removeprefix("data: "))["nodes"] == [{"name": "a"}]
     assert lines[3:] == ["", ""]
+
+
+# ---- nodes that go ----
+
+
+def waiting(mailbox: Mailbox) -> list[dict[str, Any]]:
+    """All that waits for a viewer."""
+    found: list[dict[str, Any]] = []
+    while True:
+        task = mailbox.get()
+        try:
+            task.send(None)
+        except StopIteration as end:
+            found.append(json.loads(end.value.json) | {"identity": end.value.identity})
+        else:
+            return found
+        finally:
+            task.close()
+
+
+def shape(mailbox: Mailbox) -> list[tuple[str, list[str]]]:
+    return [
+        (one["type"], one["names"] if one["type"] == "removed" else [node["name"] for node in one["nodes"]])
+        for one in waiting(mailbox)
+    ]
+
+
+async def test_a_node_that_goes_is_named_and_takes_its_news_along(state: State) -> None:
+    mailbox = state.feed.open()
+    await told(mailbox)
+    state.set("a", 2)
+    state.set("b", 2)
+    state.feed.flush()
+    state.feed.removed(["a"])
+    assert shape(mailbox) == [("nodes", ["b"]), ("removed", ["a"])]
+
+
+async def test_a_node_that_is_back_before_the_viewer_looks_never_went(state: State) -> None:
+    mailbox = state.feed.open()
+    await told(mailbox)
+    state.feed.removed(["a", "b"])
+    state.set("a", 3)
+    state.feed.flush()
+    assert shape(mailbox) == [("removed", ["b"]), ("nodes", ["a"])]
+
+
+async def test_of_two_messages_that_wait_the_newest_comes_last(state: State) -> None:
+    mailbox = state.feed.open()
+    await told(mailbox)
+    for _ in range(3):
+        state.set("a", state.version)
+        state.feed.flush()
+        state.version += 1
+        state.feed.removed(["b"])
+    messages = waiting(mailbox)
+    assert [one["type"] for one in messages] == ["nodes", "removed"]
+    assert messages[-1]["identity"] == state.feed.identity
+    state.version += 1
+    state.feed.removed(["b"])
+    state.set("a", 5)
+    state.feed.flush()
+    assert [one["type"] for one in waiting(mailbox)] == ["removed", "nodes"]
+
+
+async def test_who_has_not_seen_anything_yet_needs_no_word_of_who_went(state: State) -> None:
+    mailbox = state.feed.open()
+    state.feed.removed(["a"])
+    assert [kind for kind, _ in shape(mailbox)] == ["snapshot"]
+    state.feed.removed(["b"])
+    state.feed.reordered()
+    assert [kind for kind, _ in shape(mailbox)] == ["snapshot"]

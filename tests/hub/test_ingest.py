@@ -1,13 +1,17 @@
 """Agents' connections, by real WebSockets to a real hub."""
 
+import contextlib
+
 import pytest
 import websockets
 from websockets.asyncio.client import connect
 
 from gpumon import wire
 from gpumon.config import Config, NodeEntry
+from gpumon.hub import admission, ingest
 from gpumon.wire import Close
 from tests.hub.agents import hello, raw_agent, report
+from tests.hub.clocks import SteppedClock
 from tests.running import Site, running_hub
 
 
@@ -100,6 +104,10 @@ async def test_garbage_before_hello_ends_that_connection_with_a_reason(
         (report(2, gpus=[{"index": 0, "memory_used_bytes": -1}]), "memory_used_bytes"),
         (report(2, gpus=[{"index": n} for n in range(200)]), "gpus"),
         (hello(), "hello is said once"),
+        ({"type": "gap", "first": 3, "last": 2, "count": 1}, "gap: count"),
+        ({"type": "gap", "first": 3, "last": 4, "count": 3}, "gap: count"),
+        ({"type": "gap", "first": 3, "last": 4, "count": 0}, "gap: count"),
+        ({"type": "gap", "first": -3, "last": 4, "count": 1}, "first"),
     ],
     ids=lambda value: repr(value)[:40],
 )
@@ -187,3 +195,87 @@ async def test_a_configured_node_that_pushes_keeps_its_place_and_alias() -> None
         node = await hub.node_when("n", lambda node: node["status"] == "online")
         assert (node["alias"], node["configured"], node["port"]) == ("N", True, 9)
         assert [one["name"] for one in await hub.get("/api/nodes")] == ["second", "n"]
+
+
+async def test_after_a_cut_the_newest_comes_first_and_the_rest_in_its_turn(hub: Site) -> None:
+    async with raw_agent(hub) as agent:
+        await agent.say(hello())
+        assert (await agent.hear())["late_reports_per_second"] == wire.LATE_REPORTS_PER_SECOND
+        await agent.say({**report(9), "ahead": True})
+        node = await hub.node_when("n", lambda node: node["report"])
+        assert (node["report"]["sequence"], node["status"]) == (9, "online")
+        await agent.say({"type": "gap", "first": 1, "last": 6, "count": 6})
+        for sequence in (7, 8, 9):
+            await agent.say(report(sequence, late=True))
+        node = await hub.node_when("n", lambda node: node["reports_late"] == 3)
+        assert (node["report"]["sequence"], node["reports_lost"]) == (9, 6)
+    async with raw_agent(hub) as agent:
+        await agent.say(hello())
+        assert (await agent.hear())["last_sequence"] == 9
+        await agent.say({"type": "gap", "first": 1, "last": 6, "count": 6})
+        await agent.say(report(9, late=True))
+        await agent.say(report(10))
+        node = await hub.node_when("n", lambda node: node["report"]["sequence"] == 10)
+        assert (node["reports_late"], node["reports_lost"]) == (3, 6)
+
+
+async def test_many_agents_share_what_a_hub_takes_of_late_reports(monkeypatch: pytest.MonkeyPatch, hub: Site) -> None:
+    monkeypatch.setattr(ingest, "LATE_REPORTS_PER_SECOND", 60.0)
+    async with contextlib.AsyncExitStack() as stack:
+        rates = []
+        for number in range(3):
+            agent = await stack.enter_async_context(raw_agent(hub))
+            await agent.say(hello(node=f"n{number}"))
+            rates.append((await agent.hear())["late_reports_per_second"])
+        assert rates == [50, 30, 20]
+
+
+async def test_beyond_a_hundred_handshakes_at_once_agents_are_asked_to_come_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(admission, "BURST", 3.0)
+    monkeypatch.setattr(admission, "HANDSHAKES_PER_SECOND", 0.001)
+    async with running_hub() as hub, contextlib.AsyncExitStack() as stack:
+        for _ in range(3):
+            await stack.enter_async_context(raw_agent(hub))
+        with pytest.raises(websockets.InvalidStatus) as caught:
+            await stack.enter_async_context(raw_agent(hub))
+        assert caught.value.response.status_code == 503
+        assert 1 <= int(caught.value.response.headers["Retry-After"]) <= 10
+        assert (await hub.get("/health"))["status"] == "ok"
+
+
+def test_the_bucket_fills_again() -> None:
+    clock = SteppedClock()
+    bucket = admission.Admission(clock.monotonic)
+    assert sum(bucket.admits() for _ in range(1000)) == 100
+    clock.advance(0.1)
+    assert sum(bucket.admits() for _ in range(1000)) == 10
+    clock.advance(3600)
+    assert sum(bucket.admits() for _ in range(1000)) == 100
+    assert {admission.retry_after() for _ in range(1000)} == set(range(1, 11))
+
+
+async def test_a_link_that_falls_silent_is_ended(monkeypatch: pytest.MonkeyPatch, hub: Site) -> None:
+    monkeypatch.setattr(ingest, "SILENCE_SECONDS", 0.3)
+    async with raw_agent(hub) as agent:
+        await agent.say(hello())
+        await agent.hear()
+        code, _ = await agent.closed()
+    assert code == Close.TOO_SLOW
+
+
+async def test_a_goodbye_and_a_broken_link_are_told_apart(hub: Site) -> None:
+    for code, said in ((wire.GOODBYE, "goodbye"), (None, "lost"), (1000, "lost")):
+        async with raw_agent(hub) as agent:
+            await agent.say(hello(boot=str(code)))
+            await agent.hear()
+            await agent.say(report(1, boot=str(code)))
+            await hub.node_when("n", lambda node: node["status"] == "online" and not node["verdict"])
+            if code is None:
+                agent.connection.transport.abort()
+            else:
+                await agent.connection.close(code)
+            node = await hub.node_when("n", lambda node: node["verdict"])
+            assert node["evidence"][0]["code"] == said
+            assert node["status"] == "online"

@@ -3,7 +3,7 @@ import json
 import pytest
 
 from gpumon.errors import PollError
-from gpumon.hub.poller import read_report
+from gpumon.hub.fetch import read_report
 
 # What the Go program that gpumon replaces answers, with every way in which a value can be unreadable.
 ANSWER = {

@@ -48,6 +48,7 @@ async def test_the_websocket_stream_says_the_same(hub: Site) -> None:
             "type": "snapshot",
             "sent_at": "",
             "hub_version": "0.1.0",
+            "notices": [],
             "nodes": [],
         }
         await viewer.send("whatever a viewer says is ignored")

@@ -1,0 +1,200 @@
+"""One node asked for its report: ``GET /gpu-info`` at the addresses of its host.
+
+Nothing of an answer is trusted: its size, its time and its words are bounded, redirects are not followed,
+what is compressed is not unpacked. What is wrong has a code (docs/api.md lists them) and is told in words.
+"""
+
+import asyncio
+import errno
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+import aiohttp
+import msgspec
+from msgspec import Struct
+from yarl import URL
+
+from gpumon.config import NodeEntry
+from gpumon.errors import PollError, ResolveError, SilenceError, WireError
+from gpumon.hub.legacy import decode_legacy_report
+from gpumon.model import Report
+from gpumon.resolver import Resolver
+from gpumon.text import one_line
+from gpumon.wire import decode, decode_report
+
+MAX_BODY_BYTES = 1024 * 1024
+TIMEOUT_SECONDS = 5.0
+"""For everything: name, connection and answer."""
+CONNECT_SECONDS = 3.0
+MAX_SAID = 200
+HINT_NAME = "Mend the name in the configuration or in DNS."
+HINT_NAME_SERVER = "Check that the machine is up, and the DNS server of the configuration (gpumon check asks it)."
+HINT_REFUSED = "The machine is up, but nobody listens at this port: start the agent there, or mend the port."
+HINT_SILENT = "Check that the machine is up and that no firewall stands between."
+HINT_HANGS = "Something took the connection: check the port, and the agent's log on that machine."
+HINT_PORT = "Check that the port in the configuration is the agent's."
+HINT_FILES = "Let the hub open more files (ulimit -n, or LimitNOFILE= of its service)."
+
+
+class _Shape(Struct):
+    """Enough of an answer to tell whose it is."""
+
+    node: msgspec.Raw = msgspec.Raw()
+    node_name: msgspec.Raw = msgspec.Raw()
+
+
+_shape: msgspec.json.Decoder[_Shape] = msgspec.json.Decoder(_Shape)
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """What a node reported, and at which address."""
+
+    report: Report
+    address: str
+
+
+class Fetcher:
+    """Asks nodes, over connections that are kept. ``resolver`` may be replaced at any time."""
+
+    def __init__(self, session: aiohttp.ClientSession, resolver: Resolver) -> None:
+        self._session = session
+        self.resolver = resolver
+
+    async def report(self, entry: NodeEntry, prefer: str | None = None) -> Fetched:
+        """Whatever the first address that answers reports, within 5 s. ``prefer``: the address to try first.
+
+        Raises:
+            PollError: no usable answer; of several addresses, what says most.
+        """
+        try:
+            async with asyncio.timeout(TIMEOUT_SECONDS) as limit:
+                addresses = await self._addresses(entry)
+                end = limit.when()
+                assert end is not None
+                return await self._from_any(entry, sorted(addresses, key=lambda one: one != prefer), end)
+        except TimeoutError:
+            raise PollError(
+                "no_answer",
+                f"{entry.host} port {entry.port} took the connection, but gave no whole answer "
+                f"within {TIMEOUT_SECONDS:g} s.",
+                HINT_HANGS,
+                answered=False,
+            ) from None
+
+    async def _addresses(self, entry: NodeEntry) -> tuple[str, ...]:
+        try:
+            return await self.resolver.addresses(entry.host)
+        except SilenceError as error:
+            raise PollError("name_unanswered", f"{error}.", HINT_NAME_SERVER, answered=False) from None
+        except ResolveError as error:
+            raise PollError("name_unknown", f"{error}.", HINT_NAME, answered=False) from None
+
+    async def _from_any(self, entry: NodeEntry, addresses: list[str], end: float) -> Fetched:
+        """Each address gets a fair part of the time until ``end`` (of the loop's clock) to take a connection."""
+        loop = asyncio.get_running_loop()
+        worst: PollError | None = None
+        for place, address in enumerate(addresses):
+            connect = min(CONNECT_SECONDS, 0.9 * (end - loop.time()) / (len(addresses) - place))
+            try:
+                return Fetched(read_report(await fetch(self._session, entry, address, connect)), address)
+            except PollError as error:
+                error.address = address
+                if error.answered:
+                    raise
+                if worst is None or (error.code == "refused" and worst.code != "refused"):
+                    worst = error
+        assert worst is not None
+        raise worst
+
+
+@asynccontextmanager
+async def fetching(resolver: Resolver) -> AsyncIterator[Fetcher]:
+    """A :class:`Fetcher`, and the end of its connections."""
+    async with aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        headers={"Accept": "application/json", "Accept-Encoding": "identity"},
+        timeout=aiohttp.ClientTimeout(total=None),
+        auto_decompress=False,
+    ) as session:
+        yield Fetcher(session, resolver)
+
+
+async def fetch(session: aiohttp.ClientSession, entry: NodeEntry, address: str, connect_seconds: float) -> bytes:
+    """The body of ``/gpu-info``, asked of ``address`` in the name of the node's host.
+
+    Raises:
+        PollError: nobody listens, the answer is no success, it is compressed or too long.
+        TimeoutError: no answer in time, where the caller has set one.
+    """
+    url = URL.build(scheme="http", host=address, port=entry.port, path="/gpu-info")
+    host = f"[{entry.host}]" if ":" in entry.host else entry.host
+    try:
+        async with session.get(
+            url,
+            headers={"Host": f"{host}:{entry.port}"},
+            allow_redirects=False,
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_seconds),
+        ) as response:
+            return await _body(response)
+    except aiohttp.ClientConnectorError as error:
+        raise _no_connection(error.os_error, address, entry.port) from None
+    except aiohttp.ConnectionTimeoutError:
+        raise PollError(
+            "unreachable",
+            f"No connection to {address} port {entry.port}: nothing heard within {connect_seconds:.1g} s.",
+            HINT_SILENT,
+            answered=False,
+        ) from None
+    except aiohttp.ServerDisconnectedError:
+        raise PollError("bad_answer", "It closed the connection without an answer.", HINT_PORT, answered=True) from None
+    except aiohttp.ClientOSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        said = one_line(reason, MAX_SAID).lower()
+        raise PollError("bad_answer", f"The connection broke: {said}.", answered=True) from None
+    except aiohttp.ClientError as error:
+        said = one_line(str(error), MAX_SAID)
+        raise PollError("bad_answer", f"Its answer is not proper HTTP: {said}.", HINT_PORT, answered=True) from None
+
+
+async def _body(response: aiohttp.ClientResponse) -> bytes:
+    if response.status != 200:
+        said = one_line((await response.content.read(2000)).decode(errors="replace"), MAX_SAID)
+        raise PollError("bad_status", f"It answered with status {response.status}: {said or 'no text'}.", answered=True)
+    encoding = response.headers.get("Content-Encoding", "identity")
+    if encoding != "identity":  # a few kilobytes may unpack to gigabytes
+        said = one_line(encoding, MAX_SAID)
+        raise PollError("bad_answer", f"Its answer is compressed ({said}), which was not asked for.", answered=True)
+    body = bytearray()
+    while chunk := await response.content.readany():
+        body += chunk
+        if len(body) > MAX_BODY_BYTES:
+            raise PollError("answer_too_long", f"Its answer is longer than {MAX_BODY_BYTES} bytes.", answered=True)
+    return bytes(body)
+
+
+def _no_connection(error: OSError, address: str, port: int) -> PollError:
+    number = error.errno
+    reason = (os.strerror(number) if number else str(error)).lower()
+    message = f"No connection to {address} port {port}: {reason}."
+    if number == errno.ECONNREFUSED:
+        return PollError("refused", message, HINT_REFUSED, answered=False)
+    if number in (errno.EMFILE, errno.ENFILE):
+        return PollError("internal", message, HINT_FILES, answered=False)
+    return PollError("unreachable", message, HINT_SILENT, answered=False)
+
+
+def read_report(body: bytes) -> Report:
+    """The report in an answer, ours or the old program's. Raises :class:`PollError`."""
+    if body.lstrip()[:1] == b"<":
+        raise PollError("bad_answer", "It answered with a web page (HTML), not with JSON.", HINT_PORT, answered=True)
+    try:
+        shape = decode(_shape, body)
+        if shape.node_name and not shape.node:
+            return decode_legacy_report(body)
+        return decode_report(body)
+    except WireError as error:
+        raise PollError("bad_answer", f"Its answer cannot be read: {error}.", answered=True) from None

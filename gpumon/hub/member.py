@@ -1,0 +1,184 @@
+"""One node as the hub knows it: who it is, what it said last, and how each way to it fares."""
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+from gpumon.hub.gaps import Gaps
+from gpumon.model import Evidence, Fault, Node, NodeStatus, Report, Resolution, Source
+from gpumon.timestamp import rfc3339, seconds
+
+LinkState = Literal["never", "open", "goodbye", "lost", "silent", "refused"]
+"""An agent's connection: there was none yet; it is open; its agent said goodbye; it broke; nothing was heard
+on it for so long that the hub ended it; the hub refused it."""
+
+PollOutcome = Fault | Literal["answered"]
+
+FLAPS = 6
+"""This many changes within five minutes make a node one that flaps."""
+CLOCK_SECONDS = 60.0
+"""A node's clock that differs by more from the hub's is wrong ..."""
+CLOCK_CERTAIN_SECONDS = 3.0
+"""... if it does so for so long: reports that waited while the hub was stopped only look old."""
+
+
+class Moment(NamedTuple):
+    """Now, by both clocks of the hub: the one that measures, and the one that dates."""
+
+    tick: float
+    wall: float
+
+    @property
+    def at(self) -> str:
+        return rfc3339(self.wall)
+
+
+def _changes() -> deque[float]:
+    return deque(maxlen=FLAPS)
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class Member:
+    """One node of the fleet. Only :class:`gpumon.hub.fleet.Fleet` changes it, by what is told of it here.
+
+    Times named ``_tick`` are of the clock that measures, those named ``_at`` are moments as text: since when
+    something is as it is.
+    """
+
+    name: str
+    alias: str
+    host: str | None
+    port: int | None
+    configured: bool
+    known_since: str
+    status_since: str
+    status: NodeStatus = "pending"
+    address: str | None = None
+    source: Source | None = None
+    error: Fault | None = None
+    clock_offset_seconds: float | None = None
+    agent_id: str | None = None
+    resolution: Resolution | None = None
+    flapping: bool = False
+    encoded: bytes | None = None
+
+    report: Report | None = None
+    report_tick: float | None = None
+    contact_tick: float | None = None
+    seen_wall: float | None = None
+    pushed_boot_id: str | None = None
+    pushed_sequence: int = 0
+    reports_late: int = 0
+    gaps: Gaps = field(default_factory=Gaps)
+
+    link: LinkState = "never"
+    link_words: str = ""
+    link_at: str | None = None
+    link_tick: float = 0.0
+    poll: PollOutcome | None = None
+    """How the last poll went; None while nobody asks."""
+    poll_at: str | None = None
+    poll_tick: float = 0.0
+    claim: Fault | None = None
+    claim_at: str | None = None
+    claim_tick: float = 0.0
+    driver_at: str | None = None
+    clock_is_wrong: bool = False
+    clock_at: str | None = None
+    clock_tick: float | None = None
+    """Since when the clock has differed by much, wrong or not."""
+
+    changes: deque[float] = field(default_factory=_changes)
+    link_ends: deque[float] = field(default_factory=_changes)
+    verdict: Fault | None = None
+    evidence: list[Evidence] = field(default_factory=list)
+
+    @property
+    def last_seen_at(self) -> str | None:
+        """When it gave its last sign of life."""
+        return None if self.seen_wall is None else rfc3339(self.seen_wall)
+
+    def heard(self, now: Moment) -> None:
+        """It gave a sign of life."""
+        self.contact_tick, self.seen_wall = now
+
+    def greeted(self, boot_id: str, agent_id: str | None) -> None:
+        """Its agent says which run of which agent it is."""
+        self.agent_id = agent_id
+        if boot_id != self.pushed_boot_id:
+            self.pushed_boot_id, self.pushed_sequence = boot_id, 0
+            self.reports_late, self.gaps = 0, Gaps()
+
+    def link_is(self, state: LinkState, words: str, now: Moment) -> None:
+        """Its agent's connection opened or ended; in ``words`` where the hub refused it."""
+        if self.link == "open" and state != "open":
+            self.link_ends.append(now.tick)
+        if (state, words) != (self.link, self.link_words):
+            self.link, self.link_words = state, words
+            self.link_at, self.link_tick = now.at, now.tick
+
+    def poll_went(self, outcome: PollOutcome, now: Moment) -> None:
+        """It was asked."""
+        if self.poll is None or _code(outcome) != _code(self.poll):
+            self.poll_at, self.poll_tick = now.at, now.tick
+        self.poll = outcome
+
+    def claimed(self, fault: Fault, now: Moment) -> None:
+        """Another claims its name, or the identity of its agent."""
+        if self.claim is None or self.claim.code != fault.code:
+            self.claim_at = now.at
+        self.claim, self.claim_tick = fault, now.tick
+
+    def take_report(self, report: Report, source: Source, now: Moment) -> None:
+        """It made a new report."""
+        self.clock_offset_seconds = offset = _offset(report.sampled_at, now.wall)
+        if abs(offset or 0.0) <= CLOCK_SECONDS:
+            self.clock_tick, self.clock_is_wrong = None, False
+        elif self.clock_tick is None:
+            self.clock_tick, self.clock_at = now.tick, now.at
+        else:
+            self.clock_is_wrong = now.tick - self.clock_tick >= CLOCK_CERTAIN_SECONDS
+        if report.status != "ok" and (self.report is None or _trouble(report) != _trouble(self.report)):
+            self.driver_at = now.at
+        self.report, self.report_tick, self.source, self.error = report, now.tick, source, None
+
+    def node(self) -> Node:
+        """What the contract tells of a member."""
+        return Node(
+            name=self.name,
+            alias=self.alias,
+            host=self.host,
+            port=self.port,
+            address=self.address,
+            configured=self.configured,
+            status=self.status,
+            status_since=self.status_since,
+            last_seen_at=self.last_seen_at,
+            source=self.source,
+            error=self.error,
+            clock_offset_seconds=self.clock_offset_seconds,
+            agent_id=self.agent_id,
+            flapping=self.flapping,
+            verdict=self.verdict,
+            evidence=self.evidence,
+            resolution=self.resolution,
+            reports_late=self.reports_late,
+            reports_lost=self.gaps.total,
+            report=self.report,
+        )
+
+
+def _code(outcome: PollOutcome) -> str:
+    return outcome if isinstance(outcome, str) else outcome.code
+
+
+def _trouble(report: Report) -> tuple[str, str | None]:
+    return report.status, report.error.code if report.error is not None else None
+
+
+def _offset(sampled_at: str | None, now: float) -> float | None:
+    """How far a node's clock is ahead of ours, as far as its reports tell."""
+    try:
+        return round(seconds(sampled_at) - now, 3) if sampled_at else None
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,79 @@
+"""Another configuration for a hub that runs: read whole, judged whole, then put in place in one step."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from gpumon.config import Config
+from gpumon.errors import UsageError
+from gpumon.hub.core import Hub
+from gpumon.model import Fault
+
+log = logging.getLogger(__name__)
+
+MAX_SAID = 1024
+
+
+class Reload:
+    """Reads the configuration again when asked to; ``apply`` puts a good one in place.
+
+    A bad one changes nothing: it is logged, every fault of it, and told to viewers until a good one is read.
+    """
+
+    def __init__(
+        self, hub: Hub, config: Config, read: Callable[[], Config], apply: Callable[[Config, Config], None]
+    ) -> None:
+        self._hub = hub
+        self._config = config
+        self._listens_on = (config.hub.host, config.hub.port)
+        self._read = read
+        self._apply = apply
+        self._asked = asyncio.Event()
+
+    def ask(self) -> None:
+        """Ask for the configuration to be read again, soon."""
+        self._asked.set()
+
+    async def run(self) -> None:
+        """Do what was asked for, until cancelled. Asked again while it reads, it reads again."""
+        while True:
+            await self._asked.wait()
+            self._asked.clear()
+            await self._reload()
+
+    async def _reload(self) -> None:
+        try:
+            config = await asyncio.to_thread(self._read)
+        except (UsageError, OSError) as error:
+            faults = error.faults if isinstance(error, UsageError) else [str(error)]
+            for fault in faults:
+                log.error("the configuration stays as it was: %s", fault)
+            self._hub.notice("bad_configuration", _notice(faults))
+            return
+        self._apply(self._config, config)
+        self._config = config
+        self._hub.notice("bad_configuration", None)
+        moved = (config.hub.host, config.hub.port) != self._listens_on
+        self._hub.notice("restart_needed", _restart_needed(config) if moved else None)
+        log.info("the configuration was read again: %d nodes", len(config.nodes))
+        if moved:
+            log.warning("hub.host and hub.port take effect when the hub is restarted")
+
+
+def _notice(faults: Sequence[str]) -> Fault:
+    first, *more = faults
+    others = f" ({len(more)} more faults are in the log)" if more else ""
+    return Fault(
+        code="bad_configuration",
+        message=f"The configuration was read again and is wrong, so the one before stays: {first}{others}"[:MAX_SAID],
+        hint="Mend the file and send SIGHUP again.",
+    )
+
+
+def _restart_needed(config: Config) -> Fault:
+    return Fault(
+        code="restart_needed",
+        message=f"The configuration names {config.hub.host} port {config.hub.port} to listen on; this hub listens "
+        "elsewhere until it is restarted.",
+        hint="Restart the hub; everything else of the configuration is in place.",
+    )

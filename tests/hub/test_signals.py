@@ -1,0 +1,92 @@
+"""A real hub and real agents that are stopped, killed and continued."""
+
+import asyncio
+import signal
+import socket
+import time
+from typing import Any
+
+import aiohttp
+
+from gpumon.config import Config, HubSection, NodeEntry
+from tests.running import Program, Site, program, running_hub
+
+QUICK = HubSection(poll_interval_seconds=0.5)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def agent(hub: Site, name: str = "n", port: int = 0) -> Any:
+    return program(
+        *("agent", "--simulate", "1", "--host", "127.0.0.1", "--port", str(port)),
+        *("--name", name, "--hub", hub.url, "--interval", "0.5"),
+    )
+
+
+async def is_pushing(hub: Site, name: str = "n") -> dict[str, Any]:
+    return await hub.node_when(name, lambda node: (node["status"], node["source"]) == ("online", "push"))
+
+
+async def test_a_killed_agent_is_seen_at_once_and_offline_within_seconds() -> None:
+    port = free_port()
+    config = Config(nodes=[NodeEntry(name="n", host="127.0.0.1", port=port)], hub=QUICK)
+    async with running_hub(config) as hub:
+        with agent(hub, port=port) as victim:
+            await is_pushing(hub)
+            victim.process.kill()
+            killed_at = time.monotonic()
+            node = await hub.node_when("n", lambda node: node["verdict"])
+            assert node["status"] == "online"
+            assert node["verdict"]["code"] in ("link_lost", "agent_died")
+            node = await hub.node_when("n", lambda node: node["status"] != "online")
+            assert (node["status"], node["verdict"]["code"]) == ("offline", "agent_died")
+            assert time.monotonic() - killed_at < 14  # else it was the silence that told
+            assert [piece["code"] for piece in node["evidence"]] == ["lost", "refused"]
+            assert node["report"]["gpus"]
+
+
+async def test_an_agent_that_is_suspended_is_told_from_one_that_is_gone() -> None:
+    port = free_port()
+    config = Config(nodes=[NodeEntry(name="n", host="127.0.0.1", port=port)], hub=QUICK)
+    async with running_hub(config) as hub:
+        with agent(hub, port=port) as sleeper:
+            await is_pushing(hub)
+            sleeper.process.send_signal(signal.SIGSTOP)
+            try:
+                node = await hub.node_when("n", lambda node: node["status"] == "stale")
+                assert node["evidence"][0]["code"] == "open"
+                await hub.node_when("n", lambda node: node["verdict"]["code"] == "agent_hangs")
+            finally:
+                sleeper.process.send_signal(signal.SIGCONT)
+            node = await is_pushing(hub)
+            assert (node["verdict"], node["evidence"]) == (None, [])
+
+
+async def test_a_hub_that_was_stopped_blames_nobody_for_it() -> None:
+    with program("hub", "--host", "127.0.0.1", "--port", "0") as process:
+        port = await asyncio.to_thread(process.port, "hub")
+        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(30)) as session:
+            hub = Site(port, session)
+            with agent(hub, "a"), agent(hub, "b"):
+                before = [await is_pushing(hub, name) for name in ("a", "b")]
+                await stop_for(process, 8)
+                for _ in range(20):
+                    nodes = await hub.get("/api/nodes")
+                    assert [node["status"] for node in nodes] == ["online", "online"]
+                    assert [node["status_since"] for node in nodes] == [node["status_since"] for node in before]
+                    await asyncio.sleep(0.05)
+                assert (await hub.get("/health"))["notices"] == []
+
+
+async def stop_for(process: Program, seconds: float) -> None:
+    """Let a process not run for so long: longer than it takes to call a silent node stale."""
+    process.process.send_signal(signal.SIGSTOP)
+    try:
+        await asyncio.sleep(seconds)
+    finally:
+        process.process.send_signal(signal.SIGCONT)
