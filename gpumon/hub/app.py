@@ -20,6 +20,7 @@ from gpumon.hub.clock import BEAT_SECONDS
 from gpumon.hub.core import Hub
 from gpumon.hub.ingest import Ingest
 from gpumon.hub.live import Live
+from gpumon.hub.past import PastApi
 from gpumon.hub.poller import Poller
 from gpumon.hub.reload import Reload
 from gpumon.lifecycle import on_reload
@@ -66,6 +67,7 @@ def application(hub: Hub, ingest: Ingest) -> ASGIApp:
     starlette = Starlette(
         routes=[
             *page.routes(),
+            *PastApi(hub).routes,
             *Api(hub).routes,
             Route("/api/events", live.events, methods=["GET"]),
             WebSocketRoute("/api/stream", live.stream),

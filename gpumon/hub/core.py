@@ -5,15 +5,17 @@ of it needs no event loop.
 """
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Sequence
 
 from gpumon.config import Config, HubSection, NodeEntry
 from gpumon.hub.clock import Clock, ForgivingClock
 from gpumon.hub.feed import Feed
 from gpumon.hub.fleet import Fleet
+from gpumon.hub.history import History
 from gpumon.hub.member import LinkState, Member
 from gpumon.model import Fault, Report, Resolution, Source
-from gpumon.timestamp import rfc3339
+from gpumon.timestamp import rfc3339, seconds
 from gpumon.wire import Gap
 
 LONG_PAUSE_SECONDS = 5.0
@@ -21,7 +23,7 @@ LONG_PAUSE_SECONDS = 5.0
 
 
 class Hub:
-    """The present (:attr:`fleet`), who is told of it (:attr:`feed`), and which nodes want polling.
+    """The present (:attr:`fleet`), the past (:attr:`history`), who is told (:attr:`feed`), which nodes want polling.
 
     ``url`` is where agents find it, as far as it knows.
     """
@@ -35,8 +37,9 @@ class Hub:
     ) -> None:
         self.settings = settings or HubSection()
         self.clock = clock or ForgivingClock()
-        self.on_taken: Callable[[Member, Report], None] = lambda _member, _report: None
-        """Told of each report once, in whatever order they come: what keeps the past hooks in here."""
+        self.history = History()
+        self.on_taken: Callable[[Member, Report], None] = self._remember
+        """Told of each report once, in whatever order they come."""
         self._notices: dict[str, Fault] = {}
         self._notices_version = 0
         self.fleet = Fleet(self.settings, self.clock, url)
@@ -59,6 +62,7 @@ class Hub:
         after = [member.name for member in self.fleet]
         gone = set(before).difference(after)
         self.feed.removed(gone)
+        self.history.keep(set(self.fleet))
         if after != [name for name in before if name not in gone]:
             self.feed.reordered()
         self._polling = {entry.name: self._polling.get(entry.name) or asyncio.Event() for entry in config.nodes}
@@ -122,6 +126,14 @@ class Hub:
 
     # ---- what follows from it ----
 
+    def _remember(self, member: Member, report: Report) -> None:
+        """Give the past what was sampled, dated by our clock whatever that of the node shows."""
+        now = sampled_at = self.clock.time()
+        with contextlib.suppress(ValueError, OverflowError):
+            if report.sampled_at is not None:
+                sampled_at = seconds(report.sampled_at) - (member.clock_offset_seconds or 0.0)
+        self.history.take(member, report, sampled_at, now)
+
     @property
     def notices(self) -> list[Fault]:
         """What is wrong with the hub as a whole."""
@@ -143,6 +155,7 @@ class Hub:
         name = self.fleet.forget_one()
         if name is not None:
             self.feed.removed({name})
+            self.history.keep(set(self.fleet))
         return name is not None
 
     def judge(self) -> float:

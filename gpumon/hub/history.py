@@ -12,7 +12,7 @@ sampled for longest gives way, provided that it has been silent for an hour; els
 
 import math
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import Final
 
@@ -126,19 +126,19 @@ class Series:
 
 
 class History:
-    """The past of all GPUs: by node, then by what names the GPU there (:func:`key`)."""
+    """The past of all GPUs: by node (whatever stands for it), then by what names the GPU there (:func:`key`)."""
 
     def __init__(self, max_series: int = MAX_SERIES) -> None:
         self.refused = 0
         """Samples of GPUs that there was no room for."""
         self._max_series = max_series
-        self._nodes: dict[str, dict[str, Series]] = {}
+        self._nodes: dict[Hashable, dict[str, Series]] = {}
         self._count = 0
 
     def __len__(self) -> int:
         return self._count
 
-    def take(self, node: str, report: Report, at: float, now: float) -> None:
+    def take(self, node: Hashable, report: Report, at: float, now: float) -> None:
         """Take what ``report``, made ``at`` seconds since the epoch by our clock, says of ``node``.
 
         Nobody can have been sampled in the future: what says so counts as sampled ``now``.
@@ -160,21 +160,16 @@ class History:
                 gpus[name] = series
             series.add(at, _values(gpu))
 
-    def forget(self, node: str) -> None:
-        """The node is gone, and its past with it."""
-        self._count -= len(self._nodes.pop(node, ()))
+    def keep(self, nodes: Collection[Hashable]) -> None:
+        """There are these nodes and no others: what is known of others is dropped."""
+        for gone in [node for node in self._nodes if node not in nodes]:
+            self._count -= len(self._nodes.pop(gone))
 
-    def rename(self, node: str, name: str) -> None:
-        """The node has another name from now on."""
-        if node in self._nodes:
-            self._count -= len(self._nodes.get(name, ()))
-            self._nodes[name] = self._nodes.pop(node)
-
-    def gpus(self, node: str) -> list[str]:
+    def gpus(self, node: Hashable) -> list[str]:
         """The GPUs of ``node`` that have a past."""
         return list(self._nodes.get(node, ()))
 
-    def ring(self, node: str, gpu: str, step: int) -> Ring | None:
+    def ring(self, node: Hashable, gpu: str, step: int) -> Ring | None:
         """The ring of a GPU whose buckets are ``step`` seconds long."""
         series = self._nodes.get(node, {}).get(gpu)
         if series is None:
@@ -190,13 +185,16 @@ class History:
         return Series()
 
     def _drop_oldest(self, now: float) -> bool:
-        sampled_at, node, gpu = min(
-            ((series.sampled_at, node, gpu) for node, gpus in self._nodes.items() for gpu, series in gpus.items()),
-            default=(now, "", ""),
-        )
-        if now - sampled_at < FINE_SECONDS * FINE_BUCKETS:
+        silent = [
+            (series.sampled_at, gpu, gpus)
+            for gpus in self._nodes.values()
+            for gpu, series in gpus.items()
+            if now - series.sampled_at >= FINE_SECONDS * FINE_BUCKETS
+        ]
+        if not silent:
             return False
-        del self._nodes[node][gpu]
+        _, gpu, gpus = min(silent, key=lambda one: one[0])
+        del gpus[gpu]
         self._count -= 1
         return True
 

@@ -16,6 +16,18 @@ _DESCRIPTION = (
 )
 
 
+_PAST = [
+    {"name": name, "in": "query", "schema": {"type": kind}, "description": text}
+    for name, kind, text in (
+        ("gpu", "string", "UUID of a GPU; may be given again; left out: all"),
+        ("metric", "string", "Fields of the catalogue that are `in_history`, with commas between; left out: all"),
+        ("from", "string", "RFC 3339 or seconds since the epoch; left out: 15 minutes before `to`"),
+        ("to", "string", "RFC 3339 or seconds since the epoch; left out: now"),
+        ("points", "integer", "The most spans that are wanted, 1 to 2000; left out: 180"),
+    )
+]
+
+
 class Health(msgspec.Struct, frozen=True, kw_only=True):
     """That the hub lives, how many nodes are in which state, and what is wrong with the hub as a whole."""
 
@@ -47,10 +59,39 @@ class Removed(msgspec.Struct, frozen=True, kw_only=True):
     names: list[str]
 
 
+class Column(msgspec.Struct, frozen=True, kw_only=True):
+    """One metric of one GPU, a value for each moment of ``at``; null where nothing is known."""
+
+    gpu: str
+    metric: str
+    unit: str
+    values: list[float | None]
+
+
+class Past(msgspec.Struct, frozen=True, kw_only=True):
+    """``at`` are the moments at which spans of ``step_seconds`` begin, in seconds since the epoch; a value is the
+    mean over its span.
+    """
+
+    node: str
+    step_seconds: int
+    at: list[int]
+    series: list[Column]
+
+
+class FleetPast(msgspec.Struct, frozen=True, kw_only=True):
+    """The same of every node, with one ``at`` for all; ``nodes`` holds their series by name."""
+
+    step_seconds: int
+    at: list[int]
+    nodes: dict[str, list[Column]]
+
+
 def document() -> dict[str, Any]:
     """The OpenAPI 3.1 document."""
-    (node, nodes, metrics, health, message, _, problem), components = msgspec.json.schema_components(
-        [Node, list[Node], list[Metric], Health, Message, Removed, Problem], ref_template="#/components/schemas/{name}"
+    (node, nodes, metrics, health, message, past, fleet_past, _, problem), components = msgspec.json.schema_components(
+        [Node, list[Node], list[Metric], Health, Message, Past, FleetPast, Removed, Problem],
+        ref_template="#/components/schemas/{name}",
     )
     name = {
         "name": "name",
@@ -67,6 +108,9 @@ def document() -> dict[str, Any]:
         "paths": {
             "/api/nodes": _get("Every node, in order", nodes, more={"304": unchanged}),
             "/api/nodes/{name}": {"parameters": [name]} | _get("One node", node, more={"404": failure}),
+            "/api/nodes/{name}/history": {"parameters": [name, *_PAST]}
+            | _get("What a node's GPUs did", past, more={"400": failure, "404": failure}),
+            "/api/history": {"parameters": _PAST} | _get("What all GPUs did", fleet_past, more={"400": failure}),
             "/api/catalog": _get("Every metric with its unit", metrics),
             "/api/events": _get("Live, as Server-Sent Events", message, "text/event-stream", {"503": failure}),
             "/health": _get("Whether the hub lives", health),

@@ -116,13 +116,12 @@ def test_a_full_history_lets_go_of_who_is_silent_for_longest_and_of_nobody_who_i
     assert len(history) == 2
 
 
-def test_forgotten_and_renamed_nodes_take_their_past_along() -> None:
+def test_nodes_that_are_gone_take_their_past_along() -> None:
     history = History()
     history.take("n", report(1.0, 2.0), NOW, NOW)
-    history.rename("n", "m")
-    assert (history.gpus("n"), history.gpus("m"), len(history)) == ([], ["GPU-a", "GPU-a1"], 2)
-    history.forget("m")
-    assert len(history) == 0
+    history.take("m", report(1.0), NOW, NOW)
+    history.keep({"m", "l"})
+    assert (history.gpus("n"), history.gpus("m"), len(history)) == ([], ["GPU-a"], 1)
 
 
 @given(

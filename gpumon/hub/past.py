@@ -1,0 +1,149 @@
+"""The past by REST: ``/api/nodes/{name}/history`` for one node, ``/api/history`` for all at once."""
+
+import math
+from collections.abc import Iterable
+from typing import Final
+
+from msgspec import Struct
+from starlette.datastructures import QueryParams
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gpumon.catalog import METRICS
+from gpumon.hub.core import Hub
+from gpumon.hub.history import FIELDS, column, grid, step_for
+from gpumon.hub.member import Member
+from gpumon.hub.openapi import Column, FleetPast, Past
+from gpumon.timestamp import seconds
+from gpumon.wire import encode
+
+UNITS: Final = {metric.field: metric.unit for metric in METRICS}
+DEFAULT_SECONDS: Final = 900.0
+DEFAULT_POINTS: Final = 180
+MOST_POINTS: Final = 2000
+MOST_VALUES: Final = 1_000_000
+
+
+class _Question(Struct, frozen=True, kw_only=True):
+    """What is asked for."""
+
+    gpus: list[str]
+    metrics: list[str]
+    step: int
+    width: int
+    starts: list[int]
+
+    @property
+    def at(self) -> list[int]:
+        return [start * self.step for start in self.starts]
+
+
+class PastApi:
+    """Answers questions about what ``hub`` remembers."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+        self.routes = [
+            Route("/api/nodes/{name}/history", self.node, methods=["GET"]),
+            Route("/api/history", self.fleet, methods=["GET"]),
+        ]
+
+    async def node(self, request: Request) -> Response:
+        """One node's GPUs."""
+        name = request.path_params["name"]
+        member = self._hub.fleet.get(name)
+        if member is None:
+            raise HTTPException(404, f"there is no node {name!r}; /api/nodes lists them")
+        question = self._read(request.query_params)
+        known = self._hub.history.gpus(member)
+        for gpu in question.gpus:
+            if gpu not in known:
+                raise HTTPException(404, f"gpu: {gpu!r} has no history on node {name!r}; it knows: {_list(known)}")
+        series = self._series(member, question.gpus or known, question)
+        return _json(Past(node=name, step_seconds=question.step * question.width, at=question.at, series=series))
+
+    async def fleet(self, request: Request) -> Response:
+        """Every node's GPUs, for pages that show them all."""
+        question = self._read(request.query_params)
+        nodes = {member: self._hub.history.gpus(member) for member in self._hub.fleet}
+        values = sum(map(len, nodes.values())) * len(question.metrics) * len(question.starts)
+        if values > MOST_VALUES:
+            raise HTTPException(
+                400,
+                f"points: {values} values were asked for; allowed: at most {MOST_VALUES}, so fewer points or metrics",
+            )
+        told = {
+            member.name: self._series(member, [gpu for gpu in gpus if gpu in (question.gpus or gpus)], question)
+            for member, gpus in nodes.items()
+        }
+        return _json(FleetPast(step_seconds=question.step * question.width, at=question.at, nodes=told))
+
+    def _series(self, node: Member, gpus: Iterable[str], question: _Question) -> list[Column]:
+        found = []
+        for gpu in gpus:
+            ring = self._hub.history.ring(node, gpu, question.step)
+            for metric in question.metrics:
+                values = list(column(ring, metric, question.width, question.starts))
+                found.append(Column(gpu=gpu, metric=metric, unit=UNITS[metric], values=values))
+        return found
+
+    def _read(self, query: QueryParams) -> _Question:
+        unknown = query.keys() - {"gpu", "metric", "from", "to", "points"}
+        if unknown:
+            raise HTTPException(400, f"{min(unknown)[:60]!r} is no parameter; allowed: gpu, metric, from, to, points")
+        now = self._hub.clock.time()
+        end = min(_moment(query, "to", now), now)
+        start = _moment(query, "from", end - DEFAULT_SECONDS)
+        if start > end:
+            raise HTTPException(400, f"from: {query.get('from')!r} is later than to; allowed: an earlier moment")
+        points = _points(query.get("points", str(DEFAULT_POINTS)))
+        step = step_for(start, now)
+        width, starts = grid(max(start, now - 86_400), end, step, points)
+        return _Question(
+            gpus=query.getlist("gpu"), metrics=_metrics(query), step=step, width=width, starts=list(starts)
+        )
+
+
+def _metrics(query: QueryParams) -> list[str]:
+    asked = [one for text in query.getlist("metric") for one in text.split(",")]
+    for one in asked:
+        if one not in FIELDS:
+            raise HTTPException(400, f"metric: {one[:60]!r} is not remembered; allowed: {_list(FIELDS)}")
+    return list(dict.fromkeys(asked)) or list(FIELDS)
+
+
+def _points(text: str) -> int:
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text[:9]) <= MOST_POINTS:
+        raise HTTPException(
+            400, f"points: {text[:60]!r} is not allowed; allowed: a whole number from 1 to {MOST_POINTS}"
+        )
+    return int(text)
+
+
+def _moment(query: QueryParams, name: str, default: float) -> float:
+    """RFC 3339 or seconds since the epoch."""
+    text = query.get(name)
+    if text is None:
+        return default
+    try:
+        moment = float(text)
+    except ValueError:
+        try:
+            moment = seconds(text.replace(" ", "+"))  # a plus that nobody has escaped
+        except (ValueError, OverflowError):
+            moment = math.nan
+    if not 0 <= moment < 1e11:
+        raise HTTPException(
+            400, f"{name}: {text[:60]!r} is not allowed; allowed: RFC 3339 such as 2026-11-23T14:15:00Z, or seconds"
+        )
+    return moment
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(names)[:1000] or "none"
+
+
+def _json(value: Struct) -> Response:
+    return Response(encode(value), headers={"Cache-Control": "no-store"}, media_type="application/json")

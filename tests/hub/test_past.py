@@ -1,0 +1,135 @@
+"""The past by REST, by a real client against a real hub."""
+
+import time
+from typing import Any
+from urllib.parse import quote, urlencode
+
+import pytest
+
+from gpumon.hub.history import FIELDS, FINE_SECONDS
+from gpumon.timestamp import rfc3339
+from tests.hub.agents import hello, raw_agent, report
+from tests.running import Site, running_hub
+
+GPUS = [
+    {"index": 0, "uuid": "GPU-a", "power_draw_watts": 100.0, "temperature_celsius": 50},
+    {"index": 1, "uuid": "GPU-b", "power_draw_watts": 200.0},
+]
+
+
+async def asked(hub: Site, path: str, **query: object) -> tuple[int, Any]:
+    async with hub.session.get(f"{hub.url}{path}?{urlencode(query, doseq=True)}") as response:
+        return response.status, await response.json(content_type=None)
+
+
+async def has_reported(hub: Site, agent: Any, sequence: int = 1, **more: object) -> None:
+    await agent.say(report(sequence, gpus=GPUS, **more))
+    await hub.node_when("n", lambda node: node["report"] and node["report"]["sequence"] >= sequence)
+
+
+async def test_every_remembered_metric_of_every_gpu_comes_in_one_call() -> None:
+    async with running_hub() as hub, raw_agent(hub) as agent:
+        await agent.say(hello())
+        await has_reported(hub, agent)
+        status, past = await asked(hub, "/api/nodes/n/history")
+        assert status == 200
+        assert (past["node"], past["step_seconds"]) == ("n", FINE_SECONDS)
+        assert {(one["gpu"], one["metric"]) for one in past["series"]} == {
+            (gpu, metric) for gpu in ("GPU-a", "GPU-b") for metric in FIELDS
+        }
+        for series in past["series"]:
+            assert len(series["values"]) == len(past["at"])
+        (watts,) = [one for one in past["series"] if (one["gpu"], one["metric"]) == ("GPU-b", "power_draw_watts")]
+        assert watts["unit"] == "watts"
+        assert [value for value in watts["values"] if value is not None] == [200.0]
+        assert past["at"][-1] <= time.time()
+
+
+async def test_one_gpu_and_one_metric_can_be_asked_for_and_the_time_as_well() -> None:
+    async with running_hub() as hub, raw_agent(hub) as agent:
+        await agent.say(hello())
+        await has_reported(hub, agent)
+        now = time.time()
+        for end in (now, rfc3339(now), rfc3339(now).replace("Z", "+00:00")):
+            query = {"gpu": "GPU-a", "metric": "power_draw_watts,temperature_celsius", "from": now - 300, "to": end}
+            status, past = await asked(hub, "/api/nodes/n/history", points=15, **query)
+            assert status == 200
+            assert [(one["gpu"], one["metric"]) for one in past["series"]] == [
+                ("GPU-a", "power_draw_watts"),
+                ("GPU-a", "temperature_celsius"),
+            ]
+            assert 8 <= len(past["at"]) <= 16
+            assert past["at"][0] <= now - 300 < past["at"][1]
+
+
+async def test_a_report_that_comes_late_is_dated_by_the_hubs_clock() -> None:
+    async with running_hub() as hub, raw_agent(hub) as agent:
+        await agent.say(hello())
+        wrong, ago = 7200, 20 * FINE_SECONDS
+        live = report(9, gpus=[{"index": 0, "uuid": "GPU-a", "power_draw_watts": 9}])
+        live["report"]["sampled_at"] = rfc3339(time.time() + wrong)  # type: ignore[index]
+        await agent.say({**live, "ahead": True})
+        await hub.node_when("n", lambda node: node["report"])
+        late = report(1, gpus=[{"index": 0, "uuid": "GPU-a", "power_draw_watts": 1}], late=True)
+        late["report"]["sampled_at"] = rfc3339(time.time() + wrong - ago)  # type: ignore[index]
+        await agent.say(late)
+        await hub.node_when("n", lambda node: node["reports_late"] == 1)
+        _, past = await asked(hub, "/api/nodes/n/history", metric="power_draw_watts")
+        known = [(at, value) for at, value in zip(past["at"], past["series"][0]["values"], strict=True) if value]
+        assert [value for _, value in known] == [1.0]  # what came ahead comes again
+        assert abs(known[0][0] - (time.time() - ago)) < 3 * FINE_SECONDS
+
+
+async def test_the_whole_fleet_is_told_with_one_time_for_all() -> None:
+    async with running_hub() as hub, raw_agent(hub) as agent:
+        await agent.say(hello())
+        await has_reported(hub, agent)
+        status, past = await asked(hub, "/api/history", metric="power_draw_watts", points=30)
+        assert status == 200
+        assert [one["gpu"] for one in past["nodes"]["n"]] == ["GPU-a", "GPU-b"]
+        assert {len(one["values"]) for one in past["nodes"]["n"]} == {len(past["at"])}
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ({"metric": "name"}, "metric: 'name' is not remembered; allowed: utilization_percent"),
+        ({"points": "0"}, "points: '0' is not allowed; allowed: a whole number from 1 to 2000"),
+        ({"points": "9" * 5000}, "points: '999"),
+        ({"points": "²"}, "points: '²' is not allowed"),
+        ({"from": "yesterday"}, "from: 'yesterday' is not allowed; allowed: RFC 3339"),
+        ({"from": "nan"}, "from: 'nan' is not allowed"),
+        ({"from": "-5"}, "from: '-5' is not allowed"),
+        ({"to": "1e400"}, "to: '1e400' is not allowed"),
+        ({"from": "2026-01-02T00:00:00Z", "to": "2026-01-01T00:00:00Z"}, "from: '2026-01-02T00:00:00Z' is later"),
+        ({"form": "1"}, "'form' is no parameter; allowed: gpu, metric, from, to, points"),
+    ],
+)
+async def test_a_bad_question_is_told_what_is_allowed(query: dict[str, str], words: str) -> None:
+    async with running_hub() as hub, raw_agent(hub) as agent:
+        await agent.say(hello())
+        await agent.hear()
+        for path in ("/api/nodes/n/history", "/api/history"):
+            status, problem = await asked(hub, path, **query)
+            assert status == 400
+            assert problem["detail"].startswith(words)
+
+
+async def test_who_is_not_known_is_not_found() -> None:
+    async with running_hub() as hub, raw_agent(hub) as agent:
+        await agent.say(hello())
+        await has_reported(hub, agent)
+        status, problem = await asked(hub, f"/api/nodes/{quote('m')}/history")
+        assert (status, problem["detail"]) == (404, "there is no node 'm'; /api/nodes lists them")
+        status, problem = await asked(hub, "/api/nodes/n/history", gpu="GPU-x")
+        assert (status, problem["detail"][-12:]) == (404, "GPU-a, GPU-b")
+
+
+async def test_the_distant_past_and_the_future_are_gaps_and_not_errors() -> None:
+    async with running_hub() as hub, raw_agent(hub) as agent:
+        await agent.say(hello())
+        await has_reported(hub, agent)
+        for query in ({"from": 0}, {"from": 0, "to": 1000}, {"to": "2199-01-01T00:00:00Z", "from": 5}):
+            status, past = await asked(hub, "/api/nodes/n/history", metric="power_draw_watts", points=50, **query)
+            assert status == 200
+            assert len(past["at"]) <= 51
