@@ -1,8 +1,9 @@
 """Functions of the driver's library that write down figures, called without the binding's wrapper around each.
 
-The binding makes a structure that can print itself and looks the function up, anew for each call: of a fast sample
-that was a third. Here a place for the answer is plain memory. It is a new one each time, for what a driver leaves
-unwritten must not look like the figure of another GPU. What a call means and how it is laid out is the binding's.
+The binding makes a structure that can print itself and looks the function up, anew for each call, which costs more
+than all that is done with the answer. Here a place for the answer is plain memory. It is a new one each time, for
+what a driver leaves unwritten must not look like the figure of another GPU. What a call means and how it is laid
+out is the binding's.
 """
 
 # ruff: noqa: ANN401 - the binding has no types: its handles and structures are Any
