@@ -1,11 +1,12 @@
 """From the first line to the exit status: a process that ends when it is told to."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
 import threading
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any
 
 log = logging.getLogger(__name__)
@@ -40,3 +41,9 @@ async def _until_signal(main: Coroutine[Any, Any, int | None]) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, stop)
     return 0 if task.cancelled() else task.result() or 0
+
+
+def on_reload(callback: Callable[[], None]) -> None:
+    """Call ``callback`` on the event loop at each SIGHUP, which then no longer ends the process."""
+    with contextlib.suppress(RuntimeError, ValueError):  # where we are not the program's main thread
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, callback)
