@@ -19,8 +19,8 @@ UNACKNOWLEDGED_MILLISECONDS = 20_000
 
 
 class Names:
-    """Asks ``resolver``, and lets it finish what it has begun when nobody waits any longer: what it finds out
-    late, by its second choice, serves the next try.
+    """Asks ``resolver``, and lets it finish what it has begun when nobody waits any longer: what it finds late, by
+    its second choice, serves the next try.
     """
 
     def __init__(self, resolver: "Resolver", group: asyncio.TaskGroup) -> None:
@@ -31,7 +31,7 @@ class Names:
     async def addresses(self, host: str, patience_seconds: float) -> Sequence[str]:
         """The addresses of ``host``. Raises ResolveError, and TimeoutError after ``patience_seconds``."""
         task = self._asked.get(host)
-        if task is None:
+        if task is None or (task.done() and (task.cancelled() or isinstance(task.result(), Exception))):
             task = self._asked[host] = self._group.create_task(self._ask(host))
         await asyncio.wait({task}, timeout=patience_seconds)
         if not task.done():

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import ssl
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -78,7 +79,8 @@ class Link:
         self._diary = Diary(self._pace.repeat_log)
         self._changed = asyncio.Event()
         self._names: Names | None = None
-        self._troubled: dict[str, int] = {}  # addresses that took a connection and made nothing of it, how often
+        # How often an address of a hub took a connection and made nothing of it.
+        self._troubled: dict[str, Counter[str]] = {}
         self._stage = Stage("start", "nothing happened", 0)
         self._welcomed_at: float | None = None
         self._told_ahead = False
@@ -179,7 +181,7 @@ class Link:
             if connection.subprotocol != wire.SUBPROTOCOL:
                 raise WireError(f"it does not speak {wire.SUBPROTOCOL}: is this a gpumon hub?")
             welcome = await self._greet(connection, self._identity)
-            self._troubled.pop(address, None)
+            self._troubled.pop(hub, None)
             await self._report(hub, connection, welcome, group)
         except (asyncio.CancelledError, NotWantedError) as error:
             code = wire.GOODBYE
@@ -187,7 +189,7 @@ class Link:
             raise
         finally:
             if self._welcomed_at is None:
-                self._troubled[address] = self._troubled.get(address, 0) + 1
+                self._troubled.setdefault(hub, Counter())[address] += 1
             with contextlib.suppress(Exception):
                 async with asyncio.timeout(self._pace.goodbye):
                     await connection.close(code, reason)
@@ -201,8 +203,10 @@ class Link:
         self._enter("name", "its name is not resolved", pace.name)
         if self._names is None:
             self._names = Names(_resolver(self._dns), group)
-        addresses = sorted(await self._names.addresses(host, pace.name), key=lambda one: self._troubled.get(one, 0))
-        self._troubled = {one: times for one, times in self._troubled.items() if one in addresses}
+        found = await self._names.addresses(host, pace.name)
+        troubled = Counter({one: self._troubled.get(hub, Counter())[one] for one in found})
+        self._troubled = {one: self._troubled[one] for one in self._troubled if one in self.hubs} | {hub: troubled}
+        addresses = sorted(found, key=lambda one: troubled[one])
         self._enter("tcp", "nothing answers", pace.tcp)
         socket, address = await dial(addresses, port, pace.tcp, self._watchdog.attempt)
         self._enter("upgrade", "it takes connections and does not answer", pace.upgrade)
@@ -222,7 +226,7 @@ class Link:
                 user_agent_header=f"gpumon/{__version__}",
             )
         except BaseException:
-            self._troubled[address] = self._troubled.get(address, 0) + 1
+            troubled[address] += 1
             socket.close()
             raise
         return connection, address

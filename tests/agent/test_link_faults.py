@@ -335,10 +335,11 @@ class Names:
 async def test_an_address_that_takes_connections_and_does_nothing_does_not_hide_the_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Two of three addresses are something else: each is tried, and the third is a hub."""
+    """Two of three addresses are something else: each is tried, and the third is a hub. In between another is tried."""
     Names(monkeypatch, "127.0.0.2", "127.0.0.3", "127.0.0.1")
     async with running_hub() as hub, raw_hub(silent, "127.0.0.2", hub.port), raw_hub(silent, "127.0.0.3", hub.port):
-        async with running_agent(reporting_to(f"http://hub.lab:{hub.port}"), pace=replace(QUICK, upgrade=0.2)):
+        settings = reporting_to(f"http://hub.lab:{hub.port}", "http://hub.lab:9")
+        async with running_agent(settings, pace=replace(QUICK, upgrade=0.2)):
             await hub.node_when("n", lambda node: node["status"] == "online")
 
 
@@ -365,6 +366,19 @@ async def test_a_look_up_that_hangs_is_waited_for_no_longer_than_its_deadline_an
         assert known.asked == 1
         known.answer = ("127.0.0.1",)
         await hub.node_when("n", lambda node: node["status"] == "online")
+
+
+async def test_a_look_up_that_failed_late_is_begun_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = Names(monkeypatch)
+    known.answer = None
+    async with running_hub() as hub:
+        pace = replace(HURRIED, first=0.3, lost_most=0.3)
+        async with running_agent(reporting_to(f"http://hub.lab:{hub.port}"), pace=pace) as agent:
+            await until_said(agent, "its name is not resolved")
+            known.answer = ResolveError("late")
+            await until_true(lambda: known.asked == 2)
+            known.answer = ("127.0.0.1",)
+            await hub.node_when("n", lambda node: node["status"] == "online")
 
 
 class NameServer:
