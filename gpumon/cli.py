@@ -22,14 +22,14 @@ from click.core import ParameterSource
 
 from gpumon import __version__, config
 from gpumon.commands import SIMULATION, check, probe
-from gpumon.config import AgentSection, Config
+from gpumon.config import AgentSection, Config, DnsSection
 from gpumon.errors import UsageError
 from gpumon.logs import OneLine
 
 PORT = click.IntRange(0, 65535)
 FILE = click.Path(path_type=Path)
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-FLAGS = {"interval_seconds": "interval"}
+FLAGS = {"interval_seconds": "interval", "state_dir": "state-dir"}
 CHATTY = ("uvicorn.error", "websockets", "asyncio")
 
 Section = TypeVar("Section", bound=msgspec.Struct)
@@ -203,6 +203,14 @@ def hub(host: str | None = None, port: int | None = None, config_path: Path | No
     show_envvar=True,
     help=f"Report simulated GPUs, labelled as such, instead of real ones: {SIMULATION}.",
 )
+@click.option(
+    "--state-dir",
+    metavar="FOLDER",
+    envvar="GPUMON_STATE_DIR",
+    show_envvar=True,
+    help="Where the agent keeps its identity; a simulation only if told so.  "
+    "[default: gpumon in $XDG_STATE_HOME or ~/.local/state]",
+)
 def agent(
     host: str | None = None,
     port: int | None = None,
@@ -212,6 +220,7 @@ def agent(
     config_path: Path | None = None,
     wake_sleeping_gpus: bool | None = None,
     simulate: str | None = None,
+    state_dir: str | None = None,
 ) -> None:
     """Read this machine's GPUs, serve them, and push them to a hub."""
     from gpumon.agent import app
@@ -220,21 +229,30 @@ def agent(
     from gpumon.lifecycle import run
     from gpumon.serve import listen
 
-    section = _override(
-        _read_config(config_path).agent,
-        host=host,
-        port=port,
-        name=name,
-        hub=list(hubs) or None,
-        interval_seconds=interval,
-        wake_sleeping_gpus=wake_sleeping_gpus,
-    )
-    _check_hubs(section)
+    def settings() -> tuple[AgentSection, DnsSection]:
+        """As the file, flags and environment say now."""
+        file = _read_config(config_path)
+        section = _override(
+            file.agent,
+            host=host,
+            port=port,
+            name=name,
+            hub=list(hubs) or None,
+            interval_seconds=interval,
+            wake_sleeping_gpus=wake_sleeping_gpus,
+            state_dir=state_dir,
+        )
+        return section, file.dns
+
+    signal.signal(signal.SIGHUP, lambda *_: None)  # until the event loop takes it over
+    section, dns = settings()
     scenario = None if simulate is None else Scenario.parse(simulate)
     if scenario is None:
         check_binding()
     listener = listen(section.host, section.port, "agent.host, agent.port")
-    run(app.run(section, listener, scenario))
+    is_kept = scenario is None or section.state_dir is not None
+    service = app.Service(settings if config_path else None, _state_folder(section) if is_kept else None)
+    run(app.run(section, listener, scenario, dns, service))
 
 
 @cli.command()
@@ -297,10 +315,15 @@ def _with_flag(fault: str) -> str:
     return FLAGS.get(field, field.partition("[")[0]) + colon + rest
 
 
-def _check_hubs(section: AgentSection) -> None:
-    faults = [f"--hub: {url!r} {fault}" for url in section.hub if (fault := config.hub_url_fault(url))]
-    if faults:
-        raise UsageError(*faults)
+def _state_folder(section: AgentSection) -> Path | None:
+    """Where state is kept: as configured, else by the XDG Base Directory Specification; None for who has no home."""
+    try:
+        if section.state_dir is not None:
+            return Path(section.state_dir).expanduser()
+        base = Path(os.environ.get("XDG_STATE_HOME", ""))
+        return (base if base.is_absolute() else Path.home() / ".local/state") / "gpumon"
+    except RuntimeError:
+        return None
 
 
 @cli.command()
@@ -310,18 +333,7 @@ def pause(pid: int | None) -> None:
 
     A paused agent goes on reporting that it is paused, and resumes by itself after 10 minutes.
     """
-    from gpumon.agent.pause import SIGNAL, answers, is_agent, running_agents
+    from gpumon.agent.pause import tell
 
-    if pid is not None and not (is_agent(pid) and answers(pid)):
-        raise UsageError(f"--pid {pid}: no agent that reads this machine's GPUs")
-    pids = running_agents() if pid is None else [pid]
-    if not pids:
-        raise UsageError("no agent that reads this machine's GPUs is running here")
-    for one in pids:
-        try:
-            os.kill(one, SIGNAL)
-        except PermissionError:
-            raise UsageError(f"agent {one} is another user's: ask as root or as that user") from None
-        except ProcessLookupError:
-            raise UsageError(f"agent {one} has just ended") from None
+    for one in tell(pid):
         click.echo(f"agent {one}: told to pause, or to resume if it was paused")
