@@ -203,7 +203,7 @@ class NvmlReader:
 
     async def _life(self) -> Outcome:
         """From start to end; what it was that brought the end."""
-        self._phase, self._heard_at, self._doing = "working", self._now(), None
+        self._phase, self._heard_at, self._doing = "working", self._now(), Doing(step="init")
         try:
             child = await Child.start(self._begin)
         except OSError as error:
