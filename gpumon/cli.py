@@ -21,7 +21,7 @@ import msgspec
 from click.core import ParameterSource
 
 from gpumon import __version__, config
-from gpumon.config import AgentSection, Config
+from gpumon.config import AgentSection, Config, DnsSection
 from gpumon.errors import UsageError
 
 CONFIG_FILE = Path("config.json")
@@ -30,7 +30,7 @@ FILE = click.Path(path_type=Path)
 SIMULATION = "8, h200:4,rtx5090:2 or a100-mig:2,fault=lost:1"
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 MAX_LOG_CHARACTERS = 2000
-FLAGS = {"interval_seconds": "interval"}
+FLAGS = {"interval_seconds": "interval", "state_dir": "state-dir"}
 CHATTY = ("uvicorn.error", "websockets", "asyncio")
 
 Section = TypeVar("Section", bound=msgspec.Struct)
@@ -200,6 +200,14 @@ def hub(host: str | None = None, port: int | None = None, config_path: Path | No
     show_envvar=True,
     help=f"Report simulated GPUs, labelled as such, instead of real ones: {SIMULATION}.",
 )
+@click.option(
+    "--state-dir",
+    metavar="FOLDER",
+    envvar="GPUMON_STATE_DIR",
+    show_envvar=True,
+    help="Where the agent keeps its identity; a simulation only if told so.  "
+    "[default: gpumon in $XDG_STATE_HOME or ~/.local/state]",
+)
 def agent(
     host: str | None = None,
     port: int | None = None,
@@ -208,6 +216,7 @@ def agent(
     interval: float | None = None,
     config_path: Path | None = None,
     simulate: str | None = None,
+    state_dir: str | None = None,
 ) -> None:
     """Read this machine's GPUs, serve them, and push them to a hub."""
     from gpumon.agent import app
@@ -216,20 +225,29 @@ def agent(
     from gpumon.lifecycle import run
     from gpumon.serve import listen
 
-    section = _override(
-        _read_config(config_path).agent,
-        host=host,
-        port=port,
-        name=name,
-        hub=list(hubs) or None,
-        interval_seconds=interval,
-    )
-    _check_hubs(section)
+    def settings() -> tuple[AgentSection, DnsSection]:
+        """As the file, flags and environment say now."""
+        file = _read_config(config_path)
+        section = _override(
+            file.agent,
+            host=host,
+            port=port,
+            name=name,
+            hub=list(hubs) or None,
+            interval_seconds=interval,
+            state_dir=state_dir,
+        )
+        return section, file.dns
+
+    signal.signal(signal.SIGHUP, lambda *_: None)  # until the event loop takes it over
+    section, dns = settings()
     scenario = None if simulate is None else Scenario.parse(simulate)
     if scenario is None:
         check_binding()
     listener = listen(section.host, section.port, "agent.host, agent.port")
-    run(app.run(section, listener, scenario))
+    is_kept = scenario is None or section.state_dir is not None
+    service = app.Service(settings if config_path else None, _state_folder(section) if is_kept else None)
+    run(app.run(section, listener, scenario, dns, service))
 
 
 @cli.command()
@@ -278,13 +296,14 @@ def probe(
     from gpumon.agent.binding import check_binding
     from gpumon.agent.scenario import Scenario
     from gpumon.lifecycle import run
+    from gpumon.terminal import write
 
     scenario = None if simulate is None else Scenario.parse(simulate)
     if scenario is None:
         check_binding()
     if context.find_root().get_parameter_source("log_level") is ParameterSource.DEFAULT:
         logging.getLogger().setLevel(logging.ERROR)  # what the log would tell of the GPUs, the table tells
-    screen = probe.Screen(_write, shutil.get_terminal_size, _colors(color), sys.stdout.isatty())
+    screen = probe.Screen(write, shutil.get_terminal_size, _colors(color), sys.stdout.isatty())
     return run(probe.run(screen, scenario, interval if watch else None, as_json=as_json))
 
 
@@ -337,17 +356,6 @@ def _colors(wish: str) -> bool:
     return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 
-def _write(text: str) -> None:
-    """``text`` to standard output, at once. Raises BrokenPipeError if nobody reads it any longer."""
-    try:
-        click.echo(text.encode(sys.stdout.encoding or "utf-8", "replace"), nl=False)
-    except BrokenPipeError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())  # or Python complains at the end that it could not write the rest
-        os.close(nowhere)
-        raise
-
-
 def _read_config(path: Path | None) -> Config:
     return Config() if path is None else config.load(path)
 
@@ -370,10 +378,15 @@ def _with_flag(fault: str) -> str:
     return FLAGS.get(field, field.partition("[")[0]) + colon + rest
 
 
-def _check_hubs(section: AgentSection) -> None:
-    faults = [f"--hub: {url!r} {fault}" for url in section.hub if (fault := config.hub_url_fault(url))]
-    if faults:
-        raise UsageError(*faults)
+def _state_folder(section: AgentSection) -> Path | None:
+    """Where state is kept: as configured, else by the XDG Base Directory Specification; None for who has no home."""
+    try:
+        if section.state_dir is not None:
+            return Path(section.state_dir).expanduser()
+        base = Path(os.environ.get("XDG_STATE_HOME", ""))
+        return (base if base.is_absolute() else Path.home() / ".local/state") / "gpumon"
+    except RuntimeError:
+        return None
 
 
 @cli.command()
@@ -383,18 +396,7 @@ def pause(pid: int | None) -> None:
 
     A paused agent goes on reporting that it is paused, and resumes by itself after 10 minutes.
     """
-    from gpumon.agent.pause import SIGNAL, answers, is_agent, running_agents
+    from gpumon.agent.pause import tell
 
-    if pid is not None and not (is_agent(pid) and answers(pid)):
-        raise UsageError(f"--pid {pid}: no agent that reads this machine's GPUs")
-    pids = running_agents() if pid is None else [pid]
-    if not pids:
-        raise UsageError("no agent that reads this machine's GPUs is running here")
-    for one in pids:
-        try:
-            os.kill(one, SIGNAL)
-        except PermissionError:
-            raise UsageError(f"agent {one} is another user's: ask as root or as that user") from None
-        except ProcessLookupError:
-            raise UsageError(f"agent {one} has just ended") from None
+    for one in tell(pid):
         click.echo(f"agent {one}: told to pause, or to resume if it was paused")

@@ -47,6 +47,7 @@ HubUrl = Annotated[str, Meta(min_length=1, max_length=1024, description="a URL s
 NameServer = Annotated[
     str, Meta(max_length=64, description="the IP address of a DNS server, with or without a port: 127.0.0.1:5353")
 ]
+Folder = Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[^\x00]+\Z", description="the path of a folder")]
 Flag = Annotated[bool, Meta(description="true or false")]
 
 
@@ -80,13 +81,16 @@ class DnsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class AgentSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the agent listens, samples and reports. ``name`` null means the machine's host name."""
+    """How the agent listens, samples and reports. ``name`` null means the machine's host name, ``state_dir`` null the
+    user's own folder for state.
+    """
 
     host: Host = "0.0.0.0"
     port: ListenPort = 8081
     hub: Annotated[list[HubUrl], Meta(max_length=16, description="a list of at most 16 URLs")] = []
     name: NodeName | None = None
     interval_seconds: Interval = 1.0
+    state_dir: Folder | None = None
 
 
 class Config(Struct, frozen=True, kw_only=True):
@@ -144,7 +148,11 @@ def parse(data: bytes) -> Config:
 
 def faults(values: dict[str, object], section: type[Struct]) -> list[str]:
     """What is wrong with the ``values`` of one section that come from elsewhere than the file."""
-    return list(_type_faults(values, section, ""))
+    wrong = list(_type_faults(values, section, ""))
+    if not wrong and section is AgentSection:
+        urls = msgspec.convert(values, AgentSection).hub
+        wrong += [f"hub[{index}]: {url!r} {fault}" for index, url in enumerate(urls) if (fault := hub_url_fault(url))]
+    return wrong
 
 
 def _read_json(data: bytes) -> tuple[Any, list[str]]:

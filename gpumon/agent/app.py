@@ -5,21 +5,40 @@ import contextlib
 import logging
 import socket
 import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 
 from gpumon import __version__
 from gpumon.agent import pause
+from gpumon.agent.backoff import Pace
+from gpumon.agent.identity import Identity, identity
 from gpumon.agent.link import Link
 from gpumon.agent.outbox import Outbox
 from gpumon.agent.reader import NvmlReader
+from gpumon.agent.reload import Reload, Settings
 from gpumon.agent.sample import Reader
 from gpumon.agent.sampler import Sampler
 from gpumon.agent.scenario import Scenario
 from gpumon.agent.server import application
 from gpumon.agent.simulate import SimulatedReader
-from gpumon.config import AgentSection
+from gpumon.agent.watchdog import Watchdog
+from gpumon.config import AgentSection, DnsSection
 from gpumon.serve import serve, url_of
 
 log = logging.getLogger(__name__)
+
+IDENTITY_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """What an agent has that is a program of its own: settings to read again, if they are in a file, a folder for its
+    identity, if it is to be kept, and a watchdog that may end the process.
+    """
+
+    read_again: Callable[[], Settings] | None
+    state_folder: Path | None
 
 
 def node_name(settings: AgentSection, *, simulated: bool) -> str:
@@ -28,33 +47,69 @@ def node_name(settings: AgentSection, *, simulated: bool) -> str:
     return settings.name or (f"{hostname}-simulated" if simulated else hostname)
 
 
-async def run(settings: AgentSection, listener: socket.socket, simulate: Scenario | None = None) -> None:
-    """Run an agent on ``listener`` until cancelled; with the GPUs of ``simulate`` instead of real ones, if given."""
+async def run(
+    settings: AgentSection,
+    listener: socket.socket,
+    simulate: Scenario | None = None,
+    dns: DnsSection | None = None,
+    service: Service | None = None,
+    pace: Pace | None = None,
+) -> None:
+    """Run an agent on ``listener`` until cancelled; with the GPUs of ``simulate`` instead of real ones, if given.
+
+    Without ``service`` it is a guest in somebody else's process: it keeps nothing and takes no signals but that of
+    ``gpumon pause``.
+    """
     node = node_name(settings, simulated=simulate is not None)
+    agent = _Agent(settings, dns or DnsSection(), listener, node, service, pace)
     if simulate is not None:
         seed = zlib.crc32(node.encode())  # another node has other GPUs, and the same one the same again
-        await _run(settings, listener, SimulatedReader(simulate, seed), node)
+        await agent.run(SimulatedReader(simulate, seed))
         return
     async with NvmlReader() as reader:
         with contextlib.suppress(RuntimeError, ValueError):  # where we are not the program's main thread
             asyncio.get_running_loop().add_signal_handler(pause.SIGNAL, reader.toggle)
-        await _run(settings, listener, reader, node)
+        await agent.run(reader)
 
 
-async def _run(settings: AgentSection, listener: socket.socket, reader: Reader, node: str) -> None:
-    sampler = Sampler(reader, node, settings.interval_seconds)
-    label = " (simulated)" if reader.simulated else ""
-    log.info("gpumon %s: agent %s%s on %s", __version__, node, label, url_of(listener))
-    async with asyncio.TaskGroup() as group:
-        group.create_task(serve(application(sampler), listener), name="server")
-        if settings.hub:
+@dataclass(frozen=True, slots=True)
+class _Agent:
+    settings: AgentSection
+    dns: DnsSection
+    listener: socket.socket
+    node: str
+    service: Service | None
+    pace: Pace | None
+
+    async def run(self, reader: Reader) -> None:
+        sampler = Sampler(reader, self.node, self.settings.interval_seconds)
+        label = " (simulated)" if reader.simulated else ""
+        log.info("gpumon %s: agent %s%s on %s", __version__, self.node, label, url_of(self.listener))
+        with contextlib.ExitStack() as watch:
+            watchdog = Watchdog()
+            if self.service is not None:
+                watch.enter_context(watchdog)
             outbox = Outbox()
-            group.create_task(Link(settings.hub, sampler, outbox, listener.getsockname()[1]).run(), name="link")
-            group.create_task(sampler.run(outbox.put), name="sampler")
-        else:
-            group.create_task(sampler.run(_keep_nothing), name="sampler")
+            port = self.listener.getsockname()[1]
+            link = Link(self.settings.hub, sampler, outbox, port, self.dns, self._identify, watchdog, self.pace)
 
+            def deliver(sequence: int, report: bytes) -> None:
+                if link.hubs:
+                    outbox.put(sequence, report, sampler.interval)
 
-def _keep_nothing(sequence: int, report: bytes) -> None:
-    """No hub is configured: the newest report is served, the others are forgotten."""
-    del sequence, report
+            async with asyncio.TaskGroup() as group:
+                if self.service is not None:
+                    reload = Reload(self.settings, self.dns, self.service.read_again, sampler, link)
+                    group.create_task(reload.run(), name="reload")
+                group.create_task(serve(application(sampler, link.state), self.listener), name="server")
+                group.create_task(link.run(), name="link")
+                group.create_task(sampler.run(deliver), name="sampler")
+
+    async def _identify(self) -> Identity:
+        folder = self.service.state_folder if self.service else None
+        try:
+            async with asyncio.timeout(IDENTITY_SECONDS):
+                return await asyncio.to_thread(identity, folder, self.node)
+        except TimeoutError:
+            log.warning("%s does not answer: the agent has an identity for this run only", folder)
+            return identity(None, self.node)

@@ -6,51 +6,39 @@ the statuses 401, 403, 404 and 429.
 """
 
 import asyncio
+import contextlib
 import logging
-import random
+import ssl
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import websockets
 from websockets.asyncio.client import ClientConnection, connect
 
 from gpumon import __version__, wire
+from gpumon.agent.backoff import Pace, Schedule, Setback
+from gpumon.agent.delivery import Delivery
+from gpumon.agent.dial import Names, dial
+from gpumon.agent.identity import Identity
+from gpumon.agent.linkstate import Diary, LinkState
 from gpumon.agent.outbox import Outbox
 from gpumon.agent.sampler import Sampler
+from gpumon.agent.setback import Failure, Stage, failure_of
+from gpumon.agent.watchdog import Watchdog
+from gpumon.config import DnsSection, name_server
 from gpumon.errors import WireError
-from gpumon.wire import Ack, Heartbeat, Hello, Welcome
+from gpumon.wire import Ack, Hello, Welcome
+
+if TYPE_CHECKING:
+    from gpumon.resolver import Resolver
 
 log = logging.getLogger(__name__)
 
-FIRST_SECONDS = 0.5
-MOST_SECONDS = 30.0
-SLOW_SECONDS = 60.0
-HELD_SECONDS = 30.0
-OPEN_SECONDS = 10.0
-WELCOME_SECONDS = 5.0
-SEND_SECONDS = 10.0
-REPEAT_LOG_SECONDS = 600.0
 
-
-class Backoff:
-    """How long to wait before the next try: exponential, full jitter, 0.5 s to 30 s.
-
-    It starts over only after a connection has held for 30 s: one that is accepted and closed is a failure.
-    """
-
-    def __init__(self) -> None:
-        self._failures = 0
-
-    def after(self, spent_seconds: float, *, slow: bool = False) -> float:
-        """Seconds to wait after a try that took ``spent_seconds`` from its start to the end of its connection."""
-        if spent_seconds >= HELD_SECONDS:
-            self._failures = 0
-        most = min(MOST_SECONDS, FIRST_SECONDS * 2**self._failures)
-        self._failures = min(self._failures + 1, 16)
-        if slow:
-            return random.uniform(SLOW_SECONDS / 2, SLOW_SECONDS)
-        return random.uniform(0, most)
+class NotWantedError(Exception):
+    """The hub of this connection is not among the configured ones any longer."""
 
 
 class _Connect(connect):
@@ -61,80 +49,188 @@ class _Connect(connect):
 
 
 class Link:
-    """Brings what waits in ``outbox`` to the first of ``hubs`` that takes it."""
+    """Brings what waits in ``outbox`` to the first of ``hubs`` that takes it.
 
-    def __init__(self, hubs: Sequence[str], sampler: Sampler, outbox: Outbox, port: int | None) -> None:
-        self._hubs = [push_url(hub) for hub in hubs]
+    ``identify`` is asked once, before the first connection: who needs no hub needs no identity.
+    """
+
+    def __init__(
+        self,
+        hubs: Sequence[str],
+        sampler: Sampler,
+        outbox: Outbox,
+        port: int | None,
+        dns: DnsSection,
+        identify: Callable[[], Awaitable[Identity]],
+        watchdog: Watchdog,
+        pace: Pace | None = None,
+    ) -> None:
+        self.hubs: Sequence[str] = tuple(hubs)
         self._sampler = sampler
         self._outbox = outbox
         self._port = port
-        self._logged: tuple[str, float] = ("", 0.0)
-        self._welcomed = False
-        self._report_refused = False
+        self._dns = dns
+        self._identify = identify
+        self._identity: Identity | None = None
+        self._watchdog = watchdog
+        self._pace = pace or Pace()
+        self._schedule = Schedule(self._pace)
+        self._diary = Diary(self._pace.repeat_log)
+        self._changed = asyncio.Event()
+        self._names: Names | None = None
+        self._troubled: dict[str, int] = {}  # addresses that took a connection and made nothing of it, how often
+        self._stage = Stage("start", "nothing happened", 0)
+        self._welcomed_at: float | None = None
+        self._told_ahead = False
+        self._suspicion: tuple[str, str] | None = None  # a hub's refusal of a report, until we know of which
+
+    def reconfigure(self, hubs: Sequence[str], dns: DnsSection) -> None:
+        """Report to one of ``hubs`` from now on; a connection to one that is still among them stays."""
+        self.hubs = tuple(hubs)
+        if not hubs:
+            self._outbox.clear()
+        if dns != self._dns:
+            self._dns = dns
+            self._names = None
+        self._changed.set()
+
+    def state(self) -> LinkState:
+        """How the link is, for whoever asks the agent."""
+        return self._diary.state(len(self._outbox), self._outbox.bytes, self._outbox.dropped)
 
     async def run(self) -> None:
         """Connect, report, and come back whatever happens, until cancelled."""
-        backoff = Backoff()
-        turn = 0
-        while True:
-            url = self._hubs[turn % len(self._hubs)]
-            started = time.monotonic()
-            slow = self._welcomed = False
-            try:
-                await self._visit(url)
-            except websockets.ConnectionClosed as error:
-                code = error.rcvd.code if error.rcvd is not None else None
-                self._report_refused = self._welcomed and code in wire.REPORT_REFUSED
-                slow = code in wire.SLOW_RETRY and not self._report_refused
-                self._tell(url, f"closed the link: {_why(error)}")
-            except websockets.InvalidStatus as error:
-                said = (error.response.body or b"")[:200].decode(errors="replace")
-                self._tell(url, f"refused the link with status {error.response.status_code}: {said}")
-            except TimeoutError:
-                self._tell(url, "does not answer in time")
-            except (OSError, UnicodeError, websockets.WebSocketException, WireError) as error:
-                self._tell(url, f"cannot be reached: {error}")
-            except Exception:
-                # Whatever a stranger at the hub's address brings to light: the agent goes on.
-                log.exception("hub %s: the link failed by a fault of gpumon's own; trying again", url)
-            turn += 1
-            await asyncio.sleep(backoff.after(time.monotonic() - started, slow=slow))
+        has_stumbled = False
+        async with asyncio.TaskGroup() as group:
+            while True:
+                try:
+                    if has_stumbled:  # or a fault that stays would take the event loop for itself
+                        has_stumbled = False
+                        await asyncio.sleep(self._pace.first)
+                    await self._turn(group)
+                except asyncio.CancelledError as error:
+                    if _is_told_to_end():
+                        raise
+                    has_stumbled = True
+                    self._diary.own_fault("the link", error)
+                except Exception as error:
+                    has_stumbled = True
+                    self._diary.own_fault("the link", error)
 
-    async def _visit(self, url: str) -> None:
-        """One connection, from the handshake to its end."""
-        async with _Connect(
-            url,
-            subprotocols=[websockets.Subprotocol(wire.SUBPROTOCOL)],
-            compression=None,
-            proxy=None,  # the environment's http_proxy is not meant for a hub in the lab
-            open_timeout=OPEN_SECONDS,
-            ping_interval=10,
-            ping_timeout=10,
-            close_timeout=1,
-            max_size=wire.MAX_MESSAGE_BYTES,
-            user_agent_header=f"gpumon/{__version__}",
-        ) as connection:
+    async def _turn(self, group: asyncio.TaskGroup) -> None:
+        """Wait for the hub that is due, and visit it."""
+        hub = await self._due_hub()
+        self._watchdog.attempt()
+        self._welcomed_at = None
+        self._stage = Stage("start", "nothing happened", 0)
+        try:
+            await self._visit(hub, group)
+        except NotWantedError:
+            self._suspicion = None
+            self._diary.left(hub)
+            return
+        except asyncio.CancelledError as error:
+            if _is_told_to_end():
+                raise
+            failure = self._failure(hub, error)
+        except Exception as error:
+            failure = self._failure(hub, error)
+        else:
+            failure = Failure(Setback.UNWELCOME, "end", "the link ended")
+        held = 0.0 if self._welcomed_at is None else time.monotonic() - self._welcomed_at
+        self._schedule.failed(hub, failure.setback, held, failure.retry_after_seconds)
+        self._diary.failed(hub, failure, has_held=held >= self._pace.held)
+
+    def _failure(self, hub: str, error: BaseException) -> Failure:
+        """What ``error`` means: whatever a stranger at the hub's address brings to light, the agent goes on."""
+        was_welcomed = self._welcomed_at is not None
+        if was_welcomed:
+            closed = error.rcvd if isinstance(error, websockets.ConnectionClosed) else None
+            refused = closed is not None and closed.code in wire.REPORT_REFUSED
+            self._suspicion = (hub, closed.reason) if closed is not None and refused else None
+        failure = failure_of(error, self._stage, was_welcomed=was_welcomed)
+        if failure is None:
+            self._diary.own_fault(f"hub {hub}", error)
+            failure = Failure(Setback.UNWELCOME, "own fault", f"a fault of gpumon's own: {type(error).__name__}")
+        return failure
+
+    async def _due_hub(self) -> str:
+        """The hub to try next, when its time has come."""
+        while True:
+            self._changed.clear()
+            if not self.hubs:
+                self._watchdog.rest()
+                await self._changed.wait()
+                continue
+            hub, seconds = self._schedule.next(self.hubs)
+            if seconds <= 0:
+                return hub
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(seconds):
+                    await self._changed.wait()
+
+    async def _visit(self, hub: str, group: asyncio.TaskGroup) -> None:
+        """One connection, from the look-up of the name to its end."""
+        if self._identity is None:
+            self._identity = await self._identify()
+        connection, address = await self._open(hub, group)
+        code, reason = 1000, ""
+        try:
             if connection.subprotocol != wire.SUBPROTOCOL:
                 raise WireError(f"it does not speak {wire.SUBPROTOCOL}: is this a gpumon hub?")
-            welcome = await self._greet(connection)
-            log.info("%s: connected to gpumon %s", url, welcome.hub_version)
-            self._logged = ("", 0.0)
-            self._welcomed = True
-            self._forget_what_is_settled(welcome.last_sequence)
-            await self._exchange(connection)
+            welcome = await self._greet(connection, self._identity)
+            self._troubled.pop(address, None)
+            await self._report(hub, connection, welcome, group)
+        except (asyncio.CancelledError, NotWantedError) as error:
+            code = wire.GOODBYE
+            reason = "the agent stops" if isinstance(error, asyncio.CancelledError) else "the agent has another hub now"
+            raise
+        finally:
+            if self._welcomed_at is None:
+                self._troubled[address] = self._troubled.get(address, 0) + 1
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(self._pace.goodbye):
+                    await connection.close(code, reason)
+            connection.transport.abort()
 
-    def _forget_what_is_settled(self, last_sequence: int) -> None:
-        """Forget what the hub has, and the report behind it if the hub has refused that one: sent again, it
-        would be refused again, and everything after it would wait.
-        """
-        if self._report_refused:
-            self._report_refused = False
-            last_sequence += 1
-            log.error("report %d was refused by the hub and is lost", last_sequence)
-        self._outbox.acknowledge(last_sequence)
+    async def _open(self, hub: str, group: asyncio.TaskGroup) -> tuple[ClientConnection, str]:
+        """A connection to ``hub`` and the address that it is at. Addresses that came to nothing come last."""
+        url = push_url(hub)
+        parts, pace = urlsplit(url), self._pace
+        host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "wss" else 80)
+        self._enter("name", "its name is not resolved", pace.name)
+        if self._names is None:
+            self._names = Names(_resolver(self._dns), group)
+        addresses = sorted(await self._names.addresses(host, pace.name), key=lambda one: self._troubled.get(one, 0))
+        self._troubled = {one: times for one, times in self._troubled.items() if one in addresses}
+        self._enter("tcp", "nothing answers", pace.tcp)
+        socket, address = await dial(addresses, port, pace.tcp, self._watchdog.attempt)
+        self._enter("upgrade", "it takes connections and does not answer", pace.upgrade)
+        try:
+            connection = await _Connect(
+                url,
+                sock=socket,
+                ssl=await asyncio.to_thread(ssl.create_default_context) if parts.scheme == "wss" else None,
+                subprotocols=[websockets.Subprotocol(wire.SUBPROTOCOL)],
+                compression=None,
+                proxy=None,  # the environment's http_proxy is not meant for a hub in the lab
+                open_timeout=pace.upgrade,
+                ping_interval=10,
+                ping_timeout=10,
+                close_timeout=pace.goodbye,
+                max_size=wire.MAX_MESSAGE_BYTES,
+                user_agent_header=f"gpumon/{__version__}",
+            )
+        except BaseException:
+            self._troubled[address] = self._troubled.get(address, 0) + 1
+            socket.close()
+            raise
+        return connection, address
 
-    async def _greet(self, connection: ClientConnection) -> Welcome:
+    async def _greet(self, connection: ClientConnection, identity: Identity) -> Welcome:
         hello = Hello(
+            agent_id=identity.agent_id,
+            machine_id=identity.machine_id,
             agent_version=__version__,
             node=self._sampler.node,
             hostname=self._sampler.hostname,
@@ -143,51 +239,90 @@ class Link:
             port=self._port,
             simulated=self._sampler.simulated,
         )
-        async with asyncio.timeout(WELCOME_SECONDS):
+        self._enter("welcome", "it does not say welcome", self._pace.welcome)
+        async with asyncio.timeout(self._pace.welcome):
             await connection.send(wire.encode(hello).decode())
             answer = wire.decode_from_hub(await connection.recv())
         if not isinstance(answer, Welcome):
             raise WireError("the first word of a hub is welcome")
+        self._welcomed_at = time.monotonic()
         return answer
 
-    async def _exchange(self, connection: ClientConnection) -> None:
+    async def _report(self, hub: str, connection: ClientConnection, welcome: Welcome, group: asyncio.TaskGroup) -> None:
         """Send and listen at once, until the connection ends."""
-        ended: BaseException | None = None
+        in_order = self._settle_refusal(hub, welcome)
+        delivery = Delivery(self._outbox, welcome, time.monotonic(), in_order=in_order)
+        self._diary.connected(hub, welcome, len(self._outbox), self._outbox.gap)
+        self._enter("link", "it takes nothing", self._pace.send)
+        # No group of their own: on Python 3.11 a group that ends leaves its owner marked as cancelled.
+        works = (self._send(connection, delivery), self._listen(connection, delivery), self._stay(hub))
+        tasks = {group.create_task(_outcome(work)) for work in works}
         try:
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._send(connection))
-                group.create_task(self._listen(connection))
-        except* (websockets.WebSocketException, WireError, OSError) as errors:
-            ended = errors.exceptions[0]  # raised below: the first Pythons 3.11 wrap in a group what is raised here
-        if ended is not None:
-            raise ended
+            ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            if isinstance(news := delivery.next(time.monotonic()), bytes):
+                with contextlib.suppress(Exception):
+                    async with asyncio.timeout(self._pace.goodbye):
+                        await connection.send(news, text=True)
+            raise
+        finally:
+            self._told_ahead = delivery.has_told_ahead
+            for task in tasks:
+                task.cancel()
+        raise next(task.result() for task in ended)
 
-    async def _send(self, connection: ClientConnection) -> None:
-        sequence = 0
+    def _settle_refusal(self, hub: str, welcome: Welcome) -> bool:
+        """If the last connection ended with the refusal of a report, drop the report behind the last one that the
+        hub has: sent again, it would be refused again, and everything after it would wait.
+
+        Where reports were told ahead it may have been one of those: True asks for a connection without them.
+        """
+        if self._suspicion is None or self._suspicion[0] != hub:
+            return False
+        if self._told_ahead:
+            return True
+        self._outbox.begin(welcome.last_sequence)
+        if (lost := self._outbox.lose_oldest()) is not None:
+            log.error("hub %s: refused report %d, which is lost: %s", hub, lost, self._suspicion[1])
+        self._suspicion = None
+        return False
+
+    async def _send(self, connection: ClientConnection, delivery: Delivery) -> None:
         while True:
-            try:
-                async with asyncio.timeout(wire.HEARTBEAT_SECONDS):
-                    entry, late = await self._outbox.after(sequence)
-            except TimeoutError:
-                frame = wire.encode(Heartbeat())
+            self._outbox.stirred.clear()
+            step = delivery.next(time.monotonic())
+            if isinstance(step, bytes):
+                self._watchdog.attempt()
+                async with asyncio.timeout(self._pace.send):
+                    await connection.send(step, text=True)
             else:
-                sequence = entry.sequence
-                frame = wire.report_frame(entry.report, late=late)
-            async with asyncio.timeout(SEND_SECONDS):
-                await connection.send(frame, text=True)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(step):
+                        await self._outbox.stirred.wait()
 
-    async def _listen(self, connection: ClientConnection) -> None:
+    async def _listen(self, connection: ClientConnection, delivery: Delivery) -> None:
         while True:
             message = wire.decode_from_hub(await connection.recv())
+            self._watchdog.attempt()
             if isinstance(message, Ack):
-                self._outbox.acknowledge(message.sequence)
+                delivery.acknowledge(message.sequence)
 
-    def _tell(self, url: str, text: str) -> None:
-        """Log what is wrong: once, and again every ten minutes while it stays so."""
-        line, now = f"hub {url}: {text}", time.monotonic()
-        if line != self._logged[0] or now - self._logged[1] >= REPEAT_LOG_SECONDS:
-            self._logged = line, now
-            log.warning("%s; trying again", line)
+    async def _stay(self, hub: str) -> None:
+        """Until ``hub`` is not wanted any longer."""
+        while hub in self.hubs:
+            self._changed.clear()
+            await self._changed.wait()
+        raise NotWantedError
+
+    def _enter(self, name: str, silence: str, seconds: float) -> None:
+        self._stage = Stage(name, silence, seconds)
+        self._watchdog.attempt()
+
+
+def _resolver(dns: DnsSection) -> "Resolver":
+    from gpumon.resolver import Resolver  # 3 MiB that an agent without hubs does not need
+
+    return Resolver(name_server(dns.server) if dns.enabled else None)
 
 
 def push_url(hub: str) -> str:
@@ -197,7 +332,19 @@ def push_url(hub: str) -> str:
     return f"{scheme}://{parts.netloc}{parts.path.rstrip('/')}/api/push"
 
 
-def _why(error: websockets.ConnectionClosed) -> str:
-    if error.rcvd is None:
-        return "the connection was lost"
-    return f"{error.rcvd.reason or 'without a reason'} ({error.rcvd.code})"
+def _is_told_to_end() -> bool:
+    """Whether a cancellation is meant for us, or came out of something that we waited for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
+
+
+async def _outcome(work: Coroutine[Any, Any, None]) -> BaseException:
+    """Why one of the works of a connection has ended: none of them may while the others go on."""
+    try:
+        await work
+    except asyncio.CancelledError:
+        if _is_told_to_end():
+            raise
+    except Exception as error:
+        return error
+    return ConnectionError("a part of the link ended by itself")

@@ -5,8 +5,11 @@ import contextlib
 import logging
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Final
+
+from gpumon.errors import UsageError
 
 log = logging.getLogger(__name__)
 
@@ -75,3 +78,24 @@ def answers(pid: int, proc: Path = PROC) -> bool:
     except (OSError, StopIteration, ValueError, IndexError):
         return False
     return bool(caught & 1 << (SIGNAL - 1))
+
+
+def tell(pid: int | None) -> Iterator[int]:
+    """Tell the agent ``pid``, or every agent of this machine, to pause or to resume; gives each that was told.
+
+    Raises:
+        UsageError: there is none, or it is not ours to tell.
+    """
+    if pid is not None and not (is_agent(pid) and answers(pid)):
+        raise UsageError(f"--pid {pid}: no agent that reads this machine's GPUs")
+    pids = running_agents() if pid is None else [pid]
+    if not pids:
+        raise UsageError("no agent that reads this machine's GPUs is running here")
+    for one in pids:
+        try:
+            os.kill(one, SIGNAL)
+        except PermissionError:
+            raise UsageError(f"agent {one} is another user's: ask as root or as that user") from None
+        except ProcessLookupError:
+            raise UsageError(f"agent {one} has just ended") from None
+        yield one

@@ -40,6 +40,7 @@ class Sampler:
         self._host = None if reader.simulated else host or HostReader()
         self._account = Account()
         self._newest_tick = time.monotonic()
+        self._hurry = asyncio.Event()
 
     async def run(self, deliver: Callable[[int, bytes], None]) -> None:
         """Report until cancelled. A beat that a slow sample has overrun is left out, not made up for."""
@@ -53,7 +54,18 @@ class Sampler:
             self._newest_tick = time.monotonic()
             deliver(sequence, self.newest_bytes)
             beat = max(beat + self.interval, loop.time())
-            await asyncio.sleep(beat - loop.time())
+            try:
+                async with asyncio.timeout_at(beat):
+                    await self._hurry.wait()
+            except TimeoutError:
+                continue
+            self._hurry.clear()
+            beat = loop.time()
+
+    def pace(self, interval: float) -> None:
+        """From now on a report every ``interval`` seconds, and the next one at once."""
+        self.interval = interval
+        self._hurry.set()
 
     def health(self) -> tuple[ReportStatus, Fault | None]:
         """Whether reports are being made, in the words of a report."""

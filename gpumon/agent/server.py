@@ -1,6 +1,9 @@
 """What the agent serves by itself: ``GET /gpu-info`` and ``GET /health``."""
 
+from collections.abc import Callable
+
 import orjson
+from msgspec import Struct
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -18,15 +21,17 @@ NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 WELL = ("ok", "degraded")
 
 
-def application(sampler: Sampler) -> ASGIApp:
-    """The agent's own answers, from what ``sampler`` made last: no question waits for the driver."""
+def application(sampler: Sampler, link: Callable[[], Struct] | None = None) -> ASGIApp:
+    """The agent's own answers, from what ``sampler`` made last: no question waits for the driver. ``link`` tells how
+    the link to the hub is, for those who ask ``/health?verbose``.
+    """
 
     async def gpu_info(_: Request) -> Response:
         if sampler.newest_bytes is None:
             raise HTTPException(503, "the first sample is being made", {"Retry-After": "1"})
         return Response(sampler.newest_bytes, headers=NO_STORE, media_type=JSON)
 
-    async def health(_: Request) -> Response:
+    async def health(request: Request) -> Response:
         status, error = sampler.health()
         newest = sampler.newest
         body = {
@@ -39,6 +44,8 @@ def application(sampler: Sampler) -> ASGIApp:
             "sampled_at": newest.sampled_at if newest else None,
             "simulated": sampler.simulated,
         }
+        if "verbose" in request.query_params:
+            body["link"] = orjson.Fragment(encode(link())) if link else None
         return Response(orjson.dumps(body), 200 if status in WELL else 503, headers=NO_STORE, media_type=JSON)
 
     starlette = Starlette(

@@ -1,88 +1,64 @@
-"""The agent's end of the wire, against a real hub and against hubs that misbehave."""
+"""The agent's end of the wire: what it delivers, to real hubs and to hubs that lose, forget and refuse."""
 
 import asyncio
-import contextlib
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from typing import Any
 
 import pytest
-from websockets.asyncio.server import ServerConnection, serve
+from websockets.asyncio.server import ServerConnection
 
-from gpumon import wire
-from gpumon.agent import link as module
-from gpumon.agent.link import Backoff, Link, push_url
+from gpumon.agent.identity import Identity
+from gpumon.agent.link import Link, push_url
 from gpumon.agent.outbox import Outbox
 from gpumon.agent.sample import Sample
 from gpumon.agent.sampler import Sampler
-from gpumon.config import AgentSection
+from gpumon.agent.watchdog import Watchdog
+from gpumon.config import DnsSection
 from gpumon.model import Gpu
 from gpumon.wire import Close
+from tests.agent.hubs import QUICK, fake_hub, hear, hear_in_order, reporting_to, welcome
 from tests.running import running_agent, running_hub, until_true
 
-Conversation = Callable[[ServerConnection], Awaitable[None]]
 
-
-class FakeHub:
-    """A hub that talks as a test says; counts who comes."""
-
-    def __init__(self) -> None:
-        self.visits = 0
-        self.url = ""
-
-
-@asynccontextmanager
-async def fake_hub(talk: Conversation) -> AsyncIterator[FakeHub]:
-    hub = FakeHub()
-
-    async def meet(connection: ServerConnection) -> None:
-        hub.visits += 1
-        await talk(connection)
-        with contextlib.suppress(Exception):
-            async for _ in connection:
-                pass
-
-    async with serve(meet, "127.0.0.1", 0, subprotocols=[wire.SUBPROTOCOL]) as server:  # type: ignore[list-item]
-        hub.url = f"http://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
-        yield hub
-
-
-async def welcome(connection: ServerConnection) -> None:
-    await connection.recv()
-    await connection.send(json.dumps({"type": "welcome", "hub_version": "0", "last_sequence": 0}))
-
-
-def reporting_to(*hubs: str) -> AgentSection:
-    return AgentSection(name="n", hub=list(hubs), interval_seconds=0.2)
-
-
-@pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Back-off a hundred times faster."""
-    monkeypatch.setattr(module, "FIRST_SECONDS", 0.005)
-    monkeypatch.setattr(module, "MOST_SECONDS", 0.3)
-    monkeypatch.setattr(module, "SLOW_SECONDS", 0.6)
+async def nobody() -> Identity:
+    return Identity("a" * 32, None)
 
 
 async def test_an_agent_reports_to_a_hub_and_says_who_it_is() -> None:
-    async with running_hub() as hub, running_agent(reporting_to(hub.url), simulate=3) as agent:
+    async with running_hub() as hub, running_agent(reporting_to(hub.url), simulate=3, pace=QUICK) as agent:
         node = await hub.node_when("n", lambda node: node["status"] == "online")
         assert (node["source"], node["port"], len(node["report"]["gpus"])) == ("push", agent.port, 3)
         assert node["report"]["simulated"] is True
+
+
+async def test_an_agent_says_which_agent_it_is_on_which_machine_and_stays_the_same() -> None:
+    hellos: list[dict[str, Any]] = []
+
+    async def listen(connection: ServerConnection) -> None:
+        hellos.append(await welcome(connection))
+        await connection.close(Close.GOING_AWAY)
+
+    async with fake_hub(listen) as hub, running_agent(reporting_to(hub.url), pace=QUICK):
+        await until_true(lambda: len(hellos) >= 2)
+    assert len(hellos[0]["agent_id"]) == 32
+    assert [hellos[0][key] for key in ("agent_id", "machine_id", "boot_id")] == [
+        hellos[1][key] for key in ("agent_id", "machine_id", "boot_id")
+    ]
+    assert (hellos[0]["protocol"], hellos[0]["oldest_protocol"]) == (1, 1)
 
 
 async def test_an_agent_finds_its_hub_whenever_that_starts_and_restarts() -> None:
     async with running_hub() as first:
         port = first.port
         await first.get("/health")
-    async with running_agent(reporting_to(f"http://127.0.0.1:{port}")):
+    async with running_agent(reporting_to(f"http://127.0.0.1:{port}"), pace=QUICK):
         for _ in range(2):
             async with running_hub(port=port) as hub:
                 await hub.node_when("n", lambda node: node["status"] == "online")
 
 
 async def test_when_one_hub_fails_the_next_is_tried() -> None:
-    async with running_hub() as hub, running_agent(reporting_to("http://127.0.0.1:9", hub.url)):
+    async with running_hub() as hub, running_agent(reporting_to("http://127.0.0.1:9", hub.url), pace=QUICK):
         await hub.node_when("n", lambda node: node["status"] == "online")
 
 
@@ -93,10 +69,10 @@ async def test_what_was_not_acknowledged_is_sent_again_in_order_without_a_gap() 
         await welcome(connection)
         heard.append([])
         while len(heard[-1]) < 3 * len(heard):
-            heard[-1].append(json.loads(await connection.recv())["report"]["sequence"])
+            heard[-1].append(await hear_in_order(connection))
         await connection.close(Close.GOING_AWAY)
 
-    async with fake_hub(never_acknowledges) as hub, running_agent(reporting_to(hub.url)):
+    async with fake_hub(never_acknowledges) as hub, running_agent(reporting_to(hub.url), pace=QUICK):
         await until_true(lambda: len(heard) > 3)
     assert heard[:3] == [list(range(1, 3 * visit + 1)) for visit in (1, 2, 3)]
 
@@ -105,66 +81,71 @@ async def test_what_a_hub_has_is_not_sent_again() -> None:
     heard: list[int] = []
 
     async def remembers(connection: ServerConnection) -> None:
-        await connection.recv()
-        await connection.send(json.dumps({"type": "welcome", "hub_version": "0", "last_sequence": len(heard)}))
-        heard.extend([json.loads(await connection.recv())["report"]["sequence"] for _ in range(3)])
+        await welcome(connection, last=len(heard))
+        heard.extend([await hear_in_order(connection) for _ in range(3)])
         await connection.close(Close.GOING_AWAY)
 
-    async with fake_hub(remembers) as hub, running_agent(reporting_to(hub.url)):
+    async with fake_hub(remembers) as hub, running_agent(reporting_to(hub.url), pace=QUICK):
         await until_true(lambda: len(heard) >= 9)
     assert heard[:9] == list(range(1, 10))
 
 
-@pytest.mark.parametrize(
-    "answer",
-    ["nonsense", '{"type": "ack", "sequence": 1}', '{"type": "welcome"}'],
-    ids=["not JSON", "no welcome first", "half a welcome"],
-)
-async def test_a_hub_that_talks_nonsense_is_left_and_tried_again(answer: str) -> None:
-    async def nonsense(connection: ServerConnection) -> None:
-        await connection.recv()
-        await connection.send(answer)
+async def test_cuts_lose_nothing_and_repeat_nothing() -> None:
+    """A hub that cuts the link in the middle of everything, and keeps a ledger."""
+    ledger: list[int] = []
+    cuts = iter([1, 7, 2, 12, 3, 30])
+    outbox, sampler = Outbox(), Sampler(Still(), "n", 60)
 
-    async with fake_hub(nonsense) as hub, running_agent(reporting_to(hub.url)) as agent:
-        await until_true(lambda: hub.visits >= 3)
-        assert (await agent.get("/health"))["status"] == "ok"
+    async def cut_off(connection: ServerConnection) -> None:
+        await welcome(connection, last=ledger[-1] if ledger else 0, rate=1000)
+        budget = next(cuts, 10_000)
+        while budget and (sequence := await hear_in_order(connection)):
+            ledger.append(sequence)
+            budget -= 1
+        connection.transport.abort()
 
+    async def make_reports() -> None:
+        for sequence in range(1, 301):
+            outbox.put(sequence, json.dumps({"sequence": sequence}).encode())
+            await asyncio.sleep(0.005)
 
-async def test_a_hub_that_refuses_with_a_status_is_tried_again_for_ever() -> None:
-    visits = 0
-
-    async def refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal visits
-        visits += 1
-        await reader.readuntil(b"\r\n\r\n")
-        status = (401, 403, 404, 429, 500, 503)[visits % 6]
-        writer.write(f"HTTP/1.1 {status} No\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno".encode())
-        await writer.drain()
-        writer.close()
-
-    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
-    async with running_agent(reporting_to(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")):
-        await until_true(lambda: visits >= 7)
-    server.close()
+    async with fake_hub(cut_off) as hub, asyncio.TaskGroup() as group:
+        link = Link([hub.url], sampler, outbox, None, DnsSection(), nobody, Watchdog(), QUICK)
+        task = group.create_task(link.run())
+        group.create_task(make_reports())
+        await until_true(lambda: len(ledger) >= 300)
+        task.cancel()
+    assert ledger == list(range(1, 301))
 
 
-async def test_a_redirect_is_not_followed_and_ends_nothing() -> None:
-    visits = 0
+async def test_after_a_long_cut_the_newest_is_told_ahead_and_the_rest_late() -> None:
+    messages: list[dict[str, Any]] = []
+    outbox, sampler = Outbox(), Sampler(Still(), "n", 60)
+    for sequence in range(1, 40):
+        outbox.put(sequence, json.dumps({"sequence": sequence}).encode())
 
-    async def redirect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal visits
-        visits += 1
-        await reader.readuntil(b"\r\n\r\n")
-        target = ("ws://[", "ws://h:99999/", "ws://a..b/", "ws://127.0.0.1:9/")[visits % 4]
-        writer.write(f"HTTP/1.1 302 Go\r\nLocation: {target}\r\nContent-Length: 0\r\n\r\n".encode())
-        await writer.drain()
-        writer.close()
+    async def listen(connection: ServerConnection) -> None:
+        await welcome(connection, last=4, rate=1000)
+        while len(messages) < 36:
+            messages.append(await hear(connection))
+        await connection.send('{"type": "ack", "sequence": 39}')
 
-    server = await asyncio.start_server(redirect, "127.0.0.1", 0)
-    async with running_agent(reporting_to(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")) as agent:
-        await until_true(lambda: visits >= 8)
-        assert (await agent.get("/health"))["status"] == "ok"
-    server.close()
+    async with fake_hub(listen) as hub, asyncio.TaskGroup() as group:
+        link = Link([hub.url], sampler, outbox, None, DnsSection(), nobody, Watchdog(), QUICK)
+        task = group.create_task(link.run())
+        await until_true(lambda: len(outbox) == 0)
+        task.cancel()
+    assert (messages[0]["report"]["sequence"], messages[0]["ahead"]) == (39, True)
+    assert [(one["report"]["sequence"], one["late"]) for one in messages[1:]] == [(n, True) for n in range(5, 40)]
+
+
+class Still:
+    """A machine without GPUs."""
+
+    simulated = True
+
+    async def read(self) -> Sample:
+        return Sample()
 
 
 class OnceAbsurd:
@@ -180,46 +161,95 @@ class OnceAbsurd:
         return Sample(gpus=[Gpu(index=0, utilization_percent=101 if self.reads == 3 else 1)])
 
 
-async def test_a_report_that_the_hub_refuses_is_dropped_and_the_rest_goes_on() -> None:
+async def test_a_report_that_the_hub_refuses_is_dropped_and_counted_and_the_rest_goes_on() -> None:
     async with running_hub() as hub, asyncio.TaskGroup() as group:
         sampler, outbox = Sampler(OnceAbsurd(), "n", 0.05), Outbox()
-        link = Link([hub.url], sampler, outbox, None)
+        link = Link([hub.url], sampler, outbox, None, DnsSection(), nobody, Watchdog(), QUICK)
         tasks = [group.create_task(sampler.run(outbox.put)), group.create_task(link.run())]
         await hub.node_when("n", lambda node: node["report"] and node["report"]["sequence"] > 5)
         for task in tasks:
             task.cancel()
+    assert link.state().reports_dropped == 1
 
 
-def test_back_off_grows_with_failures_and_starts_over_only_after_a_link_has_held(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(module, "FIRST_SECONDS", 0.5)
-    monkeypatch.setattr(module, "MOST_SECONDS", 30.0)
-    monkeypatch.setattr("random.uniform", lambda _, high: high)
-    backoff = Backoff()
-    assert [backoff.after(0.1) for _ in range(8)] == [0.5, 1, 2, 4, 8, 16, 30, 30]
-    assert backoff.after(29) == 30
-    assert backoff.after(31) == 0.5
-    assert backoff.after(0.1) == 1
+async def test_of_reports_that_were_told_ahead_the_refused_one_alone_is_lost() -> None:
+    """The hub refuses report 20, first where it overtakes, then in its turn: 1 to 19 are innocent."""
+    taken: list[int] = []
+    gaps: list[dict[str, Any]] = []
+    outbox, sampler = Outbox(), Sampler(Still(), "n", 60)
+    for sequence in range(1, 21):
+        outbox.put(sequence, json.dumps({"sequence": sequence}).encode())
+
+    async def picky(connection: ServerConnection) -> None:
+        await welcome(connection, last=taken[-1] if taken else 0, rate=1000)
+        while True:
+            message = await hear(connection)
+            if message["type"] == "gap":
+                gaps.append(message)
+            elif message["report"]["sequence"] == 20:
+                await connection.close(Close.BAD_MESSAGE, "report 20 is absurd")
+            elif not message["ahead"]:
+                taken.append(message["report"]["sequence"])
+
+    async with fake_hub(picky) as hub, asyncio.TaskGroup() as group:
+        link = Link([hub.url], sampler, outbox, None, DnsSection(), nobody, Watchdog(), QUICK)
+        task = group.create_task(link.run())
+        await until_true(lambda: bool(gaps))
+        task.cancel()
+    assert taken == list(range(1, 20))
+    assert [(gap["first"], gap["last"], gap["count"]) for gap in gaps] == [(20, 20, 1)]
 
 
-async def test_a_refusal_that_time_does_not_heal_is_retried_slowly(monkeypatch: pytest.MonkeyPatch) -> None:
-    delays: list[bool] = []
-    original = Backoff.after
+async def test_what_had_to_go_is_told_once_on_each_connection() -> None:
+    talks: list[list[str]] = []
+    outbox, sampler = Outbox(full_seconds=5, thinned_seconds=5), Sampler(Still(), "n", 60)
+    for sequence in range(1, 11):
+        outbox.put(sequence, json.dumps({"sequence": sequence}).encode())
 
-    def spy(self: Backoff, spent_seconds: float, *, slow: bool = False) -> float:
-        delays.append(slow)
-        return original(self, spent_seconds, slow=slow)
+    async def listen(connection: ServerConnection) -> None:
+        await welcome(connection, last=8 if len(talks) == 2 else 0, rate=1000)
+        talks.append([])
+        while len(talks[-1]) < (2 if len(talks) == 3 else 7):
+            message = await hear(connection)
+            talks[-1].append(message["type"] + " ahead" * message.get("ahead", False))
+        await connection.close(Close.GOING_AWAY)
 
-    monkeypatch.setattr(Backoff, "after", spy)
+    async with fake_hub(listen) as hub, asyncio.TaskGroup() as group:
+        link = Link([hub.url], sampler, outbox, None, DnsSection(), nobody, Watchdog(), QUICK)
+        task = group.create_task(link.run())
+        await until_true(lambda: len(talks) >= 3 and len(talks[2]) == 2)
+        task.cancel()
+    assert talks[:2] == [["report ahead", "gap", *["report"] * 5]] * 2
+    assert talks[2] == ["report ahead", "report"]
 
-    async def refuse(connection: ServerConnection) -> None:
-        await connection.recv()
-        await connection.close(Close.NAME_TAKEN, "give one of them another --name")
 
-    async with fake_hub(refuse) as hub, running_agent(reporting_to(hub.url)):
-        await until_true(lambda: bool(delays))
-    assert delays[0] is True
+async def test_an_agent_that_is_told_to_end_says_what_is_fresh_and_goodbye() -> None:
+    heard: list[object] = []
+    outbox, sampler = Outbox(), Sampler(Still(), "n", 60)
+    outbox.put(1, b'{"sequence": 1}')
+
+    async def listen(connection: ServerConnection) -> None:
+        await welcome(connection)
+        heard.append(await hear_in_order(connection))
+        heard.append(await hear_in_order(connection))
+        await connection.wait_closed()
+        heard.append((connection.close_code, connection.close_reason))
+
+    async with fake_hub(listen) as hub, asyncio.TaskGroup() as group:
+        link = Link([hub.url], sampler, outbox, None, DnsSection(), nobody, Watchdog(), QUICK)
+        task = group.create_task(link.run())
+        await until_true(lambda: heard)
+        outbox.put(2, b'{"sequence": 2}')
+        task.cancel()
+        await until_true(lambda: len(heard) == 3)
+    assert heard == [1, 2, (1001, "the agent stops")]
+
+
+async def test_a_proxy_in_the_environment_is_not_meant_for_a_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("http_proxy", "https_proxy", "all_proxy", "ws_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    async with running_hub() as hub, running_agent(reporting_to(hub.url), pace=QUICK):
+        await hub.node_when("n", lambda node: node["status"] == "online")
 
 
 @pytest.mark.parametrize(

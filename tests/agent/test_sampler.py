@@ -152,3 +152,15 @@ def test_a_report_of_very_many_processes_keeps_the_largest_that_fit_into_a_messa
 def test_a_report_that_fits_is_left_as_it_is() -> None:
     report = Report(node="n", gpus=[Gpu(index=0, processes=[Process(pid=1)])])
     assert fitting(report)[0] is report
+
+
+async def test_a_new_interval_counts_at_once() -> None:
+    made: list[int] = []
+    sampler = Sampler(ScriptedReader(), "n", 3600)
+    task = asyncio.create_task(sampler.run(lambda sequence, _: made.append(sequence)))
+    await until_true(lambda: made)
+    sampler.pace(0.01)
+    await until_true(lambda: len(made) > 5)
+    assert sampler.newest is not None
+    assert sampler.newest.interval_seconds == 0.01
+    task.cancel()

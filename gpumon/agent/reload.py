@@ -1,0 +1,78 @@
+"""SIGHUP: the agent's settings are read again, and what can change while it runs does."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+
+from msgspec import structs
+
+from gpumon.agent.link import Link
+from gpumon.agent.sampler import Sampler
+from gpumon.config import AgentSection, DnsSection
+from gpumon.errors import UsageError
+from gpumon.lifecycle import on_reload
+
+log = logging.getLogger(__name__)
+
+Settings = tuple[AgentSection, DnsSection]
+AT_ONCE = frozenset({"hub", "interval_seconds"})
+
+
+class Reload:
+    """Reads settings by ``read_again`` at each SIGHUP, and passes on what changed. Without it there is no file to
+    read, and the signal ends nothing all the same.
+    """
+
+    def __init__(
+        self,
+        settings: AgentSection,
+        dns: DnsSection,
+        read_again: Callable[[], Settings] | None,
+        sampler: Sampler,
+        link: Link,
+    ) -> None:
+        self._settings = settings
+        self._dns = dns
+        self._read_again = read_again
+        self._sampler = sampler
+        self._link = link
+        self._asked = asyncio.Event()
+
+    async def run(self) -> None:
+        """Obey signals until cancelled."""
+        on_reload(self._asked.set)
+        while True:
+            await self._asked.wait()
+            self._asked.clear()
+            await self._reload()
+
+    async def _reload(self) -> None:
+        if self._read_again is None:
+            log.info("reload: there is no file to read again, for the agent was started without --config")
+            return
+        try:
+            settings, dns = await asyncio.to_thread(self._read_again)
+        except UsageError as error:
+            for fault in error.faults:
+                log.error("reload: %s", fault)
+            log.error("reload: nothing was changed")
+            return
+        except Exception:
+            log.exception("reload: failed by a fault of gpumon's own; nothing was changed")
+            return
+        self._take(settings, dns)
+
+    def _take(self, settings: AgentSection, dns: DnsSection) -> None:
+        before, after = structs.asdict(self._settings), structs.asdict(settings)
+        changed = [key for key in before if before[key] != after[key]]
+        for key in changed:
+            if key not in AT_ONCE:
+                log.warning("reload: agent.%s: what the file says now counts when the agent is started anew", key)
+        if settings.interval_seconds != self._settings.interval_seconds:
+            self._sampler.pace(settings.interval_seconds)
+        if settings.hub != self._settings.hub or dns != self._dns:
+            self._link.reconfigure(settings.hub, dns)
+        taken = [f"agent.{key}" for key in changed if key in AT_ONCE] + (["dns"] if dns != self._dns else [])
+        log.info("reload: taken over: %s", ", ".join(taken) or "nothing, for nothing changed")
+        self._settings = structs.replace(self._settings, hub=settings.hub, interval_seconds=settings.interval_seconds)
+        self._dns = dns
