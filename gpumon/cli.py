@@ -1,4 +1,5 @@
-"""The command line: the only reader of arguments and environment, and the only one that sets up logging.
+"""The command line: with :mod:`gpumon.commands` the only reader of arguments and environment, and the only one
+that sets up logging.
 
 Every option has an environment variable; the order is flag, environment, configuration file, default. The
 flags of the program that gpumon replaces work as they did: ``-mode=server -port=8081``,
@@ -10,7 +11,6 @@ Each command imports what it needs: an agent never loads the hub.
 
 import logging
 import os
-import shutil
 import signal
 import sys
 from pathlib import Path
@@ -21,13 +21,12 @@ import msgspec
 from click.core import ParameterSource
 
 from gpumon import __version__, config
+from gpumon.commands import SIMULATION, check, probe
 from gpumon.config import AgentSection, Config, DnsSection
 from gpumon.errors import UsageError
 
-CONFIG_FILE = Path("config.json")
 PORT = click.IntRange(0, 65535)
 FILE = click.Path(path_type=Path)
-SIMULATION = "8, h200:4,rtx5090:2 or a100-mig:2,fault=lost:1"
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 MAX_LOG_CHARACTERS = 2000
 FLAGS = {"interval_seconds": "interval", "state_dir": "state-dir"}
@@ -124,6 +123,10 @@ def cli(context: click.Context, log_level: str, mode: str | None, port: int | No
             )
 
 
+cli.add_command(check)
+cli.add_command(probe)
+
+
 @cli.command()
 @click.option(
     "--host", envvar="GPUMON_HUB_HOST", show_envvar=True, help="Address to listen on.  [default: 0.0.0.0, all]"
@@ -149,12 +152,13 @@ def hub(host: str | None = None, port: int | None = None, config_path: Path | No
     from gpumon.lifecycle import run
     from gpumon.serve import listen
 
-    path = config_path or (CONFIG_FILE if CONFIG_FILE.exists() else None)
+    path = config_path or (config.DEFAULT_FILE if config.DEFAULT_FILE.exists() else None)
 
     def read() -> Config:
-        settings = _read_config(path or (CONFIG_FILE if CONFIG_FILE.exists() else None))
+        settings = _read_config(path or (config.DEFAULT_FILE if config.DEFAULT_FILE.exists() else None))
         return msgspec.structs.replace(settings, hub=_override(settings.hub, host=host, port=port))
 
+    signal.signal(signal.SIGHUP, lambda *_: None)  # until the event loop takes it over
     settings = read()
     listener = listen(settings.hub.host, settings.hub.port, "hub.host, hub.port")
     run(app.run(settings, listener, read))
@@ -251,63 +255,6 @@ def agent(
 
 
 @cli.command()
-@click.option("--json", "as_json", is_flag=True, envvar="GPUMON_PROBE_JSON", show_envvar=True, help="One JSON object.")
-@click.option(
-    "--watch",
-    is_flag=True,
-    envvar="GPUMON_PROBE_WATCH",
-    show_envvar=True,
-    help="Again and again, until Ctrl-C; with --json one object a line.",
-)
-@click.option(
-    "--interval",
-    type=click.FloatRange(0.2, 60),
-    default=1.0,
-    show_default=True,
-    envvar="GPUMON_PROBE_INTERVAL",
-    show_envvar=True,
-    help="Seconds between samples, with --watch.",
-)
-@click.option(
-    "--simulate",
-    metavar="GPUS",
-    envvar="GPUMON_PROBE_SIMULATE",
-    show_envvar=True,
-    help=f"Simulated GPUs, labelled as such, instead of real ones: {SIMULATION}.",
-)
-@click.option(
-    "--color",
-    type=click.Choice(["auto", "always", "never"]),
-    default="auto",
-    show_default=True,
-    envvar="GPUMON_PROBE_COLOR",
-    show_envvar=True,
-    help="Colours; auto: on a terminal, unless NO_COLOR is set, or wherever FORCE_COLOR is.",
-)
-@click.pass_context
-def probe(
-    context: click.Context, *, as_json: bool, watch: bool, interval: float, simulate: str | None, color: str
-) -> int:
-    """Show the GPUs of this machine now, and why what is not known of them is not known.
-
-    Ends with status 0 if a GPU could be read, with 1 if none could.
-    """
-    from gpumon.agent import probe
-    from gpumon.agent.binding import check_binding
-    from gpumon.agent.scenario import Scenario
-    from gpumon.lifecycle import run
-    from gpumon.terminal import write
-
-    scenario = None if simulate is None else Scenario.parse(simulate)
-    if scenario is None:
-        check_binding()
-    if context.find_root().get_parameter_source("log_level") is ParameterSource.DEFAULT:
-        logging.getLogger().setLevel(logging.ERROR)  # what the log would tell of the GPUs, the table tells
-    screen = probe.Screen(write, shutil.get_terminal_size, _colors(color), sys.stdout.isatty())
-    return run(probe.run(screen, scenario, interval if watch else None, as_json=as_json))
-
-
-@cli.command()
 @click.option(
     "--nodes",
     type=click.IntRange(0, 100),
@@ -343,17 +290,6 @@ def demo(nodes: int, host: str, port: int) -> None:
 
     check_binding()
     run(demo.run(listen(host, port, "--host, --port"), nodes))
-
-
-def _colors(wish: str) -> bool:
-    """Whether to colour standard output: as wished, else as the variables that people set once for all say."""
-    if wish != "auto":
-        return wish == "always"
-    if os.environ.get("NO_COLOR"):
-        return False
-    if os.environ.get("FORCE_COLOR", "0") not in ("", "0"):
-        return True
-    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def _read_config(path: Path | None) -> Config:

@@ -20,6 +20,7 @@ from msgspec import Meta, Struct
 from gpumon.errors import ConfigError
 from gpumon.model import NodeName
 
+DEFAULT_FILE = Path("config.json")
 MAX_BYTES = 4 * 1024 * 1024
 
 Port = Annotated[int, Meta(ge=1, le=65535, description="a whole number from 1 to 65535")]

@@ -14,6 +14,7 @@ from gpumon.text import printable
 
 ELLIPSIS: Final = "…"
 GAP: Final = "  "
+NARROWEST: Final = 3
 
 STYLES: Final = {
     "bold": "1",
@@ -33,6 +34,15 @@ class Cell(NamedTuple):
     text: str
     style: str = ""
     right: bool = False
+
+
+class Column(NamedTuple):
+    """A column: its heading, the least that it can be cut to (0: never), and how soon it is left out (0: never)."""
+
+    head: str
+    least: int = 0
+    leave: int = 0
+    right: bool = True
 
 
 def width(text: str) -> int:
@@ -103,3 +113,54 @@ def write(text: str) -> None:
         os.dup2(nowhere, sys.stdout.fileno())  # or Python complains at the end that it could not write the rest
         os.close(nowhere)
         raise
+
+
+class Grid:
+    """Which columns of a table fit into a line, and how wide they are then. A place is the index of a column."""
+
+    def __init__(self, columns: Sequence[Column], rows: Sequence[Sequence[Cell]], *, headed: bool) -> None:
+        self._columns = columns
+        self._naturals = [
+            max([width(column.head) if headed else 0, *(width(row[place].text) for row in rows)])
+            for place, column in enumerate(columns)
+        ]
+
+    def natural(self, shown: Sequence[int]) -> int:
+        """How wide a line of these columns is when nothing is cut."""
+        return self._line([self._naturals[place] for place in shown])
+
+    def that_fit(self, shown: Sequence[int], total: int, *, whole: bool = False, keep: int = 0) -> list[int]:
+        """Without those that can be left out first, until the others have their least, or their ``whole``, width.
+
+        Those that are left out no sooner than ``keep`` stay.
+        """
+        left = list(shown)
+        while self._line([self._naturals[one] if whole else self._least(one) for one in left]) > total:
+            worst = max(left, key=lambda place: self._columns[place].leave)
+            if self._columns[worst].leave <= keep:
+                break
+            left.remove(worst)
+        return left
+
+    def widths(self, shown: Sequence[int], total: int) -> list[int]:
+        """The least that each needs; what is left over goes to those that were cut, the last of them first."""
+        widths = {place: self._least(place) for place in shown}
+        spare = total - self._line(list(widths.values()))
+        for place in reversed(shown):
+            more = min(self._naturals[place] - widths[place], max(spare, 0))
+            widths[place] += more
+            spare -= more
+        for place in shown:  # a terminal so narrow is told what fits of the names
+            if self._columns[place].least and spare < 0:
+                less = min(-spare, max(widths[place] - NARROWEST, 0))
+                widths[place] -= less
+                spare += less
+        return list(widths.values())
+
+    def _least(self, place: int) -> int:
+        natural = self._naturals[place]
+        return min(self._columns[place].least or natural, natural)
+
+    @staticmethod
+    def _line(widths: Sequence[int]) -> int:
+        return sum(widths) + len(GAP) * (len(widths) - 1)

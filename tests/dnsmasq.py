@@ -21,7 +21,7 @@ class Dnsmasq:
 
     def __init__(self, folder: Path, ttl: int) -> None:
         self.port = _free_port()
-        self._hosts = folder / "names"
+        self._hosts = folder.absolute() / "names"
         self._ttl = ttl
         self._process: Popen[str] | None = None
 

@@ -98,7 +98,9 @@ def running_hub(config: Config | None = None, port: int = 0) -> Any:
     return _site(lambda listener: hub_app.run(config or Config(), listener), port)
 
 
-def running_agent(settings: AgentSection | None = None, simulate: int | None = 2, port: int = 0, **options: Any) -> Any:
+def running_agent(
+    settings: AgentSection | None = None, simulate: int | str | None = 2, port: int = 0, **options: Any
+) -> Any:
     """An agent, of simulated GPUs unless told otherwise; ``options`` are those of :func:`gpumon.agent.app.run`."""
     scenario = None if simulate is None else Scenario.parse(str(simulate))
     return _site(lambda listener: agent_app.run(settings or AgentSection(), listener, scenario, **options), port)

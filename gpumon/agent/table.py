@@ -5,11 +5,11 @@ and why. A line keeps to the width that it is given: what matters least is left 
 """
 
 from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from gpumon.agent.notes import ALARMS, absent, local, notes, short
 from gpumon.model import Gpu, Process, Report
-from gpumon.terminal import GAP, Cell, line, width
+from gpumon.terminal import GAP, Cell, Column, Grid, line, width
 from gpumon.text import printable
 from gpumon.timestamp import seconds
 
@@ -17,22 +17,11 @@ GIB: Final = 2**30
 NULL: Final = "-"
 INDENT: Final = "   "
 BUSY_PERCENT: Final = 30
-NARROWEST: Final = 3
 PLAIN_COLUMNS: Final = 4
 """Those that are left out no sooner than this are worth more than whole names."""
 HOT_MARGIN_CELSIUS: Final = 5
 
 STATUS_STYLES: Final = {"ok": "green", "degraded": "yellow"}  # all others are red
-
-
-class Column(NamedTuple):
-    """A column: its heading, the least that it can be cut to (0: never), and how soon it is left out (0: never)."""
-
-    head: str
-    least: int = 0
-    leave: int = 0
-    right: bool = True
-
 
 GPU_COLUMNS: Final = (
     Column("#"),
@@ -99,11 +88,13 @@ def _gpus(report: Report, columns: int, *, color: bool, now: float) -> list[str]
         for place, column in enumerate(GPU_COLUMNS)
         if column.head in ALWAYS or any(row[place].text != NULL for row in rows)
     ]
-    shown = _that_fit(GPU_COLUMNS, rows, shown, columns, need=_natural, keep=PLAIN_COLUMNS)  # names before extras
-    shown = _that_fit(GPU_COLUMNS, rows, shown, columns)
-    if sum(_natural(GPU_COLUMNS, rows, place) for place in shown) + len(GAP) * (len(shown) - 1) > columns:
+    grid = Grid(GPU_COLUMNS, rows, headed=True)
+    shown = grid.that_fit(shown, columns, whole=True, keep=PLAIN_COLUMNS)  # names before extras
+    shown = grid.that_fit(shown, columns)
+    if grid.natural(shown) > columns:
         rows = [[row[0], _without_maker(row[1], simulated=report.simulated), *row[2:]] for row in rows]
-    widths = _widths(GPU_COLUMNS, rows, shown, columns)
+        grid = Grid(GPU_COLUMNS, rows, headed=True)
+    widths = grid.widths(shown, columns)
     heads = [Cell(GPU_COLUMNS[place].head, "grey", GPU_COLUMNS[place].right) for place in shown]
     lines = [line(heads, widths, color=color)]
     below = _Below(report.gpus, columns, color=color, now=now)
@@ -219,8 +210,9 @@ class _Below:
         shown = [
             place for place in range(len(PROCESS_COLUMNS)) if place < 2 or any(row[place].text != NULL for row in rows)
         ]
-        self._shown = _that_fit(PROCESS_COLUMNS, rows, shown, self._columns) if rows else []
-        self._widths = _widths(PROCESS_COLUMNS, rows, self._shown, self._columns) if rows else []
+        grid = Grid(PROCESS_COLUMNS, rows, headed=False)
+        self._shown = grid.that_fit(shown, self._columns) if rows else []
+        self._widths = grid.widths(self._shown, self._columns) if rows else []
 
     def lines(self, gpu: Gpu) -> list[str]:
         lines, told = [], set()
@@ -243,53 +235,3 @@ class _Below:
 
 def _everyone(gpu: Gpu) -> list[Process]:
     return [*(gpu.processes or []), *(one for device in gpu.mig_devices or [] for one in device.processes or [])]
-
-
-# ---- widths ----
-
-Rows = Sequence[Sequence[Cell]]
-
-
-def _natural(columns: Sequence[Column], rows: Rows, place: int) -> int:
-    heading = width(columns[place].head) if columns is GPU_COLUMNS else 0  # those of processes go without
-    return max([heading, *(width(row[place].text) for row in rows)])
-
-
-def _least(columns: Sequence[Column], rows: Rows, place: int) -> int:
-    natural = _natural(columns, rows, place)
-    return min(columns[place].least or natural, natural)
-
-
-def _that_fit(
-    columns: Sequence[Column],
-    rows: Rows,
-    shown: Sequence[int],
-    total: int,
-    *,
-    need: Callable[[Sequence[Column], Rows, int], int] = _least,
-    keep: int = 0,
-) -> list[int]:
-    """Without those that can be left out first, until the others have what they ``need``."""
-    left = list(shown)
-    while sum(need(columns, rows, place) for place in left) + len(GAP) * (len(left) - 1) > total:
-        worst = max(left, key=lambda place: columns[place].leave)
-        if columns[worst].leave <= keep:
-            break
-        left.remove(worst)
-    return left
-
-
-def _widths(columns: Sequence[Column], rows: Rows, shown: Sequence[int], total: int) -> list[int]:
-    """The least that each needs; what is left over goes to those that were cut, the last of them first."""
-    widths = {place: _least(columns, rows, place) for place in shown}
-    spare = total - sum(widths.values()) - len(GAP) * (len(shown) - 1)
-    for place in reversed(shown):
-        more = min(_natural(columns, rows, place) - widths[place], max(spare, 0))
-        widths[place] += more
-        spare -= more
-    for place in shown:  # a terminal so narrow is told what fits of the names
-        if columns[place].least and spare < 0:
-            less = min(-spare, max(widths[place] - NARROWEST, 0))
-            widths[place] -= less
-            spare += less
-    return list(widths.values())

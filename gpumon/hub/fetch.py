@@ -50,10 +50,11 @@ _shape: msgspec.json.Decoder[_Shape] = msgspec.json.Decoder(_Shape)
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What a node reported, and at which address."""
+    """What a node reported, and at which address. ``is_legacy``: in the words of the program that gpumon replaces."""
 
     report: Report
     address: str
+    is_legacy: bool
 
 
 class Fetcher:
@@ -69,20 +70,19 @@ class Fetcher:
         Raises:
             PollError: no usable answer; of several addresses, what says most.
         """
+        tried: list[str] = []
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS) as limit:
                 addresses = await self._addresses(entry)
                 end = limit.when()
                 assert end is not None
-                return await self._from_any(entry, sorted(addresses, key=lambda one: one != prefer), end)
+                return await self._from_any(entry, sorted(addresses, key=lambda one: one != prefer), end, tried)
         except TimeoutError:
-            raise PollError(
-                "no_answer",
-                f"{entry.host} port {entry.port} took the connection, but gave no whole answer "
-                f"within {TIMEOUT_SECONDS:g} s.",
-                HINT_HANGS,
-                answered=False,
-            ) from None
+            took = f"{entry.host} port {entry.port} took the connection"
+            message = f"{took}, but gave no whole answer within {TIMEOUT_SECONDS:g} s."
+            error = PollError("no_answer", message, HINT_HANGS, answered=False)
+            error.address = tried[-1] if tried else None
+            raise error from None
 
     async def _addresses(self, entry: NodeEntry) -> tuple[str, ...]:
         try:
@@ -92,14 +92,17 @@ class Fetcher:
         except ResolveError as error:
             raise PollError("name_unknown", f"{error}.", HINT_NAME, answered=False) from None
 
-    async def _from_any(self, entry: NodeEntry, addresses: list[str], end: float) -> Fetched:
+    async def _from_any(self, entry: NodeEntry, addresses: list[str], end: float, tried: list[str]) -> Fetched:
         """Each address gets a fair part of the time until ``end`` (of the loop's clock) to take a connection."""
         loop = asyncio.get_running_loop()
         worst: PollError | None = None
         for place, address in enumerate(addresses):
+            tried.append(address)
             connect = min(CONNECT_SECONDS, 0.9 * (end - loop.time()) / (len(addresses) - place))
             try:
-                return Fetched(read_report(await fetch(self._session, entry, address, connect)), address)
+                body = await fetch(self._session, entry, address, connect)
+                report, is_legacy = read_answer(body)
+                return Fetched(report, address, is_legacy)
             except PollError as error:
                 error.address = address
                 if error.answered:
@@ -187,14 +190,14 @@ def _no_connection(error: OSError, address: str, port: int) -> PollError:
     return PollError("unreachable", message, HINT_SILENT, answered=False)
 
 
-def read_report(body: bytes) -> Report:
-    """The report in an answer, ours or the old program's. Raises :class:`PollError`."""
+def read_answer(body: bytes) -> tuple[Report, bool]:
+    """The report in an answer, and whether it is in the old program's words. Raises :class:`PollError`."""
     if body.lstrip()[:1] == b"<":
         raise PollError("bad_answer", "It answered with a web page (HTML), not with JSON.", HINT_PORT, answered=True)
     try:
         shape = decode(_shape, body)
         if shape.node_name and not shape.node:
-            return decode_legacy_report(body)
-        return decode_report(body)
+            return decode_legacy_report(body), True
+        return decode_report(body), False
     except WireError as error:
         raise PollError("bad_answer", f"Its answer cannot be read: {error}.", answered=True) from None

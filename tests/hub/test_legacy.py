@@ -3,7 +3,7 @@ import json
 import pytest
 
 from gpumon.errors import PollError
-from gpumon.hub.fetch import read_report
+from gpumon.hub.fetch import read_answer
 
 # What the Go program that gpumon replaces answers, with every way in which a value can be unreadable.
 ANSWER = {
@@ -52,7 +52,7 @@ ANSWER = {
 
 
 def test_the_old_programs_answer_becomes_a_report() -> None:
-    report = read_report(json.dumps(ANSWER).encode())
+    report = read_answer(json.dumps(ANSWER).encode())[0]
     assert (report.node, report.sampled_at, report.status) == ("gpu-server-1", "2026-05-01T12:00:00.123Z", "ok")
     gpu = report.gpus[0]
     assert (gpu.index, gpu.pci_bus_id, gpu.name) == (0, "00000000:17:00.0", "NVIDIA A100-SXM4-80GB")
@@ -69,14 +69,14 @@ def test_the_old_programs_answer_becomes_a_report() -> None:
 
 
 def test_an_idle_gpu_keeps_its_real_zeros_and_loses_the_impossible_ones() -> None:
-    gpu = read_report(json.dumps(ANSWER).encode()).gpus[1]
+    gpu = read_answer(json.dumps(ANSWER).encode())[0].gpus[1]
     assert (gpu.utilization_percent, gpu.memory_used_bytes) == (0.0, 0)
     assert (gpu.temperature_celsius, gpu.power_draw_watts) == (None, None)
     assert gpu.unavailable["temperature_celsius"] == gpu.unavailable["power_draw_watts"] == "no_data"
 
 
 def test_a_gpu_of_zeros_alone_is_a_gpu_that_could_not_be_read() -> None:
-    gpu = read_report(json.dumps(ANSWER).encode()).gpus[2]
+    gpu = read_answer(json.dumps(ANSWER).encode())[0].gpus[2]
     assert gpu.pci_bus_id == "00000000:CA:00.0"
     assert (gpu.name, gpu.utilization_percent, gpu.memory_used_bytes, gpu.memory_total_bytes) == (None,) * 4
     assert gpu.processes == []
@@ -93,7 +93,7 @@ def test_a_gpu_of_zeros_alone_is_a_gpu_that_could_not_be_read() -> None:
     ],
 )
 def test_its_time_is_read_in_any_form(timestamp: object, expected: str | None) -> None:
-    report = read_report(json.dumps({"node_name": "n", "timestamp": timestamp, "gpus": []}).encode())
+    report = read_answer(json.dumps({"node_name": "n", "timestamp": timestamp, "gpus": []}).encode())[0]
     assert report.sampled_at == expected
     assert report.status == "no_gpus"
 
@@ -116,12 +116,12 @@ def test_its_time_is_read_in_any_form(timestamp: object, expected: str | None) -
 )
 def test_junk_is_refused_in_words(body: bytes, expected: str) -> None:
     with pytest.raises(PollError, match=expected) as caught:
-        read_report(body)
+        read_answer(body)[0]
     assert caught.value.answered
     assert "\n" not in caught.value.message
 
 
 def test_a_stranger_who_tells_little_is_read() -> None:
-    report = read_report(b'{"node": "x", "gpus": [{"index": 0, "name": "A thing"}], "colour": "green"}')
+    report = read_answer(b'{"node": "x", "gpus": [{"index": 0, "name": "A thing"}], "colour": "green"}')[0]
     assert report.gpus[0].utilization_percent is None
     assert report.sequence is None

@@ -1,0 +1,131 @@
+"""The commands that show something and end: ``check``, ``probe``. :mod:`gpumon.cli` is where they hang.
+
+Each command imports what it needs.
+"""
+
+import logging
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import click
+from click.core import ParameterSource
+
+from gpumon import config
+from gpumon.errors import UsageError
+
+SIMULATION = "8, h200:4,rtx5090:2 or a100-mig:2,fault=lost:1"
+PIPE_COLUMNS = 160
+"""The width of what is not written to a terminal."""
+
+
+@click.command()
+@click.option(
+    "--config",
+    "config_path",
+    type=click.Path(path_type=Path),
+    envvar="GPUMON_CHECK_CONFIG",
+    show_envvar=True,
+    help="Configuration file.  [default: config.json]",
+)
+@click.option("--json", "as_json", is_flag=True, envvar="GPUMON_CHECK_JSON", show_envvar=True, help="One JSON object.")
+@click.option(
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    envvar="GPUMON_CHECK_COLOR",
+    show_envvar=True,
+    help="Colours; auto: on a terminal, unless NO_COLOR is set, or wherever FORCE_COLOR is.",
+)
+@click.pass_context
+def check(context: click.Context, *, config_path: Path | None, as_json: bool, color: str) -> int:
+    """Say what is wrong with a configuration, then resolve and try each of its nodes.
+
+    Ends with status 0 if every node is well, with 1 if one is not, and with 2 if the file cannot be used.
+    """
+    from gpumon.hub import check
+    from gpumon.lifecycle import run
+    from gpumon.terminal import write
+
+    path = config_path or config.DEFAULT_FILE
+    if config_path is None and not path.exists():
+        raise UsageError(f"{path}: there is none in this folder; --config names another")
+    settings = config.load(path)
+    _quiet(context)
+    columns = shutil.get_terminal_size((PIPE_COLUMNS, 24)).columns
+    return run(check.run(path, settings, write, columns, color=_colors(color), as_json=as_json))
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, envvar="GPUMON_PROBE_JSON", show_envvar=True, help="One JSON object.")
+@click.option(
+    "--watch",
+    is_flag=True,
+    envvar="GPUMON_PROBE_WATCH",
+    show_envvar=True,
+    help="Again and again, until Ctrl-C; with --json one object a line.",
+)
+@click.option(
+    "--interval",
+    type=click.FloatRange(0.2, 60),
+    default=1.0,
+    show_default=True,
+    envvar="GPUMON_PROBE_INTERVAL",
+    show_envvar=True,
+    help="Seconds between samples, with --watch.",
+)
+@click.option(
+    "--simulate",
+    metavar="GPUS",
+    envvar="GPUMON_PROBE_SIMULATE",
+    show_envvar=True,
+    help=f"Simulated GPUs, labelled as such, instead of real ones: {SIMULATION}.",
+)
+@click.option(
+    "--color",
+    type=click.Choice(["auto", "always", "never"]),
+    default="auto",
+    show_default=True,
+    envvar="GPUMON_PROBE_COLOR",
+    show_envvar=True,
+    help="Colours; auto: on a terminal, unless NO_COLOR is set, or wherever FORCE_COLOR is.",
+)
+@click.pass_context
+def probe(
+    context: click.Context, *, as_json: bool, watch: bool, interval: float, simulate: str | None, color: str
+) -> int:
+    """Show the GPUs of this machine now, and why what is not known of them is not known.
+
+    Ends with status 0 if a GPU could be read, with 1 if none could.
+    """
+    from gpumon.agent import probe
+    from gpumon.agent.binding import check_binding
+    from gpumon.agent.scenario import Scenario
+    from gpumon.lifecycle import run
+    from gpumon.terminal import write
+
+    scenario = None if simulate is None else Scenario.parse(simulate)
+    if scenario is None:
+        check_binding()
+    _quiet(context)
+    screen = probe.Screen(write, shutil.get_terminal_size, _colors(color), sys.stdout.isatty())
+    return run(probe.run(screen, scenario, interval if watch else None, as_json=as_json))
+
+
+def _quiet(context: click.Context) -> None:
+    """What the log would tell, the command tells, unless someone asked for the log."""
+    if context.find_root().get_parameter_source("log_level") is ParameterSource.DEFAULT:
+        logging.getLogger().setLevel(logging.ERROR)
+
+
+def _colors(wish: str) -> bool:
+    """Whether to colour standard output: as wished, else as the variables that people set once for all say."""
+    if wish != "auto":
+        return wish == "always"
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR", "0") not in ("", "0"):
+        return True
+    return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
