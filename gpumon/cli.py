@@ -150,6 +150,7 @@ def hub(host: str | None = None, port: int | None = None, config_path: Path | No
         settings = _read_config(path or (config.DEFAULT_FILE if config.DEFAULT_FILE.exists() else None))
         return msgspec.structs.replace(settings, hub=_override(settings.hub, host=host, port=port))
 
+    signal.signal(signal.SIGHUP, lambda *_: None)  # until the event loop takes it over
     settings = read()
     listener = listen(settings.hub.host, settings.hub.port, "hub.host, hub.port")
     run(app.run(settings, listener, read))

@@ -47,6 +47,7 @@ def check(context: click.Context, *, config_path: Path | None, as_json: bool, co
     """
     from gpumon.hub import check
     from gpumon.lifecycle import run
+    from gpumon.terminal import write
 
     path = config_path or config.DEFAULT_FILE
     if config_path is None and not path.exists():
@@ -54,7 +55,7 @@ def check(context: click.Context, *, config_path: Path | None, as_json: bool, co
     settings = config.load(path)
     _quiet(context)
     columns = shutil.get_terminal_size((PIPE_COLUMNS, 24)).columns
-    return run(check.run(path, settings, _write, columns, color=_colors(color), as_json=as_json))
+    return run(check.run(path, settings, write, columns, color=_colors(color), as_json=as_json))
 
 
 @click.command()
@@ -103,12 +104,13 @@ def probe(
     from gpumon.agent.binding import check_binding
     from gpumon.agent.scenario import Scenario
     from gpumon.lifecycle import run
+    from gpumon.terminal import write
 
     scenario = None if simulate is None else Scenario.parse(simulate)
     if scenario is None:
         check_binding()
     _quiet(context)
-    screen = probe.Screen(_write, shutil.get_terminal_size, _colors(color), sys.stdout.isatty())
+    screen = probe.Screen(write, shutil.get_terminal_size, _colors(color), sys.stdout.isatty())
     return run(probe.run(screen, scenario, interval if watch else None, as_json=as_json))
 
 
@@ -127,14 +129,3 @@ def _colors(wish: str) -> bool:
     if os.environ.get("FORCE_COLOR", "0") not in ("", "0"):
         return True
     return sys.stdout.isatty() and os.environ.get("TERM") != "dumb"
-
-
-def _write(text: str) -> None:
-    """``text`` to standard output, at once. Raises BrokenPipeError if nobody reads it any longer."""
-    try:
-        click.echo(text.encode(sys.stdout.encoding or "utf-8", "replace"), nl=False)
-    except BrokenPipeError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())  # or Python complains at the end that it could not write the rest
-        os.close(nowhere)
-        raise

@@ -58,7 +58,9 @@ class Fleet:
         self.settings = self.liveness.settings = settings
         continued = predecessors(self, entries)
         kept = {id(member) for member in continued.values()}
-        others = [one for one in self if id(one) not in kept and (not one.configured or pushes(one))]
+        names = {entry.name for entry in entries}
+        left = [one for one in self if id(one) not in kept and one.name not in names]
+        others = [one for one in left if not one.configured or pushes(one)]
         before = set(self._members)
         for member in others:
             if member.configured:

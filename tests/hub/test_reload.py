@@ -115,6 +115,16 @@ def test_a_node_that_pushes_is_not_renamed_for_its_agent_chose_the_name(world: W
     assert world.node("ay").status == "pending"
 
 
+def test_a_name_is_one_node_also_where_a_gone_one_had_it(world: World) -> None:
+    world.hub.contact(world.hub.fleet.admit("x", None, None))
+    world.clock.advance(60)
+    world.hub.judge()
+    world.poll(world.report(name="b"), "b")
+    reconfigure(world, NodeEntry(name="x", host=B.host), A)
+    assert world.names() == ["x", "a"]
+    assert (world.node("x").configured, world.node("x").status) == (True, "online")
+
+
 def test_nodes_that_nobody_configured_stay(world: World) -> None:
     world.hub.contact(world.hub.fleet.admit("x", None, None))
     reconfigure(world, A)
