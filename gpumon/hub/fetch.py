@@ -195,9 +195,12 @@ def read_answer(body: bytes) -> tuple[Report, bool]:
     if body.lstrip()[:1] == b"<":
         raise PollError("bad_answer", "It answered with a web page (HTML), not with JSON.", HINT_PORT, answered=True)
     try:
-        shape = decode(_shape, body)
-        if shape.node_name and not shape.node:
+        try:
+            return decode_report(body), False
+        except WireError:
+            shape = decode(_shape, body)
+            if shape.node or not shape.node_name:
+                raise
             return decode_legacy_report(body), True
-        return decode_report(body), False
     except WireError as error:
         raise PollError("bad_answer", f"Its answer cannot be read: {error}.", answered=True) from None
