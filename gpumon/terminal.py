@@ -4,6 +4,8 @@ Names and commands are chosen by strangers. :func:`gpumon.text.printable` is app
 terminal, whoever has cleaned it before.
 """
 
+import os
+import sys
 import unicodedata
 from collections.abc import Sequence
 from typing import Final, NamedTuple
@@ -99,6 +101,18 @@ def wrap(text: str, columns: int, *, first: int = 0, rest: int = 0) -> list[str]
             longer, words = " " * rest + word, 0
         current, words = cut(longer, columns), words + 1
     return [*lines, current.rstrip()]
+
+
+def write(text: str) -> None:
+    """``text`` to standard output, at once. Raises BrokenPipeError if nobody reads it any longer."""
+    try:
+        sys.stdout.buffer.write(text.encode(sys.stdout.encoding or "utf-8", "replace"))
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())  # or Python complains at the end that it could not write the rest
+        os.close(nowhere)
+        raise
 
 
 class Grid:
