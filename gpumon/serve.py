@@ -4,15 +4,21 @@ Its own handling of signals is switched off (it raises SIGTERM again after servi
 it would run): cancellation is the stop signal here, as everywhere in gpumon.
 """
 
+import asyncio
 import errno
 import socket
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from typing import Any
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Scope
+from uvicorn.config import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
 from websockets.exceptions import InvalidState
+from websockets.frames import Frame, Opcode
 
 from gpumon.errors import ListenError
 from gpumon.wire import MAX_MESSAGE_BYTES
@@ -56,13 +62,122 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+class Pipe:
+    """The connection under a response or a WebSocket, for what is said so often that ASGI would cost more than it.
+
+    An ASGI application finds its own with :func:`pipe_of`. What goes out here is framed already
+    (:func:`chunk`, :func:`text_frame`), after ASGI's own start of the response and before its end.
+    """
+
+    __slots__ = ("_transport", "blocked", "on_writable", "take")
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self.blocked = False
+        """Whether the peer takes less than it was sent: whoever can should wait for ``on_writable``."""
+        self.on_writable: Callable[[], None] | None = None
+        self.take: Callable[[bytes], None] | None = None
+        """Gets each message of a WebSocket as it arrives, instead of ASGI's ``receive``. It must not raise."""
+
+    def made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def write(self, data: bytes) -> None:
+        """Send ``data``, or keep it until the peer takes it. Without effect once the connection ends."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def waiting_bytes(self) -> int:
+        """How much is kept that the kernel has not taken."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
+    def limit_buffer(self, size: int) -> None:
+        """Have the kernel keep no more than ``size`` bytes (of payload, about) that the peer has not taken."""
+        if self._transport is not None:
+            self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
+
+    def abort(self) -> None:
+        """End the connection now, and drop what was not sent."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def pause(self) -> None:
+        self.blocked = True
+
+    def resume(self) -> None:
+        self.blocked = False
+        if self.on_writable is not None:
+            self.on_writable()
+
+
+def pipe_of(scope: Scope) -> Pipe:
+    """The connection that an ASGI application is called for."""
+    pipe: Pipe = scope["state"]["pipe"]
+    return pipe
+
+
+def chunk(data: bytes) -> bytes:
+    """A part of a body as it travels by HTTP/1.1 where no length was told (RFC 9112 section 7.1)."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def text_frame(data: bytes) -> bytes:
+    """A message of a server over WebSocket."""
+    return Frame(Opcode.TEXT, data).serialize(mask=False)
+
+
+class _Http(H11Protocol):
+    """uvicorn's, with a :class:`Pipe`."""
+
+    def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any], **more: Any) -> None:  # noqa: ANN401
+        self._pipe = Pipe()
+        super().__init__(config, server_state, app_state | {"pipe": self._pipe}, **more)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._pipe.made(transport)
+        super().connection_made(transport)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._pipe.pause()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._pipe.resume()
+
+
 class _WebSocket(WebSocketsSansIOProtocol):
-    """uvicorn's, with the two ends that its version 0.54 leaves open."""
+    """uvicorn's, with a :class:`Pipe`, and with the two ends that its version 0.54 leaves open."""
+
+    def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any], **more: Any) -> None:  # noqa: ANN401
+        self._pipe = Pipe()
+        super().__init__(config, server_state, app_state | {"pipe": self._pipe}, **more)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._pipe.made(transport)
+        super().connection_made(transport)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._pipe.pause()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._pipe.resume()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self.conn.handshake_exc is not None:  # neither answered nor closed
             self.transport.close()
+
+    def send_receive_event_to_app(self) -> None:
+        if (take := self._pipe.take) is None or self.close_sent:
+            super().send_receive_event_to_app()
+            return
+        data = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
+        self.frames = []
+        take(data)
 
     def shutdown(self) -> None:
         try:
@@ -86,7 +201,7 @@ async def serve(app: ASGIApp, listener: socket.socket, end_streams: Callable[[],
     server = _Server(
         uvicorn.Config(
             app,
-            http="h11",
+            http=_Http,
             ws=_WebSocket,
             lifespan="off",
             log_config=None,

@@ -46,9 +46,9 @@ AGENT = [
     {"app", "probe"},
 ]
 HUB = [
-    {"feed", "page", "openapi", "legacy", "clock", "gaps", "outage", "admission", "claims"},
-    {"member"},
-    {"liveness", "succession"},
+    {"letters", "packing", "page", "openapi", "legacy", "clock", "gaps", "outage", "admission", "claims"},
+    {"member", "mailbox"},
+    {"liveness", "succession", "feed"},
     {"verdict"},
     {"fleet"},
     {"core", "fetch"},
