@@ -69,15 +69,15 @@ class Pipe:
     (:func:`chunk`, :func:`text_frame`), after ASGI's own start of the response and before its end.
     """
 
-    __slots__ = ("_transport", "blocked", "on_writable", "take")
+    __slots__ = ("_transport", "blocked", "on_message", "on_writable")
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
         self.blocked = False
         """Whether the peer takes less than it was sent: whoever can should wait for ``on_writable``."""
         self.on_writable: Callable[[], None] | None = None
-        self.take: Callable[[bytes], None] | None = None
-        """Gets each message of a WebSocket as it arrives, instead of ASGI's ``receive``. It must not raise."""
+        self.on_message: Callable[[bytes], None] | None = None
+        """Gets each further message of a WebSocket as it arrives, instead of ASGI's ``receive``."""
 
     def made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
@@ -172,12 +172,13 @@ class _WebSocket(WebSocketsSansIOProtocol):
             self.transport.close()
 
     def send_receive_event_to_app(self) -> None:
-        if (take := self._pipe.take) is None or self.close_sent:
+        # What arrived before somebody listened is received first.
+        if (on_message := self._pipe.on_message) is None or self.close_sent or not self.queue.empty():
             super().send_receive_event_to_app()
             return
         data = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
         self.frames = []
-        take(data)
+        on_message(data)
 
     def shutdown(self) -> None:
         try:

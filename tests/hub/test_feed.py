@@ -4,8 +4,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from gpumon.hub.feed import Feed
-from gpumon.hub.letters import Letter
-from gpumon.hub.mailbox import COMMENT_SECONDS, STALLED_SECONDS, Mailbox
+from gpumon.hub.letters import Letter, Removal
+from gpumon.hub.mailbox import BLOCKED_SECONDS, COMMENT_SECONDS, STALLED_SECONDS, Mailbox
 from tests.hub.viewers import FakeLine, as_json, look, telling
 from tests.running import until_true
 
@@ -115,6 +115,16 @@ async def test_a_viewer_that_takes_nothing_is_cut_off_and_one_that_takes_a_littl
     assert not other.aborted
 
 
+async def test_a_viewer_that_takes_a_little_is_not_waited_for_without_end(state: State) -> None:
+    mailbox, line = look(state.feed)
+    line.blocked = True
+    for second in range(int(BLOCKED_SECONDS) + 1):
+        assert not line.aborted
+        line.waiting = 1000 - second
+        mailbox.sweep(1000.0 + second)
+    assert line.aborted
+
+
 async def test_a_quiet_line_gets_a_comment_and_a_busy_one_does_not(state: State) -> None:
     (quiet, line), (busy, other) = look(state.feed, comment=b"still here"), look(state.feed, comment=b"still here")
     for second in range(int(COMMENT_SECONDS) + 3):
@@ -144,69 +154,70 @@ def test_an_event_is_framed_as_the_standard_says() -> None:
 # ---- nodes that go ----
 
 
-def waiting(mailbox: Mailbox) -> list[dict[str, Any]]:
-    """All that waits for a viewer."""
-    found: list[dict[str, Any]] = []
-    while True:
-        task = mailbox.get()
-        try:
-            task.send(None)
-        except StopIteration as end:
-            found.append(json.loads(end.value.json) | {"identity": end.value.identity})
-        else:
-            return found
-        finally:
-            task.close()
+def letter(identity: str, *names: str) -> Letter:
+    return Letter("nodes", identity, "now", {name: json.dumps({"name": name}).encode() for name in names})
 
 
-def shape(mailbox: Mailbox) -> list[tuple[str, list[str]]]:
-    return [
-        (one["type"], one["names"] if one["type"] == "removed" else [node["name"] for node in one["nodes"]])
-        for one in waiting(mailbox)
-    ]
+def removal(identity: str, *names: str) -> Removal:
+    return Removal(identity, "now", names)
 
 
-async def test_a_node_that_goes_is_named_and_takes_its_news_along(state: State) -> None:
-    mailbox = state.feed.open()
-    await told(mailbox)
-    state.set("a", 2)
-    state.set("b", 2)
-    state.feed.flush()
+@pytest.fixture
+def slow() -> tuple[Mailbox, FakeLine]:
+    """A viewer that has had its snapshot and takes nothing more yet."""
+    line = FakeLine()
+    mailbox = Mailbox(line, lambda message: message.identity.encode() + b" " + message.json)
+    mailbox.begin(Letter("snapshot", "e-0", "now", {}))
+    line.written.clear()
+    line.blocked = True
+    return mailbox, line
+
+
+def shape(line: FakeLine) -> list[tuple[str, str, list[str]]]:
+    """Identity, kind and names of each message that comes when the viewer reads again."""
+    line.unblock()
+    found = []
+    for identity, _, text in (data.decode().partition(" ") for data in line.written):
+        one = json.loads(text)
+        names = one["names"] if one["type"] == "removed" else [node["name"] for node in one["nodes"]]
+        found.append((identity, one["type"], names))
+    return found
+
+
+def test_a_node_that_goes_is_named_and_takes_its_news_along(slow: tuple[Mailbox, FakeLine]) -> None:
+    mailbox, line = slow
+    mailbox.put(letter("e-1", "a", "b"))
+    mailbox.remove(removal("e-2", "a"))
+    assert shape(line) == [("e-1", "nodes", ["b"]), ("e-2", "removed", ["a"])]
+
+
+def test_a_node_that_is_back_before_the_viewer_looks_never_went(slow: tuple[Mailbox, FakeLine]) -> None:
+    mailbox, line = slow
+    mailbox.remove(removal("e-1", "a", "b"))
+    mailbox.put(letter("e-2", "a"))
+    assert shape(line) == [("e-1", "removed", ["b"]), ("e-2", "nodes", ["a"])]
+
+
+def test_of_two_messages_that_wait_the_newest_comes_last(slow: tuple[Mailbox, FakeLine]) -> None:
+    mailbox, line = slow
+    for number in (1, 3, 5):
+        mailbox.put(letter(f"e-{number}", "a"))
+        mailbox.remove(removal(f"e-{number + 1}", "b"))
+    assert shape(line) == [("e-5", "nodes", ["a"]), ("e-6", "removed", ["b"])]
+
+
+def test_a_snapshot_takes_the_place_of_all_that_waits(slow: tuple[Mailbox, FakeLine]) -> None:
+    mailbox, line = slow
+    mailbox.remove(removal("e-1", "b"))
+    mailbox.put(letter("e-2", "a"))
+    mailbox.put(Letter("snapshot", "e-3", "now", {"c": b'{"name":"c"}'}))
+    mailbox.put(letter("e-4", "d"))
+    assert shape(line) == [("e-4", "snapshot", ["c", "d"])]
+
+
+async def test_of_a_new_order_and_nodes_that_went_viewers_hear_one_snapshot(state: State) -> None:
+    _, line = look(state.feed)
+    line.told()
     state.feed.removed(["a"])
-    assert shape(mailbox) == [("nodes", ["b"]), ("removed", ["a"])]
-
-
-async def test_a_node_that_is_back_before_the_viewer_looks_never_went(state: State) -> None:
-    mailbox = state.feed.open()
-    await told(mailbox)
-    state.feed.removed(["a", "b"])
-    state.set("a", 3)
-    state.feed.flush()
-    assert shape(mailbox) == [("removed", ["b"]), ("nodes", ["a"])]
-
-
-async def test_of_two_messages_that_wait_the_newest_comes_last(state: State) -> None:
-    mailbox = state.feed.open()
-    await told(mailbox)
-    for _ in range(3):
-        state.set("a", state.version)
-        state.feed.flush()
-        state.version += 1
-        state.feed.removed(["b"])
-    messages = waiting(mailbox)
-    assert [one["type"] for one in messages] == ["nodes", "removed"]
-    assert messages[-1]["identity"] == state.feed.identity
-    state.version += 1
-    state.feed.removed(["b"])
-    state.set("a", 5)
-    state.feed.flush()
-    assert [one["type"] for one in waiting(mailbox)] == ["removed", "nodes"]
-
-
-async def test_who_has_not_seen_anything_yet_needs_no_word_of_who_went(state: State) -> None:
-    mailbox = state.feed.open()
-    state.feed.removed(["a"])
-    assert [kind for kind, _ in shape(mailbox)] == ["snapshot"]
-    state.feed.removed(["b"])
     state.feed.reordered()
-    assert [kind for kind, _ in shape(mailbox)] == ["snapshot"]
+    assert [one["type"] for one in await line.next()] == ["snapshot"]

@@ -279,3 +279,14 @@ async def test_a_goodbye_and_a_broken_link_are_told_apart(hub: Site) -> None:
             node = await hub.node_when("n", lambda node: node["verdict"])
             assert node["evidence"][0]["code"] == said
             assert node["status"] == "online"
+
+
+async def test_what_an_agent_says_in_one_breath_is_taken_in_order(hub: Site) -> None:
+    async with raw_agent(hub) as agent:
+        await agent.say(hello())
+        for sequence in range(1, 101):
+            await agent.say(report(sequence))
+        assert (await agent.hear())["type"] == "welcome"
+        while (await agent.hear())["sequence"] < 96:
+            pass
+        await hub.node_when("n", lambda node: node["report"]["sequence"] == 100)
