@@ -18,7 +18,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 from websockets.exceptions import InvalidState
-from websockets.frames import Frame, Opcode
+from websockets.frames import Frame, Opcode, apply_mask  # type: ignore[attr-defined]  # not listed as its own
 
 from gpumon.errors import ListenError
 from gpumon.wire import MAX_MESSAGE_BYTES
@@ -27,6 +27,8 @@ GRACE_SECONDS = 2
 MAX_HEAD_BYTES = 16 * 1024
 PING_SECONDS = 10
 UNACKNOWLEDGED_MILLISECONDS = 20_000
+MESSAGES = frozenset({Opcode.TEXT, Opcode.BINARY})
+FRAMES = MESSAGES | {Opcode.PING, Opcode.PONG, Opcode.CLOSE}
 
 
 def listen(host: str, port: int, option: str) -> socket.socket:
@@ -127,6 +129,25 @@ def text_frame(data: bytes) -> bytes:
     return Frame(Opcode.TEXT, data).serialize(mask=False)
 
 
+def _frame_head(data: bytes, start: int) -> tuple[int | None, int, int] | None:
+    """Opcode, start and end of the payload of the frame at ``start`` (RFC 6455 section 5.2), once its head is there.
+
+    The opcode is None where the frame is one of several, has bits of an extension, or is not masked.
+    """
+    if len(data) - start < 2:
+        return None
+    first, second = data[start], data[start + 1]
+    size, body = second & 0x7F, start + 6
+    if size > 125:
+        width = 2 if size == 126 else 8
+        body += width
+        size = int.from_bytes(data[start + 2 : start + 2 + width])
+    if len(data) < body:
+        return None
+    is_plain = first & 0xF0 == 0x80 and first & 0x0F in FRAMES and second & 0x80
+    return first & 0x0F if is_plain else None, body, body + size
+
+
 class _Http(H11Protocol):
     """uvicorn's, with a :class:`Pipe`."""
 
@@ -152,6 +173,9 @@ class _WebSocket(WebSocketsSansIOProtocol):
 
     def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any], **more: Any) -> None:  # noqa: ANN401
         self._pipe = Pipe()
+        self._received = bytearray()
+        self._wanted = 0
+        self._is_odd = False
         super().__init__(config, server_state, app_state | {"pipe": self._pipe}, **more)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -167,18 +191,44 @@ class _WebSocket(WebSocketsSansIOProtocol):
         self._pipe.resume()
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self.conn.handshake_exc is not None:  # neither answered nor closed
-            self.transport.close()
-
-    def send_receive_event_to_app(self) -> None:
-        # What arrived before somebody listened is received first.
-        if (on_message := self._pipe.on_message) is None or self.close_sent or not self.queue.empty():
-            super().send_receive_event_to_app()
+        if not self.handshake_initiated:
+            super().data_received(data)
+            if self.conn.handshake_exc is not None:  # neither answered nor closed
+                self.transport.close()
             return
-        data = self.frames[0] if len(self.frames) == 1 else b"".join(self.frames)
-        self.frames = []
-        on_message(data)
+        if self._received:
+            self._received += data
+            if len(self._received) < self._wanted:
+                return
+            data = bytes(self._received)
+            self._received.clear()
+        if rest := self._take_frames(data):
+            super().data_received(rest)
+
+    def _take_frames(self, data: bytes) -> bytes:
+        """Deal with the frames that are whole. Gives what only websockets can deal with, which is all from there on.
+
+        A message in one frame goes straight to who listens; websockets would need as long again as decoding it, and
+        would keep it until the next one comes.
+        """
+        start, self._wanted = 0, 0
+        while not self._is_odd and not self.transport.is_closing() and (head := _frame_head(data, start)):
+            opcode, body, end = head
+            if opcode is None or end - body > self.config.ws_max_size:
+                self._is_odd = True
+            elif end > len(data):
+                self._wanted = end - start
+                break
+            elif opcode in MESSAGES and self._pipe.on_message and not self.close_sent and self.queue.empty():
+                self._pipe.on_message(apply_mask(data[body:end], data[body - 4 : body]))
+                start = end
+            else:  # before somebody listens, whose message is received first; ping, pong, close
+                super().data_received(data[start:end])
+                start = end
+        if self._is_odd:
+            return data[start:]
+        self._received += data[start:]
+        return b""
 
     def shutdown(self) -> None:
         try:
