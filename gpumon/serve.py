@@ -4,15 +4,21 @@ Its own handling of signals is switched off (it raises SIGTERM again after servi
 it would run): cancellation is the stop signal here, as everywhere in gpumon.
 """
 
+import asyncio
 import errno
 import socket
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from typing import Any
 
 import uvicorn
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Scope
+from uvicorn.config import Config
+from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from uvicorn.server import ServerState
 from websockets.exceptions import InvalidState
+from websockets.frames import Frame, Opcode, apply_mask  # type: ignore[attr-defined]  # not listed as its own
 
 from gpumon.errors import ListenError
 from gpumon.wire import MAX_MESSAGE_BYTES
@@ -21,6 +27,8 @@ GRACE_SECONDS = 2
 MAX_HEAD_BYTES = 16 * 1024
 PING_SECONDS = 10
 UNACKNOWLEDGED_MILLISECONDS = 20_000
+MESSAGES = frozenset({Opcode.TEXT, Opcode.BINARY})
+FRAMES = MESSAGES | {Opcode.PING, Opcode.PONG, Opcode.CLOSE}
 
 
 def listen(host: str, port: int, option: str) -> socket.socket:
@@ -56,13 +64,171 @@ def url_of(listener: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
+class Pipe:
+    """The connection under a response or a WebSocket, for what is said so often that ASGI would cost more than it.
+
+    An ASGI application finds its own with :func:`pipe_of`. What goes out here is framed already
+    (:func:`chunk`, :func:`text_frame`), after ASGI's own start of the response and before its end.
+    """
+
+    __slots__ = ("_transport", "blocked", "on_message", "on_writable")
+
+    def __init__(self) -> None:
+        self._transport: asyncio.Transport | None = None
+        self.blocked = False
+        """Whether the peer takes less than it was sent: whoever can should wait for ``on_writable``."""
+        self.on_writable: Callable[[], None] | None = None
+        self.on_message: Callable[[bytes], None] | None = None
+        """Gets each further message of a WebSocket as it arrives, instead of ASGI's ``receive``."""
+
+    def made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def write(self, data: bytes) -> None:
+        """Send ``data``, or keep it until the peer takes it. Without effect once the connection ends."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write(data)
+
+    def waiting_bytes(self) -> int:
+        """How much is kept that the kernel has not taken."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
+    def limit_buffer(self, size: int) -> None:
+        """Have the kernel keep no more than ``size`` bytes (of payload, about) that the peer has not taken."""
+        if self._transport is not None:
+            self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
+
+    def abort(self) -> None:
+        """End the connection now, and drop what was not sent."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def pause(self) -> None:
+        self.blocked = True
+
+    def resume(self) -> None:
+        self.blocked = False
+        if self.on_writable is not None:
+            self.on_writable()
+
+
+def pipe_of(scope: Scope) -> Pipe:
+    """The connection that an ASGI application is called for."""
+    pipe: Pipe = scope["state"]["pipe"]
+    return pipe
+
+
+def chunk(data: bytes) -> bytes:
+    """A part of a body as it travels by HTTP/1.1 where no length was told (RFC 9112 section 7.1)."""
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+def text_frame(data: bytes) -> bytes:
+    """A message of a server over WebSocket."""
+    return Frame(Opcode.TEXT, data).serialize(mask=False)
+
+
+def _frame_head(data: bytes, start: int) -> tuple[int | None, int, int] | None:
+    """Opcode, start and end of the payload of the frame at ``start`` (RFC 6455 section 5.2), once its head is there.
+
+    The opcode is None where the frame is one of several, has bits of an extension, or is not masked.
+    """
+    if len(data) - start < 2:
+        return None
+    first, second = data[start], data[start + 1]
+    size, body = second & 0x7F, start + 6
+    if size > 125:
+        width = 2 if size == 126 else 8
+        body += width
+        size = int.from_bytes(data[start + 2 : start + 2 + width])
+    if len(data) < body:
+        return None
+    is_plain = first & 0xF0 == 0x80 and first & 0x0F in FRAMES and second & 0x80
+    return first & 0x0F if is_plain else None, body, body + size
+
+
+class _Http(H11Protocol):
+    """uvicorn's, with a :class:`Pipe`."""
+
+    def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any], **more: Any) -> None:  # noqa: ANN401
+        self._pipe = Pipe()
+        super().__init__(config, server_state, app_state | {"pipe": self._pipe}, **more)
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._pipe.made(transport)
+        super().connection_made(transport)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._pipe.pause()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._pipe.resume()
+
+
 class _WebSocket(WebSocketsSansIOProtocol):
-    """uvicorn's, with the two ends that its version 0.54 leaves open."""
+    """uvicorn's, with a :class:`Pipe`, and with the two ends that its version 0.54 leaves open."""
+
+    def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any], **more: Any) -> None:  # noqa: ANN401
+        self._pipe = Pipe()
+        self._received = bytearray()
+        self._wanted = 0
+        self._is_odd = False
+        super().__init__(config, server_state, app_state | {"pipe": self._pipe}, **more)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._pipe.made(transport)
+        super().connection_made(transport)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._pipe.pause()
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._pipe.resume()
 
     def data_received(self, data: bytes) -> None:
-        super().data_received(data)
-        if self.conn.handshake_exc is not None:  # neither answered nor closed
-            self.transport.close()
+        if not self.handshake_initiated:
+            super().data_received(data)
+            if self.conn.handshake_exc is not None:  # neither answered nor closed
+                self.transport.close()
+            return
+        if self._received:
+            self._received += data
+            if len(self._received) < self._wanted:
+                return
+            data = bytes(self._received)
+            self._received.clear()
+        if rest := self._take_frames(data):
+            super().data_received(rest)
+
+    def _take_frames(self, data: bytes) -> bytes:
+        """Deal with the frames that are whole. Gives what only websockets can deal with, which is all from there on.
+
+        A message in one frame goes straight to who listens; websockets would need as long again as decoding it, and
+        would keep it until the next one comes.
+        """
+        start, self._wanted = 0, 0
+        while not self._is_odd and not self.transport.is_closing() and (head := _frame_head(data, start)):
+            opcode, body, end = head
+            if opcode is None or end - body > self.config.ws_max_size:
+                self._is_odd = True
+            elif end > len(data):
+                self._wanted = end - start
+                break
+            elif opcode in MESSAGES and self._pipe.on_message and not self.close_sent and self.queue.empty():
+                self._pipe.on_message(apply_mask(data[body:end], data[body - 4 : body]))
+                start = end
+            else:  # before somebody listens, whose message is received first; ping, pong, close
+                super().data_received(data[start:end])
+                start = end
+        if self._is_odd:
+            return data[start:]
+        self._received += data[start:]
+        return b""
 
     def shutdown(self) -> None:
         try:
@@ -86,7 +252,7 @@ async def serve(app: ASGIApp, listener: socket.socket, end_streams: Callable[[],
     server = _Server(
         uvicorn.Config(
             app,
-            http="h11",
+            http=_Http,
             ws=_WebSocket,
             lifespan="off",
             log_config=None,

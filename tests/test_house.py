@@ -54,9 +54,9 @@ AGENT = [
     {"app"},
 ]
 HUB = [
-    {"feed", "page", "openapi", "legacy", "clock", "gaps", "outage", "admission", "claims", "history", "findings"},
-    {"member"},
-    {"liveness", "succession"},
+    {"letters", "packing", "page", "openapi", "legacy", "clock", "gaps", "outage", "admission", "claims", "history"},
+    {"member", "mailbox", "findings"},
+    {"liveness", "succession", "feed"},
     {"verdict"},
     {"fleet"},
     {"core", "fetch"},

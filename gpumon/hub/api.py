@@ -1,7 +1,6 @@
 """The REST side of the contract: ``/api/nodes``, ``/api/catalog``, ``/health``, ``/openapi.json``."""
 
 import asyncio
-import gzip
 from collections import Counter
 
 import msgspec
@@ -13,13 +12,12 @@ from starlette.routing import Route
 
 from gpumon import __version__
 from gpumon.catalog import METRICS
-from gpumon.hub import openapi
+from gpumon.hub import openapi, packing
 from gpumon.hub.core import Hub
 from gpumon.wire import encode
 
 JSON = "application/json"
 COMPRESS_FROM_BYTES = 1024
-GZIP_LEVEL = 1
 
 
 class Api:
@@ -48,10 +46,10 @@ class Api:
         if self._body[0] != identity:
             self._body = identity, orjson.dumps([orjson.Fragment(node) for node in self._hub.fleet.encoded_nodes()])
         body = self._body[1]
-        if len(body) >= COMPRESS_FROM_BYTES and _accepts_gzip(request):
+        if len(body) >= COMPRESS_FROM_BYTES and packing.accepts_gzip(request.headers.get("accept-encoding", "")):
             headers["Content-Encoding"] = "gzip"
             if self._compressed[0] != identity:
-                self._compressed = identity, await asyncio.to_thread(gzip.compress, body, GZIP_LEVEL)
+                self._compressed = identity, await asyncio.to_thread(packing.body, body)
             body = self._compressed[1]
         return Response(body, headers=headers, media_type=JSON)
 
@@ -86,11 +84,3 @@ class Api:
 def _is_known(identity: str, tags: str) -> bool:
     """Whether one of ``tags`` is this state's (weak comparison, RFC 9110 section 8.8.3.2)."""
     return any(tag.strip().removeprefix("W/") in (f'"{identity}"', "*") for tag in tags.split(","))
-
-
-def _accepts_gzip(request: Request) -> bool:
-    for offer in request.headers.get("accept-encoding", "").split(","):
-        coding, _, weight = offer.replace(" ", "").partition(";")
-        if coding.lower() in ("gzip", "*"):
-            return weight not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
-    return False

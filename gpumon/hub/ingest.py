@@ -8,6 +8,7 @@ import contextlib
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import msgspec
 from starlette.websockets import WebSocket, WebSocketDisconnect
@@ -21,6 +22,7 @@ from gpumon.hub.member import LinkState, Member
 from gpumon.hub.verdict import SPEAKS_SECONDS
 from gpumon.model import Fault
 from gpumon.problem import problem
+from gpumon.serve import Pipe, pipe_of, text_frame
 from gpumon.wire import Ack, Close, FromAgent, Gap, Heartbeat, Hello, ReportFrame, Welcome
 
 log = logging.getLogger(__name__)
@@ -44,10 +46,21 @@ class Link:
     heard_at: float = 0.0
     deadline: asyncio.Timeout = field(default_factory=lambda: asyncio.timeout(HELLO_SECONDS))
     replaced: bool = False
+    refusal: RefusedError | None = None
     end: LinkState = "lost"
     end_words: str = ""
     unacknowledged: int = 0
     acknowledged_at: float = 0.0
+
+    @property
+    def pipe(self) -> Pipe:
+        return pipe_of(self.websocket.scope)
+
+    def why(self) -> RefusedError:
+        """Why it was ended before the agent did."""
+        if self.replaced:
+            return RefusedError(Close.REPLACED, "a newer connection of this agent took over")
+        return self.refusal or RefusedError(Close.TOO_SLOW, "nothing was heard in time")
 
     def expire(self) -> None:
         """End it now."""
@@ -83,7 +96,7 @@ class Ingest:
         except WebSocketDisconnect:
             return
         except TimeoutError:
-            error = _replaced() if link.replaced else RefusedError(Close.TOO_SLOW, "nothing was heard in time")
+            error = link.why()
         except RefusedError as refused:
             error = refused
         log.warning("agent at %s: closed: %s", link.address, error)
@@ -97,26 +110,14 @@ class Ingest:
                 link.expire()
 
     async def _converse(self, link: Link) -> None:
-        hello = await self._hear(link)
-        if not isinstance(hello, Hello):
-            raise RefusedError(Close.BAD_MESSAGE, "the first message must be hello")
+        hello = await self._hello(link)
         with self._admitted(link, hello) as member:
-            await _say(link, self._welcome(hello, member))
+            _say(link, self._welcome(hello, member))
             if not link.replaced:
                 link.deadline.reschedule(None)
-            try:
-                while True:
-                    message = await self._hear(link)
-                    if link.replaced:
-                        raise _replaced()
-                    await self._take(link, member, hello, message)
-                    await asyncio.sleep(0)  # who has sent many at once waits its turn like the others
-            except RefusedError as error:
-                if not link.replaced:
-                    link.end, link.end_words = "refused", str(error)
-                    fault = Fault(code="bad_report", message=f"Its agent was cut off: {error}.")
-                    self._hub.refused_report(member, fault)
-                raise
+            link.pipe.on_message = partial(self._heard, link, member, hello)
+            while True:  # what came before that, and the end
+                self._heard(link, member, hello, await self._receive(link))
 
     def _welcome(self, hello: Hello, member: Member) -> Welcome:
         each = min(wire.LATE_REPORTS_PER_SECOND, LATE_REPORTS_PER_SECOND / len(self._links))
@@ -127,19 +128,39 @@ class Ingest:
             late_reports_per_second=each,
         )
 
-    async def _hear(self, link: Link) -> FromAgent:
-        """The next message."""
+    async def _hello(self, link: Link) -> Hello:
+        message = self._decoded(link, await self._receive(link))
+        if not isinstance(message, Hello):
+            raise RefusedError(Close.BAD_MESSAGE, "the first message must be hello")
+        return message
+
+    async def _receive(self, link: Link) -> bytes:
         message = await link.websocket.receive()
         if message["type"] == "websocket.disconnect":
             if message["code"] == wire.GOODBYE:
                 link.end = "goodbye"
             raise WebSocketDisconnect(message["code"], message.get("reason"))
-        data = message.get("text") or message.get("bytes") or b""
+        data = message.get("bytes")
+        return data if data is not None else str(message.get("text", "")).encode()
+
+    def _decoded(self, link: Link, data: bytes) -> FromAgent:
         link.heard_at = self._hub.clock.monotonic()
         try:
             return wire.decode_from_agent(data)
         except WireError as error:
             raise RefusedError(Close.BAD_MESSAGE, str(error)) from None
+
+    def _heard(self, link: Link, member: Member, hello: Hello, data: bytes) -> None:
+        """Take a message, at once, in the call that brings it; one that is wrong ends the connection."""
+        if link.replaced or link.refusal is not None:  # it is ending
+            return
+        try:
+            self._take(link, member, hello, self._decoded(link, data))
+        except RefusedError as error:
+            link.refusal, link.end, link.end_words = error, "refused", str(error)
+            fault = Fault(code="bad_report", message=f"Its agent was cut off: {error}.")
+            self._hub.refused_report(member, fault)
+            link.expire()
 
     # ---- who speaks ----
 
@@ -217,7 +238,7 @@ class Ingest:
 
     # ---- what is said ----
 
-    async def _take(self, link: Link, member: Member, hello: Hello, message: FromAgent) -> None:
+    def _take(self, link: Link, member: Member, hello: Hello, message: FromAgent) -> None:
         match message:
             case ReportFrame(report=report, late=late, ahead=ahead):
                 if report.node != member.name or report.boot_id != hello.boot_id or not report.sequence:
@@ -225,7 +246,7 @@ class Ingest:
                         Close.BAD_MESSAGE, "report: node and boot_id must be those of hello, and sequence 1 or more"
                     )
                 self._hub.take_pushed(member, report, late=late, ahead=ahead)
-                await self._acknowledge(link, member)
+                self._acknowledge(link, member)
             case Heartbeat():
                 self._hub.contact(member)
             case Gap(first=first, last=last, count=count):
@@ -235,13 +256,14 @@ class Ingest:
             case Hello():
                 raise RefusedError(Close.BAD_MESSAGE, "hello is said once")
 
-    async def _acknowledge(self, link: Link, member: Member) -> None:
+    def _acknowledge(self, link: Link, member: Member) -> None:
         """Tell what is taken, not for every report but often enough that little is sent twice."""
         link.unacknowledged += 1
         now = self._hub.clock.monotonic()
-        if link.unacknowledged >= ACK_REPORTS or now - link.acknowledged_at >= ACK_SECONDS:
+        is_due = link.unacknowledged >= ACK_REPORTS or now - link.acknowledged_at >= ACK_SECONDS
+        if is_due and not link.pipe.blocked:  # who reads nothing is told later, all at once
             link.unacknowledged, link.acknowledged_at = 0, now
-            await _say(link, Ack(sequence=member.pushed_sequence))
+            _say(link, Ack(sequence=member.pushed_sequence))
 
 
 def _check_protocol(hello: Hello) -> None:
@@ -253,12 +275,8 @@ def _check_protocol(hello: Hello) -> None:
         )
 
 
-def _replaced() -> RefusedError:
-    return RefusedError(Close.REPLACED, "a newer connection of this agent took over")
-
-
-async def _say(link: Link, message: msgspec.Struct) -> None:
-    await link.websocket.send_text(wire.encode(message).decode())
+def _say(link: Link, message: msgspec.Struct) -> None:
+    link.pipe.write(text_frame(wire.encode(message)))
 
 
 async def _close(websocket: WebSocket, error: RefusedError) -> None:

@@ -1,28 +1,31 @@
 """Streams to viewers: Server-Sent Events on ``/api/events``, the same over WebSocket on ``/api/stream``.
 
-The SSE framing is our own on plain ASGI (docs/performance.md: twice as cheap as the usual wrappers), the
-letters are rendered once for all (:mod:`gpumon.hub.feed`).
+ASGI opens and ends a stream. In between the feed writes to the connection itself, framed once for all viewers
+(docs/performance.md says what that saves).
 """
 
 import asyncio
 import contextlib
-import logging
 from collections.abc import Awaitable, Callable
 
+from starlette.datastructures import QueryParams
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from gpumon.hub.feed import Feed, Mailbox, Message
+from gpumon.hub import packing
+from gpumon.hub.feed import DEFAULT_PACE, PACES, Feed
+from gpumon.hub.letters import Form, Message
+from gpumon.hub.mailbox import Mailbox
 from gpumon.problem import problem
+from gpumon.serve import chunk, pipe_of, text_frame
 from gpumon.wire import Close
 
-log = logging.getLogger(__name__)
-
-COMMENT_SECONDS = 15.0
-SEND_SECONDS = 10.0
 MAX_VIEWERS = 2000
+SEND_BUFFER_BYTES = 128 * 1024
+RETRY = b"retry: 3000\n\n"
+COMMENT = b": still here\n\n"
 
 
 class Live:
@@ -33,116 +36,118 @@ class Live:
 
     async def events(self, request: Request) -> Response:
         """``GET /api/events``."""
-        if len(self._feed.viewers) >= MAX_VIEWERS:
-            return _too_many()
-        return _EventStream(self._feed) if request.method == "GET" else Response(headers=_EventStream.HEADERS)
+        pace = _pace(request.query_params)
+        if (refusal := self._refusal(pace)) is not None:
+            return refusal
+        packed = packing.accepts_gzip(request.headers.get("accept-encoding", ""))
+        stream = _EventStream(self._feed, pace or 0.0, packed=packed and request.scope["http_version"] == "1.1")
+        return stream if request.method == "GET" else Response(headers=stream.headers)
 
     async def stream(self, websocket: WebSocket) -> None:
         """``GET /api/stream``: letters go out, whatever comes in is ignored."""
-        if len(self._feed.viewers) >= MAX_VIEWERS:
-            await websocket.send_denial_response(_too_many())
+        pace = _pace(websocket.query_params)
+        if (refusal := self._refusal(pace)) is not None:
+            await websocket.send_denial_response(refusal)
             return
         await websocket.accept()
-
-        async def send(letter: Message) -> None:
-            with contextlib.suppress(WebSocketDisconnect):  # gone() notices it as well
-                await websocket.send({"type": "websocket.send", "text": letter.text})
 
         async def gone() -> None:
             while (await websocket.receive())["type"] != "websocket.disconnect":
                 pass
 
-        if await _deliver(self._feed, send, gone):
+        if await _deliver(self._feed, pace or 0.0, websocket.scope, _message, b"", gone):
             with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # the server may have said so already
                 await websocket.close(Close.GOING_AWAY, "the hub ends")
+
+    def _refusal(self, pace: float | None) -> Response | None:
+        if pace is None:
+            return problem(400, f"pace: the least seconds between two messages, a number from 0 to {PACES[-1]:g}")
+        if len(self._feed.viewers) >= MAX_VIEWERS:
+            return problem(503, f"{MAX_VIEWERS} viewers are watching already", {"Retry-After": "10"})
+        return None
 
 
 class _EventStream(Response):
     """An endless response."""
 
-    HEADERS = {  # noqa: RUF012  (never changed)
-        "Content-Type": "text/event-stream; charset=utf-8",
-        "Cache-Control": "no-store",
-        "X-Accel-Buffering": "no",
-    }
-
-    def __init__(self, feed: Feed) -> None:
-        super().__init__(headers=self.HEADERS)
+    def __init__(self, feed: Feed, pace: float, *, packed: bool) -> None:
+        headers = {
+            "Content-Type": "text/event-stream; charset=utf-8",
+            "Cache-Control": "no-store",
+            "Vary": "Accept-Encoding",
+            "X-Accel-Buffering": "no",
+        }
+        super().__init__(headers=headers | ({"Content-Encoding": "gzip"} if packed else {}))
+        del self.headers["Content-Length"]
         self._feed = feed
+        self._pace = pace
+        self._packed = packed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        del scope
-        headers = [(name.lower().encode(), value.encode()) for name, value in self.HEADERS.items()]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-
-        async def body(data: bytes, more: bool = True) -> None:
-            await send({"type": "http.response.body", "body": data, "more_body": more})
-
-        async def send_letter(letter: Message) -> None:
-            await body(letter.event)
-
-        async def comment() -> None:
-            await body(b": still here\n\n")
+        await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
+        begin = packing.MEMBER_HEAD + packing.part(RETRY) if self._packed else RETRY
+        await send({"type": "http.response.body", "body": begin, "more_body": True})
+        if self._packed:
+            form, comment = _packed_chunk, chunk(packing.part(COMMENT))
+        elif scope["http_version"] == "1.1":
+            form, comment = _chunk, chunk(COMMENT)
+        else:
+            form, comment = _event, COMMENT
 
         async def gone() -> None:
             while (await receive())["type"] != "http.disconnect":
                 pass
 
-        await body(b"retry: 3000\n\n")
-        if await _deliver(self._feed, send_letter, gone, comment):
-            await body(b"", more=False)
+        if await _deliver(self._feed, self._pace, scope, form, comment, gone):
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
-async def _nothing() -> None:
-    """Say nothing: a WebSocket has pings of its own."""
+def _message(message: Message) -> bytes:
+    return text_frame(message.json)
+
+
+def _event(message: Message) -> bytes:
+    return message.event
+
+
+def _chunk(message: Message) -> bytes:
+    return chunk(message.event)
+
+
+def _packed_chunk(message: Message) -> bytes:
+    return chunk(packing.part(message.event))
 
 
 async def _deliver(
-    feed: Feed,
-    send: Callable[[Message], Awaitable[None]],
-    gone: Callable[[], Awaitable[None]],
-    comment: Callable[[], Awaitable[None]] = _nothing,
+    feed: Feed, pace: float, scope: Scope, form: Form, comment: bytes, gone: Callable[[], Awaitable[None]]
 ) -> bool:
-    """Send letters until the viewer leaves, stops reading for 10 s, or the feed ends (then: true)."""
-    mailbox = feed.open()
+    """Serve a viewer until it leaves, is cut off since it takes nothing, or the feed ends (then: true)."""
+    pipe = pipe_of(scope)
+    pipe.limit_buffer(SEND_BUFFER_BYTES)
+    mailbox = Mailbox(pipe, form, comment)
 
     async def watch() -> None:
         await gone()
-        feed.leave(mailbox)
         mailbox.close()
 
+    snapshot = feed.open(mailbox, pace)
     try:
         async with asyncio.TaskGroup() as group:
             watcher = group.create_task(watch())
-            in_time = await _send_all(mailbox, send, comment)
-            ended = in_time and not watcher.done()
+            await snapshot.render([form])
+            mailbox.begin(snapshot)
+            await mailbox.closed.wait()
+            here = not watcher.done()
             watcher.cancel()
     finally:
         feed.leave(mailbox)
-    return ended
+    return here and feed.closed
 
 
-async def _send_all(
-    mailbox: Mailbox, send: Callable[[Message], Awaitable[None]], comment: Callable[[], Awaitable[None]]
-) -> bool:
-    """Send until the mailbox is closed (true) or the viewer takes nothing for 10 s (false)."""
-    while True:
-        try:
-            async with asyncio.timeout(COMMENT_SECONDS):
-                letter = await mailbox.get()
-        except TimeoutError:
-            sending: Awaitable[None] = comment()
-        else:
-            if letter is None:
-                return True
-            sending = send(letter)
-        try:
-            async with asyncio.timeout(SEND_SECONDS):
-                await sending
-        except TimeoutError:
-            log.warning("a viewer that took nothing for %g s was cut off", SEND_SECONDS)
-            return False
-
-
-def _too_many() -> Response:
-    return problem(503, f"{MAX_VIEWERS} viewers are watching already", {"Retry-After": "10"})
+def _pace(query: QueryParams) -> float | None:
+    """Seconds between two messages, as asked for; None for nonsense."""
+    try:
+        pace = float(query.get("pace", DEFAULT_PACE))
+    except ValueError:
+        return None
+    return pace if 0 <= pace <= PACES[-1] else None

@@ -100,6 +100,12 @@ def document() -> dict[str, Any]:
         "schema": {"type": "string"},
         "description": "The node's name",
     }
+    pace = {
+        "name": "pace",
+        "in": "query",
+        "schema": {"type": "number", "minimum": 0, "maximum": 60, "default": 0.25},
+        "description": "Least seconds between two messages; rounded up to what the hub offers",
+    }
     failure = {"description": "What went wrong, in words", "content": {MEDIA_TYPE: {"schema": problem}}}
     unchanged = {"description": "Nothing has changed since the ETag that was sent along"}
     return {
@@ -112,7 +118,8 @@ def document() -> dict[str, Any]:
             | _get("What a node's GPUs did", past, more={"400": failure, "404": failure}),
             "/api/history": {"parameters": _PAST} | _get("What all GPUs did", fleet_past, more={"400": failure}),
             "/api/catalog": _get("Every metric with its unit", metrics),
-            "/api/events": _get("Live, as Server-Sent Events", message, "text/event-stream", {"503": failure}),
+            "/api/events": {"parameters": [pace]}
+            | _get("Live, as Server-Sent Events", message, "text/event-stream", {"400": failure, "503": failure}),
             "/health": _get("Whether the hub lives", health),
         },
         "components": {"schemas": components},

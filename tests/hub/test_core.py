@@ -1,6 +1,6 @@
 """The synchronous middle of the hub: no event loop, no socket, no waiting."""
 
-import json
+from typing import Any
 
 import msgspec
 import pytest
@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpumon.config import HubSection
-from gpumon.hub.feed import Message
 from gpumon.hub.gaps import Gaps
 from gpumon.model import Fault, Report
 from gpumon.timestamp import rfc3339
 from gpumon.wire import Gap
+from tests.hub.viewers import look, telling
 from tests.hub.world import World
 
 
@@ -203,10 +203,8 @@ def test_when_room_is_needed_the_longest_gone_of_the_uninvited_goes(world: World
         world.clock.advance(-1)
     world.clock.advance(60)
     world.hub.judge()
-    mailbox = world.hub.feed.open()
     assert world.hub.forget_one()
     assert world.names() == ["b", "a", "old"]
-    assert mailbox in world.hub.feed.viewers
     assert world.hub.forget_one()
     assert not world.hub.forget_one()
 
@@ -300,38 +298,33 @@ def test_a_thinned_backlog_is_taken_although_its_gap_was_told_first(world: World
 
 
 async def test_a_notice_of_the_hub_reaches_viewers_although_no_node_changed(world: World) -> None:
-    mailbox = world.hub.feed.open()
-    assert notices_of(await mailbox.get()) == []
-    world.hub.feed.flush()
-    world.hub.notice("odd", Fault(code="odd", message="Something."))
-    tag = world.hub.feed.identity
-    world.hub.feed.flush()
-    letter = await mailbox.get()
-    assert notices_of(letter) == ["odd"]
-    world.hub.notice("odd", Fault(code="odd", message="Something."))
-    assert world.hub.feed.identity == tag
-    world.hub.notice("odd", None)
-    world.hub.feed.flush()
-    assert notices_of(await mailbox.get()) == []
-    assert notices_of(await world.hub.feed.open().get()) == []
+    async with telling(world.hub.feed):
+        _, line = look(world.hub.feed)
+        assert notices_of(line.told()) == [[]]
+        world.hub.notice("odd", Fault(code="odd", message="Something."))
+        tag = world.hub.feed.identity
+        assert notices_of(await line.next()) == [["odd"]]
+        world.hub.notice("odd", Fault(code="odd", message="Something."))
+        assert world.hub.feed.identity == tag
+        world.hub.notice("odd", None)
+        assert notices_of(await line.next()) == [[]]
+    assert notices_of(look(world.hub.feed)[1].told()) == [[]]
 
 
-def notices_of(message: Message | None) -> list[str]:
-    assert message is not None
-    return [notice["code"] for notice in json.loads(message.json)["notices"]]
+def notices_of(messages: list[dict[str, Any]]) -> list[list[str]]:
+    return [[notice["code"] for notice in message["notices"]] for message in messages]
 
 
 async def test_a_node_that_is_forgotten_is_told_as_removed(world: World) -> None:
     world.hub.contact(world.hub.fleet.admit("old", None, None))
     world.clock.advance(60)
     world.hub.judge()
-    mailbox = world.hub.feed.open()
-    await mailbox.get()
-    world.hub.forget_one()
-    message = await mailbox.get()
-    assert message is not None
-    assert json.loads(message.json)["type"] == "removed"
-    assert json.loads(message.json)["names"] == ["old"]
+    async with telling(world.hub.feed):
+        _, line = look(world.hub.feed)
+        line.told()
+        world.hub.forget_one()
+        (message,) = await line.next()
+    assert (message["type"], message["names"]) == ("removed", ["old"])
 
 
 def test_news_of_a_node_that_is_gone_changes_nothing(world: World) -> None:
@@ -343,7 +336,6 @@ def test_news_of_a_node_that_is_gone_changes_nothing(world: World) -> None:
     version = world.hub.fleet.version
     world.hub.fault(gone, Fault(code="refused", message="Too late."))
     world.hub.contact(gone)
-    world.hub.feed.flush()
     assert world.hub.fleet.version == version
     assert world.names() == ["b", "a"]
 

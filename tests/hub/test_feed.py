@@ -1,10 +1,13 @@
-import asyncio
 import json
-from typing import Any
+from collections.abc import AsyncIterator
 
 import pytest
 
-from gpumon.hub.feed import Feed, Letter, Mailbox
+from gpumon.hub.feed import Feed
+from gpumon.hub.letters import Letter, Removal
+from gpumon.hub.mailbox import BLOCKED_SECONDS, COMMENT_SECONDS, STALLED_SECONDS, Mailbox
+from tests.hub.viewers import FakeLine, as_json, look, telling
+from tests.running import until_true
 
 
 class State:
@@ -26,91 +29,117 @@ class State:
         self.feed.changed(name)
 
 
+def told(line: FakeLine) -> list[tuple[str, dict[str, int]]]:
+    """Kind and nodes of each message since the last time."""
+    return [(one["type"], {node["name"]: node["value"] for node in one["nodes"]}) for one in line.told()]
+
+
 @pytest.fixture
-def state() -> State:
-    return State()
-
-
-async def told(mailbox: Mailbox) -> tuple[str, dict[str, int]]:
-    letter = await asyncio.wait_for(mailbox.get(), 5)
-    assert letter is not None
-    message = json.loads(letter.json)
-    return message["type"], {node["name"]: node["value"] for node in message["nodes"]}
-
-
-def is_empty(mailbox: Mailbox) -> bool:
-    task = mailbox.get()
-    try:
-        task.send(None)
-    except StopIteration:
-        return False
-    finally:
-        task.close()
-    return True
+async def state() -> AsyncIterator[State]:
+    state = State()
+    async with telling(state.feed):
+        yield state
 
 
 async def test_the_first_letter_is_everything_and_the_next_only_what_changed(state: State) -> None:
-    mailbox = state.feed.open()
-    assert await told(mailbox) == ("snapshot", {"a": 1, "b": 1})
+    _, line = look(state.feed)
+    assert told(line) == [("snapshot", {"a": 1, "b": 1})]
     state.set("b", 2)
-    state.feed.flush()
-    assert await told(mailbox) == ("nodes", {"b": 2})
+    await until_true(lambda: line.written)
+    assert told(line) == [("nodes", {"b": 2})]
 
 
-async def test_what_changes_before_the_snapshot_is_in_it_and_not_told_twice(state: State) -> None:
-    mailbox = state.feed.open()
+async def test_what_changes_while_the_snapshot_is_made_comes_after_it(state: State) -> None:
+    line = FakeLine()
+    mailbox = Mailbox(line, as_json)
+    _, other = look(state.feed)
+    snapshot = state.feed.open(mailbox, 0.0)
     state.set("a", 7)
-    state.feed.flush()
-    assert await told(mailbox) == ("snapshot", {"a": 7, "b": 1})
-    state.feed.flush()
-    assert is_empty(mailbox)
+    await until_true(lambda: len(other.written) == 2)
+    assert line.written == []
+    mailbox.begin(snapshot)
+    assert told(line) == [("snapshot", {"a": 1, "b": 1}), ("nodes", {"a": 7})]
 
 
 async def test_a_slow_viewer_gets_the_newest_of_each_node_in_one_letter(state: State) -> None:
-    slow, quick = state.feed.open(), state.feed.open()
-    await told(slow)
-    await told(quick)
-    for value in range(2, 100):
+    (_, slow), (_, quick) = look(state.feed), look(state.feed)
+    slow.told()
+    quick.told()
+    slow.blocked = True
+    for value in range(2, 20):
         state.set("a", value)
-        state.feed.flush()
-        assert await told(quick) == ("nodes", {"a": value})
+        await until_true(lambda: quick.written)
+        assert told(quick) == [("nodes", {"a": value})]
     state.set("b", 5)
-    state.feed.flush()
-    assert await told(slow) == ("nodes", {"a": 99, "b": 5})
-    assert is_empty(slow)
+    await until_true(lambda: quick.written)
+    assert slow.written == []
+    slow.unblock()
+    assert told(slow) == [("nodes", {"a": 19, "b": 5})]
+    slow.unblock()
+    assert slow.written == []
 
 
 async def test_a_letter_is_rendered_once_for_all(state: State) -> None:
-    viewers = [state.feed.open() for _ in range(3)]
-    snapshots = [await viewer.get() for viewer in viewers]
-    assert snapshots[0] is snapshots[1] is snapshots[2]
+    lines = [look(state.feed)[1] for _ in range(3)]
     state.set("a", 2)
-    state.feed.flush()
-    letters: list[Any] = [await viewer.get() for viewer in viewers]
-    assert letters[0].event is letters[1].event is letters[2].event
+    await until_true(lambda: all(len(line.written) == 2 for line in lines))
+    for number in range(2):
+        assert len({id(line.written[number]) for line in lines}) == 1
 
 
-async def test_the_feed_tells_at_once_and_then_at_most_four_times_a_second(state: State) -> None:
-    mailbox = state.feed.open()
-    await told(mailbox)
-    runner = asyncio.create_task(state.feed.run())
+async def test_each_pace_is_told_the_first_change_at_once_and_the_rest_together(state: State) -> None:
+    (_, calm), (_, hasty) = look(state.feed, pace=30), look(state.feed)
+    calm.told()
+    hasty.told()
     state.set("a", 2)
-    assert await told(mailbox) == ("nodes", {"a": 2})
-    state.set("a", 3)
-    state.set("a", 4)
-    await asyncio.sleep(0)
-    assert is_empty(mailbox)
-    assert await told(mailbox) == ("nodes", {"a": 4})
-    runner.cancel()
+    await until_true(lambda: calm.written and hasty.written)
+    assert told(calm) == told(hasty) == [("nodes", {"a": 2})]
+    for value in (3, 4):
+        state.set("a", value)
+        await until_true(lambda: hasty.written)
+        assert told(hasty) == [("nodes", {"a": value})]
+    assert calm.written == []
+
+
+async def test_a_viewer_that_takes_nothing_is_cut_off_and_one_that_takes_a_little_is_not(state: State) -> None:
+    (stuck, line), (trickling, other) = look(state.feed), look(state.feed)
+    line.blocked = other.blocked = True
+    line.waiting = other.waiting = 100
+    for second in range(int(STALLED_SECONDS) + 1):
+        assert not line.aborted
+        other.waiting -= 1
+        stuck.sweep(1000.0 + second)
+        trickling.sweep(1000.0 + second)
+    assert line.aborted
+    assert stuck.closed.is_set()
+    assert not other.aborted
+
+
+async def test_a_viewer_that_takes_a_little_is_not_waited_for_without_end(state: State) -> None:
+    mailbox, line = look(state.feed)
+    line.blocked = True
+    for second in range(int(BLOCKED_SECONDS) + 1):
+        assert not line.aborted
+        line.waiting = 1000 - second
+        mailbox.sweep(1000.0 + second)
+    assert line.aborted
+
+
+async def test_a_quiet_line_gets_a_comment_and_a_busy_one_does_not(state: State) -> None:
+    (quiet, line), (busy, other) = look(state.feed, comment=b"still here"), look(state.feed, comment=b"still here")
+    for second in range(int(COMMENT_SECONDS) + 3):
+        busy.put(Letter("nodes", "e-1", "now", {}))
+        quiet.sweep(1000.0 + second)
+        busy.sweep(1000.0 + second)
+    assert line.written.count(b"still here") == 1
+    assert b"still here" not in other.written
 
 
 async def test_the_end_of_the_feed_ends_every_mailbox_now_and_later(state: State) -> None:
-    early = state.feed.open()
-    waiting = asyncio.create_task(early.get())
-    await asyncio.sleep(0)
+    early, _ = look(state.feed)
     state.feed.close()
-    assert await waiting is None or await early.get() is None
-    assert await state.feed.open().get() is None
+    assert early.closed.is_set()
+    assert look(state.feed)[0].closed.is_set()
 
 
 def test_an_event_is_framed_as_the_standard_says() -> None:
@@ -125,69 +154,70 @@ def test_an_event_is_framed_as_the_standard_says() -> None:
 # ---- nodes that go ----
 
 
-def waiting(mailbox: Mailbox) -> list[dict[str, Any]]:
-    """All that waits for a viewer."""
-    found: list[dict[str, Any]] = []
-    while True:
-        task = mailbox.get()
-        try:
-            task.send(None)
-        except StopIteration as end:
-            found.append(json.loads(end.value.json) | {"identity": end.value.identity})
-        else:
-            return found
-        finally:
-            task.close()
+def letter(identity: str, *names: str) -> Letter:
+    return Letter("nodes", identity, "now", {name: json.dumps({"name": name}).encode() for name in names})
 
 
-def shape(mailbox: Mailbox) -> list[tuple[str, list[str]]]:
-    return [
-        (one["type"], one["names"] if one["type"] == "removed" else [node["name"] for node in one["nodes"]])
-        for one in waiting(mailbox)
-    ]
+def removal(identity: str, *names: str) -> Removal:
+    return Removal(identity, "now", names)
 
 
-async def test_a_node_that_goes_is_named_and_takes_its_news_along(state: State) -> None:
-    mailbox = state.feed.open()
-    await told(mailbox)
-    state.set("a", 2)
-    state.set("b", 2)
-    state.feed.flush()
+@pytest.fixture
+def slow() -> tuple[Mailbox, FakeLine]:
+    """A viewer that has had its snapshot and takes nothing more yet."""
+    line = FakeLine()
+    mailbox = Mailbox(line, lambda message: message.identity.encode() + b" " + message.json)
+    mailbox.begin(Letter("snapshot", "e-0", "now", {}))
+    line.written.clear()
+    line.blocked = True
+    return mailbox, line
+
+
+def shape(line: FakeLine) -> list[tuple[str, str, list[str]]]:
+    """Identity, kind and names of each message that comes when the viewer reads again."""
+    line.unblock()
+    found = []
+    for identity, _, text in (data.decode().partition(" ") for data in line.written):
+        one = json.loads(text)
+        names = one["names"] if one["type"] == "removed" else [node["name"] for node in one["nodes"]]
+        found.append((identity, one["type"], names))
+    return found
+
+
+def test_a_node_that_goes_is_named_and_takes_its_news_along(slow: tuple[Mailbox, FakeLine]) -> None:
+    mailbox, line = slow
+    mailbox.put(letter("e-1", "a", "b"))
+    mailbox.remove(removal("e-2", "a"))
+    assert shape(line) == [("e-1", "nodes", ["b"]), ("e-2", "removed", ["a"])]
+
+
+def test_a_node_that_is_back_before_the_viewer_looks_never_went(slow: tuple[Mailbox, FakeLine]) -> None:
+    mailbox, line = slow
+    mailbox.remove(removal("e-1", "a", "b"))
+    mailbox.put(letter("e-2", "a"))
+    assert shape(line) == [("e-1", "removed", ["b"]), ("e-2", "nodes", ["a"])]
+
+
+def test_of_two_messages_that_wait_the_newest_comes_last(slow: tuple[Mailbox, FakeLine]) -> None:
+    mailbox, line = slow
+    for number in (1, 3, 5):
+        mailbox.put(letter(f"e-{number}", "a"))
+        mailbox.remove(removal(f"e-{number + 1}", "b"))
+    assert shape(line) == [("e-5", "nodes", ["a"]), ("e-6", "removed", ["b"])]
+
+
+def test_a_snapshot_takes_the_place_of_all_that_waits(slow: tuple[Mailbox, FakeLine]) -> None:
+    mailbox, line = slow
+    mailbox.remove(removal("e-1", "b"))
+    mailbox.put(letter("e-2", "a"))
+    mailbox.put(Letter("snapshot", "e-3", "now", {"c": b'{"name":"c"}'}))
+    mailbox.put(letter("e-4", "d"))
+    assert shape(line) == [("e-4", "snapshot", ["c", "d"])]
+
+
+async def test_of_a_new_order_and_nodes_that_went_viewers_hear_one_snapshot(state: State) -> None:
+    _, line = look(state.feed)
+    line.told()
     state.feed.removed(["a"])
-    assert shape(mailbox) == [("nodes", ["b"]), ("removed", ["a"])]
-
-
-async def test_a_node_that_is_back_before_the_viewer_looks_never_went(state: State) -> None:
-    mailbox = state.feed.open()
-    await told(mailbox)
-    state.feed.removed(["a", "b"])
-    state.set("a", 3)
-    state.feed.flush()
-    assert shape(mailbox) == [("removed", ["b"]), ("nodes", ["a"])]
-
-
-async def test_of_two_messages_that_wait_the_newest_comes_last(state: State) -> None:
-    mailbox = state.feed.open()
-    await told(mailbox)
-    for _ in range(3):
-        state.set("a", state.version)
-        state.feed.flush()
-        state.version += 1
-        state.feed.removed(["b"])
-    messages = waiting(mailbox)
-    assert [one["type"] for one in messages] == ["nodes", "removed"]
-    assert messages[-1]["identity"] == state.feed.identity
-    state.version += 1
-    state.feed.removed(["b"])
-    state.set("a", 5)
-    state.feed.flush()
-    assert [one["type"] for one in waiting(mailbox)] == ["removed", "nodes"]
-
-
-async def test_who_has_not_seen_anything_yet_needs_no_word_of_who_went(state: State) -> None:
-    mailbox = state.feed.open()
-    state.feed.removed(["a"])
-    assert [kind for kind, _ in shape(mailbox)] == ["snapshot"]
-    state.feed.removed(["b"])
     state.feed.reordered()
-    assert [kind for kind, _ in shape(mailbox)] == ["snapshot"]
+    assert [one["type"] for one in await line.next()] == ["snapshot"]

@@ -1,6 +1,8 @@
 """Agents' connections, by real WebSockets to a real hub."""
 
+import asyncio
 import contextlib
+import json
 
 import pytest
 import websockets
@@ -279,3 +281,56 @@ async def test_a_goodbye_and_a_broken_link_are_told_apart(hub: Site) -> None:
             node = await hub.node_when("n", lambda node: node["verdict"])
             assert node["evidence"][0]["code"] == said
             assert node["status"] == "online"
+
+
+async def test_what_an_agent_says_in_one_breath_is_taken_in_order(hub: Site) -> None:
+    async with raw_agent(hub) as agent:
+        await agent.say(hello())
+        for sequence in range(1, 101):
+            await agent.say(report(sequence))
+        assert (await agent.hear())["type"] == "welcome"
+        while (await agent.hear())["sequence"] < 96:
+            pass
+        await hub.node_when("n", lambda node: node["report"]["sequence"] == 100)
+
+
+async def test_messages_in_pieces_between_pings_and_in_many_frames_are_taken(hub: Site) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", hub.port)
+    writer.write(
+        b"GET /api/push HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n"
+        b"Sec-WebSocket-Protocol: gpumon.v1\r\n\r\n"
+    )
+    await reader.readuntil(b"\r\n\r\n")
+
+    def frame(payload: bytes, first: int = 0x81) -> bytes:
+        mask = b"\x01\x02\x03\x04"
+        size = bytes([0x80 | len(payload)]) if len(payload) < 126 else b"\xfe" + len(payload).to_bytes(2)
+        return bytes([first]) + size + mask + bytes(byte ^ mask[at % 4] for at, byte in enumerate(payload))
+
+    def text(message: object) -> bytes:
+        return json.dumps(message).encode()
+
+    async def newest(sequence: int) -> None:
+        await hub.node_when("n", lambda node: node["report"] and node["report"]["sequence"] == sequence)
+
+    writer.write(frame(text(hello())))
+    await reader.readuntil(b"}")
+    for byte in frame(text(report(1, gpus=[{"index": 0, "name": "x" * 200}]))) + frame(b"ping", 0x89):
+        writer.write(bytes([byte]))
+        await writer.drain()
+    await newest(1)
+    await reader.readuntil(b"\x8a\x04ping")
+    writer.write(frame(text(report(2))) + frame(b"", 0x8A) + frame(text(report(3))) + frame(text(report(4)))[:9])
+    await newest(3)
+    writer.write(frame(text(report(4)))[9:])
+    await newest(4)
+    whole = text(report(5))
+    writer.write(frame(whole[:20], 0x01) + frame(b"", 0x89) + frame(whole[20:50], 0x00) + frame(whole[50:], 0x80))
+    await newest(5)
+    writer.write(frame(text(report(6))))
+    await newest(6)
+    writer.write(frame(b"\x03\xe8", 0x88))
+    while await reader.read(1000):
+        pass
+    writer.close()

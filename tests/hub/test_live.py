@@ -3,12 +3,16 @@
 import asyncio
 import json
 import socket
+import zlib
 from collections.abc import AsyncGenerator
 from typing import Any
 
 import aiohttp
+import pytest
 from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
+from gpumon.hub import mailbox
 from tests.hub.agents import hello, raw_agent, report
 from tests.running import Site, until
 
@@ -101,3 +105,106 @@ async def test_the_head_of_a_stream_needs_no_stream(hub: Site) -> None:
     async with hub.session.head(f"{hub.url}/api/events") as response:
         assert response.status == 200
         assert response.headers["Content-Type"].startswith("text/event-stream")
+
+
+async def test_a_browser_gets_its_stream_compressed_and_a_plain_program_as_it_is(hub: Site) -> None:
+    session = aiohttp.ClientSession(auto_decompress=False)
+    async with session, raw_agent(hub) as agent:
+        await agent.say(hello())
+        await agent.hear()
+        early = await packed_stream(hub, session)
+        async with hub.session.get(f"{hub.url}/api/events", headers={"Accept-Encoding": "identity"}) as plain:
+            assert "Content-Encoding" not in plain.headers
+            assert plain.headers["Vary"] == "Accept-Encoding"
+            await agent.say(report(1))
+            while b"event: nodes" not in await plain.content.readline():
+                pass
+        late = await packed_stream(hub, session)
+        await agent.say(report(2, gpus=[{"index": 0, "name": "x" * 250}]))
+        for stream in (early, late):
+            while '"sequence":2' not in stream.text:
+                await stream.read()
+            assert stream.text.startswith("retry: 3000\n\nevent: snapshot\n")
+            stream.close()
+
+
+class PackedStream:
+    """What a browser does with a compressed stream: it inflates whatever is there."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        assert response.headers["Content-Encoding"] == "gzip"
+        self.text = ""
+        self._response = response
+        self._inflate = zlib.decompressobj(16 + zlib.MAX_WBITS)
+
+    async def read(self) -> None:
+        self.text += self._inflate.decompress(await self._response.content.readany()).decode()
+
+    def close(self) -> None:
+        self._response.close()
+
+
+async def packed_stream(site: Site, session: aiohttp.ClientSession) -> PackedStream:
+    return PackedStream(await session.get(f"{site.url}/api/events", headers={"Accept-Encoding": "gzip"}))
+
+
+async def test_a_viewer_of_http_1_0_gets_events_without_chunks(hub: Site) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", hub.port)
+    writer.write(b"GET /api/events HTTP/1.0\r\nAccept-Encoding: gzip\r\n\r\n")
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert b"chunked" not in head.lower()
+    assert b"gzip" not in head.lower()
+    assert await reader.readuntil(b"\n\n") == b"retry: 3000\n\n"
+    assert (await reader.readline()) == b"event: snapshot\n"
+    writer.close()
+
+
+@pytest.mark.parametrize("pace", ["-1", "61", "nan", "inf", "quick", ""])
+async def test_a_pace_that_cannot_be_is_refused_in_words(hub: Site, pace: str) -> None:
+    async with hub.session.get(f"{hub.url}/api/events", params={"pace": pace}) as response:
+        assert response.status == 400
+        assert "from 0 to 60" in (await response.json(content_type=None))["detail"]
+    with pytest.raises(InvalidStatus) as refused:
+        async with connect(f"{hub.url.replace('http', 'ws')}/api/stream?pace={pace}", proxy=None):
+            pass
+    assert refused.value.response.status_code == 400
+
+
+async def test_who_asks_for_it_gets_every_change_at_once_and_others_few(hub: Site) -> None:
+    url = hub.url.replace("http", "ws") + "/api/stream"
+    async with (
+        raw_agent(hub) as agent,
+        connect(f"{url}?pace=0", proxy=None) as hasty,
+        connect(f"{url}?pace=60", proxy=None) as calm,
+    ):
+        await agent.say(hello())
+        await agent.hear()
+        for sequence in range(1, 6):
+            await agent.say(report(sequence))
+            while f'"sequence":{sequence}' not in str(await asyncio.wait_for(hasty.recv(), 10)):
+                pass
+        heard = [json.loads(await calm.recv())["type"] for _ in range(2)]
+        assert heard == ["snapshot", "nodes"]
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(calm.recv(), 0.05)
+
+
+async def test_a_viewer_that_stops_reading_is_cut_off_and_freed(hub: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(mailbox, "STALLED_SECONDS", 1.0)
+    async with raw_agent(hub) as agent:
+        await agent.say(hello())
+        await agent.hear()
+        with socket.socket() as stuck:
+            stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            stuck.connect(("127.0.0.1", hub.port))
+            stuck.sendall(b"GET /api/events?pace=0 HTTP/1.1\r\nHost: x\r\n\r\n")
+            padding = [{"index": n, "name": "x" * 250} for n in range(128)]
+            sequence = 0
+
+            async def freed() -> bool:
+                nonlocal sequence
+                sequence += 1
+                await agent.say(report(sequence, gpus=padding))
+                return sequence > 20 and bool((await hub.get("/health"))["viewers"] == 0)
+
+            await until(freed)

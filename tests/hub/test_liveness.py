@@ -1,13 +1,12 @@
 """Who is alive: the rules, on clocks that move when told to."""
 
-import json
-
 import pytest
 
 from gpumon.config import HubSection, NodeEntry
 from gpumon.hub.core import Hub
 from gpumon.hub.verdict import is_well
 from tests.hub.clocks import SteppedClock
+from tests.hub.viewers import look
 from tests.hub.world import World
 
 
@@ -195,9 +194,8 @@ def test_a_shutdown_with_goodbyes_is_no_mass_silence() -> None:
 async def test_the_notice_is_told_to_viewers() -> None:
     lab = Lab(nodes=6)
     lab.run(20, silent=6)
-    letter = await lab.hub.feed.open().get()
-    assert letter is not None
-    assert [notice["code"] for notice in json.loads(letter.json)["notices"]] == ["mass_silence"]
+    (message,) = look(lab.hub.feed)[1].told()
+    assert [notice["code"] for notice in message["notices"]] == ["mass_silence"]
 
 
 def test_configured_limits_count_for_the_goodbye_as_well() -> None:

@@ -14,9 +14,9 @@ import pytest
 from gpumon.config import AgentSection, Config, HubSection, NodeEntry
 from gpumon.errors import ConfigError
 from gpumon.hub.core import Hub
-from gpumon.hub.feed import Mailbox
 from gpumon.hub.reload import Reload
 from tests.hub.clocks import SteppedClock
+from tests.hub.viewers import look, telling
 from tests.hub.world import A, B, World
 from tests.running import Site, program, running_agent, until, until_true
 
@@ -30,16 +30,6 @@ def world() -> World:
 
 def reconfigure(world: World, *entries: NodeEntry, hub: HubSection | None = None) -> None:
     world.hub.reconfigure(Config(nodes=list(entries), hub=hub or HubSection()))
-
-
-async def messages(mailbox: Mailbox) -> list[dict[str, Any]]:
-    """What waits for a viewer."""
-    found = []
-    while mailbox._filled.is_set():
-        message = await mailbox.get()
-        assert message is not None
-        found.append(json.loads(message.json))
-    return found
 
 
 # ---- which node is which ----
@@ -142,7 +132,6 @@ def test_a_poll_that_was_under_way_changes_nothing_of_a_node_that_is_gone(world:
     gone = world.member("b")
     reconfigure(world, A)
     world.hub.record(gone, world.report(name="b"), "poll")
-    world.hub.feed.flush()
     assert world.names() == ["a"]
 
 
@@ -150,33 +139,40 @@ def test_a_poll_that_was_under_way_changes_nothing_of_a_node_that_is_gone(world:
 
 
 async def test_viewers_hear_of_nodes_that_are_gone(world: World) -> None:
-    mailbox = world.hub.feed.open()
-    await messages(mailbox)
-    reconfigure(world, B)
-    world.hub.feed.flush()
-    told = await messages(mailbox)
+    async with telling(world.hub.feed):
+        _, line = look(world.hub.feed)
+        line.told()
+        reconfigure(world, B)
+        told = await line.next()
     assert [(one["type"], one.get("names")) for one in told if one["type"] == "removed"] == [("removed", ["a"])]
     assert "a" not in [node["name"] for one in told for node in one.get("nodes", [])]
 
 
 async def test_viewers_hear_a_new_order_as_a_snapshot(world: World) -> None:
-    mailbox = world.hub.feed.open()
-    await messages(mailbox)
-    reconfigure(world, A, B)
-    told = await messages(mailbox)
+    async with telling(world.hub.feed):
+        _, line = look(world.hub.feed)
+        line.told()
+        reconfigure(world, A, B)
+        told = await line.next()
     assert [one["type"] for one in told] == ["snapshot"]
     assert [node["name"] for node in told[0]["nodes"]] == ["a", "b"]
 
 
-async def test_a_node_that_went_and_is_back_before_a_viewer_looks_is_there(world: World) -> None:
-    slow = world.hub.feed.open()
-    await messages(slow)
-    reconfigure(world, B)
-    reconfigure(world, B, A)
-    world.hub.feed.flush()
-    told = await messages(slow)
-    names = {node["name"] for one in told for node in one.get("nodes", [])}
-    assert "a" in names
+@pytest.mark.parametrize("looks_between", [False, True])
+async def test_a_node_that_went_and_is_back_before_a_viewer_looks_is_there(world: World, looks_between: bool) -> None:
+    async with telling(world.hub.feed):
+        (_, slow), (_, quick) = look(world.hub.feed), look(world.hub.feed)
+        slow.told()
+        quick.told()
+        slow.blocked = True
+        reconfigure(world, B)
+        if looks_between:
+            await quick.next()
+        reconfigure(world, B, A)
+        await until_true(lambda: any(b'"name":"a"' in data for data in quick.written))
+        slow.unblock()
+    told = slow.told()
+    assert "a" in {node["name"] for one in told for node in one.get("nodes", [])}
     assert not [one for one in told if one["type"] == "removed"]
 
 

@@ -1,0 +1,100 @@
+"""What viewers are told: messages that are rendered once, however many viewers get them."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import cached_property
+
+import orjson
+
+from gpumon import __version__
+from gpumon.model import Fault
+from gpumon.wire import encode
+
+RENDER_ASIDE_FROM_BYTES = 128 * 1024
+
+
+class Message:
+    """What a viewer is told, of the kind ``kind`` and as of ``identity``."""
+
+    def __init__(self, kind: str, identity: str, sent_at: str) -> None:
+        self.kind = kind
+        self.identity = identity
+        self.sent_at = sent_at
+        self._rendered: dict[Form, bytes] = {}
+
+    def content(self) -> dict[str, object]:
+        """What a message of this kind holds beside what all hold."""
+        raise NotImplementedError
+
+    @cached_property
+    def json(self) -> bytes:
+        """The message of ``/api/stream``."""
+        head = {"type": self.kind, "sent_at": self.sent_at, "hub_version": __version__}
+        return orjson.dumps(head | self.content())
+
+    @property
+    def event(self) -> bytes:
+        """The same as a Server-Sent Event (HTML standard, section 9.2.5)."""
+        return b"event: %b\nid: %b\ndata: %b\n\n" % (self.kind.encode(), self.identity.encode(), self.json)
+
+    def rendered(self, form: "Form") -> bytes:
+        """The message as ``form`` makes it: once for all who want it so."""
+        if (data := self._rendered.get(form)) is None:
+            data = self._rendered[form] = form(self)
+        return data
+
+
+Form = Callable[[Message], bytes]
+"""How a message travels on one kind of stream."""
+
+
+class Letter(Message):
+    """How nodes are: ``nodes`` maps names to their newest state as JSON, ``notices`` say what is wrong with the hub."""
+
+    def __init__(
+        self, kind: str, identity: str, sent_at: str, nodes: Mapping[str, bytes], notices: Sequence[Fault] = ()
+    ) -> None:
+        super().__init__(kind, identity, sent_at)
+        self.nodes = nodes
+        self.notices = notices
+
+    def content(self) -> dict[str, object]:
+        return {
+            "notices": [orjson.Fragment(encode(notice)) for notice in self.notices],
+            "nodes": [orjson.Fragment(node) for node in self.nodes.values()],
+        }
+
+    async def render(self, forms: Iterable[Form]) -> None:
+        """Render a large letter in a thread, so that nobody waits for it."""
+        if sum(map(len, self.nodes.values())) >= RENDER_ASIDE_FROM_BYTES:
+            for form in forms:
+                await asyncio.to_thread(self.rendered, form)
+
+    def followed_by(self, later: "Letter") -> "Letter":
+        """One letter in place of two."""
+        return Letter(self.kind, later.identity, later.sent_at, {**self.nodes, **later.nodes}, later.notices)
+
+    def without(self, gone: Iterable[str]) -> "Letter":
+        """The same, less those nodes."""
+        nodes = {name: node for name, node in self.nodes.items() if name not in gone}
+        return Letter(self.kind, self.identity, self.sent_at, nodes, self.notices)
+
+
+class Removal(Message):
+    """Nodes that are gone."""
+
+    def __init__(self, identity: str, sent_at: str, names: Iterable[str]) -> None:
+        super().__init__("removed", identity, sent_at)
+        self.names = dict.fromkeys(names)
+
+    def content(self) -> dict[str, object]:
+        return {"names": list(self.names)}
+
+    def followed_by(self, later: "Removal") -> "Removal":
+        """One word in place of two."""
+        return Removal(later.identity, later.sent_at, self.names | later.names)
+
+    def without(self, back: Iterable[str]) -> "Removal | None":
+        """The same, less those nodes that are back; None if that is all of them."""
+        names = [name for name in self.names if name not in back]
+        return Removal(self.identity, self.sent_at, names) if names else None

@@ -1,0 +1,33 @@
+"""Compression once for many: a body for all who ask for it, a part of a stream for all who watch it.
+
+A stream is one gzip member (RFC 1952) that never ends. Each part of it is compressed by itself and ends on a byte
+(RFC 1951 section 3.2.4: an empty stored block), refers to nothing before it and is not the last: so the same bytes
+fit into every viewer's stream, whenever it began. What is missing is the trailer, a checksum of all that one viewer
+was sent: a stream that ends has failed in any case, and is opened anew.
+"""
+
+import gzip
+import zlib
+
+MEMBER_HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
+LEVEL = 1  # a third of the time of level 6, for half as many bytes more
+
+
+def accepts_gzip(offers: str) -> bool:
+    """Whether a header ``Accept-Encoding`` allows gzip (RFC 9110 section 12.5.3)."""
+    for offer in offers.split(","):
+        coding, _, weight = offer.replace(" ", "").partition(";")
+        if coding.lower() in ("gzip", "*"):
+            return weight not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+    return False
+
+
+def body(data: bytes) -> bytes:
+    """A whole body, compressed."""
+    return gzip.compress(data, LEVEL)
+
+
+def part(data: bytes) -> bytes:
+    """A part of a stream, compressed; :data:`MEMBER_HEAD` goes before the first."""
+    compressor = zlib.compressobj(LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
+    return compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH)
