@@ -9,6 +9,8 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from tests.browser.fakehub import FakeHub, fake_hub
+
 ARTIFACTS = Path(__file__).parents[1] / "artifacts"
 CANDIDATES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 QUIET = (
@@ -101,3 +103,10 @@ def keep_picture() -> Callable[[Page, str], None]:
         page.screenshot(path=ARTIFACTS / f"{name}.png", full_page=True)
 
     return keep
+
+
+@pytest.fixture
+def hub() -> Iterator[FakeHub]:
+    """A hub that says what the test tells it to."""
+    with fake_hub() as running:
+        yield running

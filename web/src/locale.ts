@@ -3,7 +3,9 @@ import { useContext } from "preact/hooks";
 
 import { createFormat, type Format } from "./format";
 import { en, type Messages } from "./messages/en";
+import { type FaultText, faults } from "./messages/faults.zh";
 import { zh } from "./messages/zh";
+import type { Fault } from "./types";
 
 const CATALOGUES = { en, zh } as const;
 
@@ -13,6 +15,8 @@ export interface Locale {
   readonly language: Language;
   readonly text: Messages;
   readonly format: Format;
+  /** Faults by their code. The hub speaks English itself, with the figures of the case. */
+  readonly faults: Readonly<Record<string, FaultText>>;
 }
 
 /** `?lang=` when it names a language that we speak, else the first of the reader's that we do, else English. */
@@ -29,7 +33,8 @@ export function pickLanguage(search: string, preferred: readonly string[]): Lang
 export function createLocale(language: Language, preferred: readonly string[]): Locale {
   const text = CATALOGUES[language];
   const region = preferred.find((tag) => tag.toLowerCase().split("-")[0] === language && isLocale(tag));
-  return { language, text, format: createFormat(region ?? language, text) };
+  const format = createFormat(region ?? language, text);
+  return { language, text, format, faults: language === "zh" ? faults : {} };
 }
 
 /** Not all that browsers name as the reader's language is one: some pass on "en-US@posix" of the system. */
@@ -50,4 +55,20 @@ export const LocaleContext = createContext<Locale>(createLocale("en", []));
 
 export function useLocale(): Locale {
   return useContext(LocaleContext);
+}
+
+interface FaultWords {
+  readonly message: string;
+  readonly hint: string | null;
+}
+
+/** A fault in the reader's language: by its code where the catalogue has it, else in its own words. */
+export function translateFault({ code, message, hint }: Fault, { faults }: Locale): FaultWords {
+  const known = Object.hasOwn(faults, code) ? faults[code] : undefined;
+  if (known === undefined) return { message, hint };
+  return { message: known.message, hint: known.hint ?? hint };
+}
+
+export function useFault(fault: Fault): FaultWords {
+  return translateFault(fault, useLocale());
 }

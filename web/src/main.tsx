@@ -7,6 +7,7 @@ import { Stream } from "./stream";
 import "./style/base.css";
 import "./style/frame.css";
 import "./style/nodes.css";
+import "./style/verdict.css";
 import "./style/widths.css";
 import { App } from "./views/App";
 

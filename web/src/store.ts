@@ -2,7 +2,7 @@ import { batch, computed, type ReadonlySignal, type Signal, signal } from "@prea
 
 import { HubClock } from "./clock";
 import { insertNode, sumTallies, type Tally, tally } from "./fleet";
-import type { LinkState, Message, Node } from "./types";
+import type { Fault, LinkState, Message, Node } from "./types";
 
 /**
  * The link to the hub; `contactAt` is the hub's last sign of life before this state, in
@@ -25,6 +25,12 @@ interface WritableEntry extends Entry {
   readonly node: Signal<Node>;
 }
 
+/** What the viewer has chosen to see. */
+export interface View {
+  /** The name of the node whose details are shown. */
+  readonly open: string | null;
+}
+
 /** All that the page knows. Nothing else writes; views read the signals. */
 export class Store {
   readonly #clock = new HubClock();
@@ -32,15 +38,23 @@ export class Store {
   readonly #link = signal<Link>({ state: "connecting", contactAt: null });
   readonly #now = signal(Date.now());
   readonly #hubVersion = signal<string | null>(null);
+  readonly #heardAt = signal<number | null>(null);
+  readonly #notices = signal<readonly Fault[]>([]);
   readonly #loaded = signal(false);
+  readonly #view = signal<View>({ open: null });
 
   readonly entries: ReadonlySignal<readonly Entry[]> = this.#entries;
   readonly link: ReadonlySignal<Link> = this.#link;
   /** The hub's time, in milliseconds; moves when {@link tick} is called. */
   readonly now: ReadonlySignal<number> = this.#now;
   readonly hubVersion: ReadonlySignal<string | null> = this.#hubVersion;
+  /** When the hub last gave a sign of life, in its own time: so old is what stands on the page. */
+  readonly heardAt: ReadonlySignal<number | null> = this.#heardAt;
+  /** What the hub has to say of itself and of the fleet as a whole. */
+  readonly notices: ReadonlySignal<readonly Fault[]> = this.#notices;
   /** Whether the hub has told its nodes at least once: before that, an empty page is no empty fleet. */
   readonly loaded: ReadonlySignal<boolean> = this.#loaded;
+  readonly view: ReadonlySignal<View> = this.#view;
   readonly totals: ReadonlySignal<Tally> = computed(() =>
     sumTallies(this.#entries.value.map((entry) => entry.tally.value)),
   );
@@ -53,15 +67,18 @@ export class Store {
           this.observeTime(Date.parse(message.sent_at));
           this.#hubVersion.value = message.hub_version;
           this.replaceAll(message.nodes);
+          if (message.notices === undefined) this.setNotices([]);
           break;
         case "nodes":
           this.observeTime(Date.parse(message.sent_at));
           this.#update(message.nodes);
           break;
         case "removed":
+          if (message.sent_at !== undefined) this.observeTime(Date.parse(message.sent_at));
           this.#remove(new Set(message.names));
           break;
       }
+      if (message.notices !== undefined) this.setNotices(message.notices);
     });
   }
 
@@ -75,6 +92,16 @@ export class Store {
       if (!same) this.#entries.value = entries;
       this.#loaded.value = true;
     });
+  }
+
+  /** Most messages repeat the notices of the one before: then nothing is drawn again. */
+  setNotices(notices: readonly Fault[]): void {
+    if (JSON.stringify(notices) !== JSON.stringify(this.#notices.peek())) this.#notices.value = notices;
+  }
+
+  /** The hub gave a sign of life at the browser's moment `at`. */
+  heard(at: number): void {
+    this.#heardAt.value = this.#clock.hubTime(at);
   }
 
   setLink(state: LinkState, contactAt: number | null): void {
@@ -91,6 +118,10 @@ export class Store {
   /** A coarse statement of the hub's time, used only while there is no better one. */
   observeRoughTime(sentAt: number): void {
     if (!this.#clock.known) this.observeTime(sentAt);
+  }
+
+  choose(changes: Partial<View>): void {
+    this.#view.value = { ...this.#view.peek(), ...changes };
   }
 
   tick(): void {

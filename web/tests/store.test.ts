@@ -83,3 +83,30 @@ test("the moment of loss is told in the hub's time and stays while the hub is lo
   store.setLink("lost", BROWSER_NOW + 5_000);
   expect(store.link.value).toEqual({ state: "lost", contactAt: BROWSER_NOW - 3_600_000 });
 });
+
+test("notices stand until a message says otherwise, and the same ones again change nothing", () => {
+  const store = new Store();
+  const notices = [{ code: "mass_silence", message: "m", hint: null }];
+  store.apply({ ...snapshot([]), notices });
+  const before = store.notices.value;
+  store.apply({ ...update(), notices: structuredClone(notices) });
+  expect(store.notices.value).toBe(before);
+  store.apply(update());
+  expect(store.notices.value).toBe(before);
+  store.apply({ ...update(), notices: [] });
+  expect(store.notices.value).toEqual([]);
+});
+
+test("the snapshot of a hub that knows no notices ends those of the hub before it", () => {
+  const store = new Store();
+  store.apply({ ...snapshot([]), notices: [{ code: "x", message: "m", hint: null }] });
+  store.apply(snapshot([]));
+  expect(store.notices.value).toEqual([]);
+});
+
+test("the age of the data is told in the hub's time", () => {
+  const store = new Store();
+  store.apply(snapshot([], "2026-11-23T11:00:00.000Z"));
+  store.heard(BROWSER_NOW + 2_000);
+  expect(store.heardAt.value).toBe(BROWSER_NOW - 3_600_000 + 2_000);
+});

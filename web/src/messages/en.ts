@@ -1,5 +1,6 @@
 import type { GpuState } from "../fleet";
-import type { LinkState, NodeStatus, ProcessType, Reason, ReportStatus, Source } from "../types";
+import type { Channel, LinkState, NodeStatus, ProcessType, Reason, ReportStatus, Source } from "../types";
+import type { Cause } from "../verdict";
 
 const status: Record<NodeStatus, string> = {
   online: "online",
@@ -18,6 +19,20 @@ const link: Record<LinkState, string> = {
   live: "live",
   polling: "polling every 5 s",
   lost: "hub lost",
+};
+const cause: Record<Cause, string> = {
+  ended: "stopped on purpose",
+  killed: "agent died",
+  silent: "host silent",
+  hung: "driver hangs",
+};
+const channel: Record<Channel, string> = {
+  push: "push",
+  poll: "poll",
+  name: "name",
+  driver: "driver",
+  clock: "clock",
+  claim: "identity",
 };
 const source: Record<Source, string> = { push: "push", poll: "poll" };
 const processType: Record<ProcessType, string> = {
@@ -49,6 +64,8 @@ export const en = {
   power: "Power",
   summary: "Summary",
   status,
+  cause,
+  channel,
   gpuState,
   link,
   linkTitle: "How this page gets its numbers",
@@ -79,7 +96,35 @@ export const en = {
   justNow: "just now",
   neverSeen: "never seen",
   lastNumbers: (ago: string) => `Last numbers, from ${ago}.`,
-  staleNumbers: (ago: string) => `The node answers, but sends no new numbers; noticed ${ago}.`,
+  staleNumbers: (ago: string) => `The node still speaks, but its numbers are from ${ago}.`,
+  staleSince: (ago: string) => `The node still speaks, but sends no new numbers; noticed ${ago}.`,
+  flapping: "flapping",
+  flappingTitle: "It has come and gone again and again in the last minutes.",
+  reportsLost: (reports: string) => `${reports} reports lost`,
+  reportsLostTitle: "Its agent had no room to keep them while the hub could not be reached.",
+  details: "Details",
+  evidence: (pieces: number) => (pieces === 1 ? "Why? 1 sign" : `Why? ${pieces} signs`),
+  evidenceTitle: "What each channel shows, and since when",
+  notices: "Notices of the hub",
+  detail: {
+    since: "In this state",
+    agent: "Agent",
+    hostname: "Host name",
+    agent_id: "Agent identity",
+    late: "Came late",
+    lost: "Lost",
+    resolution: "Name look-up",
+  },
+  reportsOfRun: (reports: string) => `${reports} reports of the agent's present run`,
+  resolved: (host: string, addresses: string) => `${host} is ${addresses}`,
+  answeredBy: (server: string) => `answered by ${server}`,
+  holdsFor: (time: string) => `holds for ${time}`,
+  resolutionKept: "Nobody answers now; these are the last good addresses.",
+  heard: {
+    down: (node: string, state: string) => `${node}: ${state}`,
+    up: (node: string) => `${node} is online again`,
+    many: (nodes: number) => `${nodes} nodes have changed their state`,
+  },
   waitingForReport: "No report yet.",
   noGpus: "No GPU was reported.",
   driver: "Driver",

@@ -1,10 +1,12 @@
 import type { Store } from "../store";
 import { useLocale } from "../locale";
+import { Announcer } from "./Announcer";
 import { Banner, SimulatedNote } from "./Banner";
 import { Empty } from "./Empty";
 import { Footer } from "./Footer";
 import { Headline } from "./Headline";
 import { NodeCard } from "./NodeCard";
+import { Notices } from "./Notices";
 
 export function App({ store }: { store: Store }) {
   const { text } = useLocale();
@@ -12,11 +14,13 @@ export function App({ store }: { store: Store }) {
     <>
       <Headline store={store} />
       <Banner store={store} />
+      <Notices store={store} />
       <main aria-label={text.nodes}>
         <SimulatedNote store={store} />
         <Fleet store={store} />
       </main>
       <Footer store={store} />
+      <Announcer store={store} />
     </>
   );
 }
@@ -30,7 +34,7 @@ function Fleet({ store }: { store: Store }) {
   return (
     <>
       {entries.map((entry) => (
-        <NodeCard key={entry.name} entry={entry} now={store.now} />
+        <NodeCard key={entry.name} entry={entry} store={store} />
       ))}
     </>
   );

@@ -1,0 +1,45 @@
+import { describe, expect, test } from "vitest";
+
+import { createLocale, translateFault } from "../src/locale";
+import { causeOf, foremostFirst, reportedAt } from "../src/verdict";
+import { node, report } from "./fixtures";
+
+function fault(code: string) {
+  return { code, message: "as the hub says it", hint: "as the hub hints" };
+}
+
+test("the cause of a verdict is known by its code, and only while the node is not well", () => {
+  expect(causeOf(node("a", { status: "offline", verdict: fault("host_silent") }))).toBe("silent");
+  expect(causeOf(node("a", { status: "online", verdict: fault("host_silent") }))).toBeNull();
+  expect(causeOf(node("a", { status: "offline", verdict: fault("constructor") }))).toBeNull();
+  expect(causeOf(node("a", { status: "offline" }))).toBeNull();
+});
+
+test("a report is dated by the hub's clock, however wrong its own", () => {
+  const sampled = report([], { sampled_at: "2026-11-23T13:00:05.000Z" });
+  expect(reportedAt(node("a", { report: sampled, clock_offset_seconds: 3_600 }))).toBe(
+    Date.parse("2026-11-23T12:00:05.000Z"),
+  );
+  expect(reportedAt(node("a", { report: sampled }))).toBeNull();
+  expect(reportedAt(node("a", { report: null, clock_offset_seconds: 1 }))).toBeNull();
+});
+
+test("half of the fleet at once stands above all other notices", () => {
+  const codes = foremostFirst([fault("a"), fault("b"), fault("mass_silence")]).map(({ code }) => code);
+  expect(codes).toEqual(["mass_silence", "a", "b"]);
+});
+
+describe("a fault", () => {
+  test("is told in the words of the hub where the reader has English, or nobody translated it", () => {
+    expect(translateFault(fault("lost"), createLocale("en", []))).toEqual({
+      message: "as the hub says it",
+      hint: "as the hub hints",
+    });
+    expect(translateFault(fault("toString"), createLocale("zh", [])).message).toBe("as the hub says it");
+  });
+  test("is told in Chinese by its code, with the hub's hint where there is more than one", () => {
+    const { message, hint } = translateFault(fault("lost"), createLocale("zh", []));
+    expect(message).toContain("GPU");
+    expect(hint).toBe("as the hub hints");
+  });
+});
