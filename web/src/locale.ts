@@ -19,12 +19,16 @@ export interface Locale {
   readonly faults: Readonly<Record<string, FaultText>>;
 }
 
-/** `?lang=` when it names a language that we speak, else the first of the reader's that we do, else English. */
-export function pickLanguage(search: string, preferred: readonly string[]): Language {
+export function isLanguage(tag: string): tag is Language {
+  return Object.hasOwn(CATALOGUES, tag);
+}
+
+/** That of `?lang=` where we speak it, else the one chosen here before, else the reader's first that we speak. */
+export function pickLanguage(search: string, chosen: Language | undefined, preferred: readonly string[]): Language {
   const asked = new URLSearchParams(search).get("lang");
-  for (const tag of [...(asked === null ? [] : [asked]), ...preferred]) {
-    const language = tag.toLowerCase().split("-")[0];
-    if (language === "en" || language === "zh") return language;
+  for (const tag of [asked, chosen, ...preferred]) {
+    const language = tag?.toLowerCase().split("-")[0] ?? "";
+    if (isLanguage(language)) return language;
   }
   return "en";
 }

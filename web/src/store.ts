@@ -3,6 +3,7 @@ import { batch, computed, type ReadonlySignal, type Signal, signal } from "@prea
 import { HubClock } from "./clock";
 import { insertNode, sumTallies, type Tally, tally } from "./fleet";
 import type { Fault, LinkState, Message, Node } from "./types";
+import type { View } from "./view";
 
 /**
  * The link to the hub; `contactAt` is the hub's last sign of life before this state, in
@@ -25,12 +26,6 @@ interface WritableEntry extends Entry {
   readonly node: Signal<Node>;
 }
 
-/** What the viewer has chosen to see. */
-export interface View {
-  /** The name of the node whose details are shown. */
-  readonly open: string | null;
-}
-
 /** All that the page knows. Nothing else writes; views read the signals. */
 export class Store {
   readonly #clock = new HubClock();
@@ -41,7 +36,7 @@ export class Store {
   readonly #heardAt = signal<number | null>(null);
   readonly #notices = signal<readonly Fault[]>([]);
   readonly #loaded = signal(false);
-  readonly #view = signal<View>({ open: null });
+  readonly #view: Signal<View>;
 
   readonly entries: ReadonlySignal<readonly Entry[]> = this.#entries;
   readonly link: ReadonlySignal<Link> = this.#link;
@@ -54,10 +49,16 @@ export class Store {
   readonly notices: ReadonlySignal<readonly Fault[]> = this.#notices;
   /** Whether the hub has told its nodes at least once: before that, an empty page is no empty fleet. */
   readonly loaded: ReadonlySignal<boolean> = this.#loaded;
-  readonly view: ReadonlySignal<View> = this.#view;
+  /** What the viewer has chosen to see. */
+  readonly view: ReadonlySignal<View>;
   readonly totals: ReadonlySignal<Tally> = computed(() =>
     sumTallies(this.#entries.value.map((entry) => entry.tally.value)),
   );
+
+  constructor(view: View) {
+    this.#view = signal(view);
+    this.view = this.#view;
+  }
 
   apply(message: Message): void {
     batch(() => {

@@ -1,4 +1,9 @@
 import type { Gpu, Node, Process, Report } from "../src/types";
+import type { View } from "../src/view";
+
+export function view(values: Partial<View> = {}): View {
+  return { theme: "system", language: "en", open: null, ...values };
+}
 
 export function process(values: Partial<Process> = {}): Process {
   return {

@@ -1,6 +1,7 @@
 import type { GpuState } from "../fleet";
 import type { Channel, LinkState, NodeStatus, ProcessType, Reason, ReportStatus, Source } from "../types";
 import type { Cause } from "../verdict";
+import type { Theme } from "../view";
 
 const status: Record<NodeStatus, string> = {
   online: "online",
@@ -164,7 +165,8 @@ export const en = {
     stale: "Stale: the node answers, but its numbers are old. Offline: no sign of life. Pending: not seen since the hub started.",
   },
   hubVersion: (version: string) => `gpumon hub ${version}`,
-  otherLanguage: { lang: "zh", name: "中文" },
+  otherLanguage: { lang: "zh" as "en" | "zh", name: "中文" },
+  theme: { system: "Theme: as the system", light: "Theme: light", dark: "Theme: dark" } satisfies Record<Theme, string>,
   unit: { day: "d", hour: "h", minute: "min", second: "s" },
 };
 

@@ -115,5 +115,6 @@ export const zh: Messages = {
   },
   hubVersion: (version) => `gpumon 中心 ${version}`,
   otherLanguage: { lang: "en", name: "English" },
+  theme: { system: "主题：跟随系统", light: "主题：浅色", dark: "主题：深色" },
   unit: { day: "天", hour: "小时", minute: "分", second: "秒" },
 };

@@ -1,5 +1,7 @@
+import { useComputed } from "@preact/signals";
+
+import { createLocale, LocaleContext, useLocale } from "../locale";
 import type { Store } from "../store";
-import { useLocale } from "../locale";
 import { Announcer } from "./Announcer";
 import { Banner, SimulatedNote } from "./Banner";
 import { Empty } from "./Empty";
@@ -7,12 +9,23 @@ import { Footer } from "./Footer";
 import { Headline } from "./Headline";
 import { NodeCard } from "./NodeCard";
 import { Notices } from "./Notices";
+import { Toolbar } from "./Toolbar";
 
 export function App({ store }: { store: Store }) {
+  const locale = useComputed(() => createLocale(store.view.value.language, navigator.languages));
+  return (
+    <LocaleContext.Provider value={locale.value}>
+      <Page store={store} />
+    </LocaleContext.Provider>
+  );
+}
+
+function Page({ store }: { store: Store }) {
   const { text } = useLocale();
   return (
     <>
       <Headline store={store} />
+      <Toolbar store={store} />
       <Banner store={store} />
       <Notices store={store} />
       <main aria-label={text.nodes}>

@@ -4,7 +4,6 @@ import type { Store } from "../store";
 export function Footer({ store }: { store: Store }) {
   const { text } = useLocale();
   const version = store.hubVersion.value;
-  const other = text.otherLanguage;
   return (
     <footer>
       <details>
@@ -17,9 +16,6 @@ export function Footer({ store }: { store: Store }) {
       </details>
       <p>
         {version !== null && <span data-field="hub_version">{text.hubVersion(version)}</span>}
-        <a href={`?lang=${other.lang}`} lang={other.lang} hreflang={other.lang}>
-          {other.name}
-        </a>
       </p>
     </footer>
   );

@@ -1,0 +1,63 @@
+import { describe, expect, test } from "vitest";
+
+import { readAddress, writeAddress } from "../src/address";
+import { recall, remember } from "../src/memory";
+import { view } from "./fixtures";
+
+describe("the address", () => {
+  test("carries the view and gives it back", () => {
+    const shown = view({ open: "gpu 01&x=机" });
+    expect(readAddress(writeAddress("", shown))).toEqual({ open: shown.open });
+  });
+  test("of an untouched page is bare, and keeps what is not ours", () => {
+    expect(writeAddress("?node=a", view())).toBe("");
+    expect(writeAddress("?kiosk=1&node=a", view())).toBe("?kiosk=1");
+  });
+  test("names a language only where one was asked for, and then the one that is shown", () => {
+    expect(writeAddress("", view({ language: "zh" }))).toBe("");
+    expect(writeAddress("?lang=en", view({ language: "zh" }))).toBe("?lang=zh");
+  });
+});
+
+class Shelf implements Storage {
+  readonly kept = new Map<string, string>();
+  get length(): number {
+    return this.kept.size;
+  }
+  clear(): void {
+    this.kept.clear();
+  }
+  getItem(name: string): string | null {
+    return this.kept.get(name) ?? null;
+  }
+  key(): string | null {
+    return null;
+  }
+  removeItem(name: string): void {
+    this.kept.delete(name);
+  }
+  setItem(name: string, value: string): void {
+    this.kept.set(name, value);
+  }
+}
+
+describe("the viewer's taste", () => {
+  test("is remembered as far as it was chosen", () => {
+    const shelf = new Shelf();
+    remember(() => shelf, view({ language: "zh" }), view({ language: "zh", theme: "dark" }));
+    expect(recall(() => shelf)).toEqual({ theme: "dark" });
+  });
+  test("that nobody knows any more is forgotten", () => {
+    const shelf = new Shelf();
+    shelf.setItem("gpumon.theme", "sepia");
+    shelf.setItem("gpumon.language", "constructor");
+    expect(recall(() => shelf)).toEqual({});
+  });
+  test("is not asked of a browser that keeps nothing", () => {
+    const refuse = (): Storage => {
+      throw new Error("denied");
+    };
+    remember(refuse, view(), view({ theme: "dark" }));
+    expect(recall(refuse)).toEqual({});
+  });
+});
