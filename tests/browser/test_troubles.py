@@ -8,12 +8,12 @@ from playwright.sync_api import Locator, Page, expect
 from tests.browser.conftest import Open
 from tests.browser.fakehub import FakeHub, ago, evidence, fault, gpu, node
 
-REFUSED = evidence("poll", "no_connection", "No connection to 10.0.0.13 port 8081: connection refused.", 3)
+REFUSED = evidence("poll", "refused", "No connection to 10.0.0.13 port 8081: connection refused.", 3)
 DEATHS: dict[str, dict[str, Any]] = {
-    "goodbye": {"status": "offline", "verdict": fault("goodbye", "Its agent stopped.", "Start it again.")},
-    "killed": {"status": "offline", "verdict": fault("agent_killed", "Its agent was killed.", "See its log.")},
-    "silent": {"status": "offline", "verdict": fault("host_silent", "The host is silent.", "Check its power.")},
-    "hung": {"status": "stale", "verdict": fault("driver_hung", "The driver hangs.", "See dmesg.")},
+    "goodbye": {"status": "offline", "verdict": fault("agent_stopped", "Its agent stopped.", "Start it again.")},
+    "killed": {"status": "offline", "verdict": fault("agent_died", "Its agent was killed.", "See its log.")},
+    "silent": {"status": "offline", "verdict": fault("host_unreachable", "The host is silent.", "Check its power.")},
+    "hung": {"status": "stale", "verdict": fault("no_new_reports", "The driver hangs.", "See dmesg.")},
 }
 
 
@@ -47,7 +47,7 @@ def test_a_node_that_is_not_well_leads_with_its_verdict_and_what_to_do(hub: Fake
 
 
 def test_the_evidence_opens_by_key_and_its_ages_tick(hub: FakeHub, open_page: Open) -> None:
-    lost = evidence("push", "link_lost", "The link was reset.", 12)
+    lost = evidence("push", "lost", "The link was reset.", 12)
     hub.show(node("a", gpu(), seen=12, evidence=[lost, REFUSED], **DEATHS["killed"]))
     page = open_page(hub.url).page
     card(page, "a").get_by_role("button", expanded=False).focus()
@@ -80,7 +80,7 @@ def test_a_verdict_is_translated_by_its_code_and_an_unknown_one_is_shown_as_it_i
     unknown = fault("struck_by_lightning", "It was struck by lightning.")
     hub.show(node("a", **DEATHS["goodbye"]), node("b", status="offline", verdict=unknown))
     page = open_page(hub.url, language="zh-CN").page
-    expect(card(page, "a").locator('[data-field="verdict"]')).to_contain_text("代理已正常停止")
+    expect(card(page, "a").locator('[data-field="verdict"]')).to_contain_text("代理已主动停止")
     expect(card(page, "b").locator('[data-field="verdict"]')).to_contain_text("It was struck by lightning.")
 
 
@@ -117,7 +117,7 @@ def test_notices_of_the_hub_stand_above_the_nodes_with_mass_silence_foremost(
     notices = page.locator("[data-notice]")
     expect(notices).to_have_count(2)
     expect(notices.first).to_have_attribute("data-notice", "mass_silence")
-    expect(page.get_by_role("status")).to_contain_text("大量节点" if language == "zh-CN" else "4 of 6 nodes")
+    expect(page.get_by_role("status")).to_contain_text("大批节点" if language == "zh-CN" else "4 of 6 nodes")
     hub.update(node("a", gpu()), notices=[])
     expect(notices).to_have_count(0)
 

@@ -5,7 +5,7 @@ import { createFormat, type Format } from "./format";
 import { en, type Messages } from "./messages/en";
 import { type FaultText, faults } from "./messages/faults.zh";
 import { zh } from "./messages/zh";
-import type { Fault } from "./types";
+import type { Channel, Fault } from "./types";
 
 const CATALOGUES = { en, zh } as const;
 
@@ -66,13 +66,18 @@ interface FaultWords {
   readonly hint: string | null;
 }
 
-/** A fault in the reader's language: by its code where the catalogue has it, else in its own words. */
-export function translateFault({ code, message, hint }: Fault, { faults }: Locale): FaultWords {
-  const known = Object.hasOwn(faults, code) ? faults[code] : undefined;
+/**
+ * A fault in the reader's language: by its code where the catalogue has it, else in its own words.
+ *
+ * @param channel Whose evidence it is: one code may mean different things on two channels.
+ */
+export function translateFault({ code, message, hint }: Fault, { faults }: Locale, channel?: Channel): FaultWords {
+  const key = [`${channel ?? ""}.${code}`, code].find((one) => Object.hasOwn(faults, one));
+  const known = key === undefined ? undefined : faults[key];
   if (known === undefined) return { message, hint };
   return { message: known.message, hint: known.hint ?? hint };
 }
 
-export function useFault(fault: Fault): FaultWords {
-  return translateFault(fault, useLocale());
+export function useFault(fault: Fault, channel?: Channel): FaultWords {
+  return translateFault(fault, useLocale(), channel);
 }

@@ -3,19 +3,18 @@
 import { parseMoment } from "./format";
 import type { Fault, Node } from "./types";
 
-/** The four ways in which a node most often leaves, kept apart at a glance. */
-export type Cause = "ended" | "killed" | "silent" | "hung";
+/** The ways in which a node most often leaves, kept apart at a glance. */
+export type Cause = "ended" | "killed" | "cut" | "silent" | "hung";
 
+/** By the codes of the hub's verdicts; what an agent says of its driver comes in its own. */
 const CAUSES: Readonly<Record<string, Cause>> = {
-  goodbye: "ended",
-  agent_ended: "ended",
-  agent_killed: "killed",
-  agent_gone: "killed",
-  link_lost: "killed",
-  host_silent: "silent",
-  silent: "silent",
-  driver_hung: "hung",
-  driver_silent: "hung",
+  agent_stopped: "ended",
+  agent_died: "killed",
+  link_lost: "cut",
+  link_silent: "silent",
+  host_unreachable: "silent",
+  no_new_reports: "hung",
+  timeout: "hung",
   wedged: "hung",
 };
 
@@ -23,7 +22,7 @@ const CAUSES: Readonly<Record<string, Cause>> = {
 const FOREMOST_NOTICE = "mass_silence";
 
 export function causeOf(node: Node): Cause | null {
-  if (node.status === "online" || !node.verdict) return null;
+  if (!node.verdict) return null;
   return (Object.hasOwn(CAUSES, node.verdict.code) && CAUSES[node.verdict.code]) || null;
 }
 

@@ -8,9 +8,9 @@ function fault(code: string) {
   return { code, message: "as the hub says it", hint: "as the hub hints" };
 }
 
-test("the cause of a verdict is known by its code, and only while the node is not well", () => {
-  expect(causeOf(node("a", { status: "offline", verdict: fault("host_silent") }))).toBe("silent");
-  expect(causeOf(node("a", { status: "online", verdict: fault("host_silent") }))).toBeNull();
+test("the cause of a verdict is known by its code", () => {
+  expect(causeOf(node("a", { status: "offline", verdict: fault("host_unreachable") }))).toBe("silent");
+  expect(causeOf(node("a", { status: "online", verdict: fault("wedged") }))).toBe("hung");
   expect(causeOf(node("a", { status: "offline", verdict: fault("constructor") }))).toBeNull();
   expect(causeOf(node("a", { status: "offline" }))).toBeNull();
 });
@@ -41,5 +41,9 @@ describe("a fault", () => {
     const { message, hint } = translateFault(fault("lost"), createLocale("zh", []));
     expect(message).toContain("GPU");
     expect(hint).toBe("as the hub hints");
+  });
+  test("means what it means on its channel", () => {
+    const zh = createLocale("zh", []);
+    expect(translateFault(fault("lost"), zh, "push").message).not.toBe(translateFault(fault("lost"), zh, "driver").message);
   });
 });

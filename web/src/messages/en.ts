@@ -24,6 +24,7 @@ const link: Record<LinkState, string> = {
 const cause: Record<Cause, string> = {
   ended: "stopped on purpose",
   killed: "agent died",
+  cut: "link broke",
   silent: "host silent",
   hung: "driver hangs",
 };

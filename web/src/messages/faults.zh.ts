@@ -5,39 +5,52 @@ export interface FaultText {
 }
 
 // Codes of verdicts, evidence, notices and faults. A code that is missing here is shown in the hub's English.
-// A hint is missing where the same code has several: the hub's own then stands.
+// A hint is missing where the same code has several, or where it holds a command to copy: the hub's own then stands.
 
-/** Why a node is not well. */
+/** Why a node is not well: gpumon/hub/verdict.py. */
 const verdicts: Readonly<Record<string, FaultText>> = {
-  goodbye: { message: "代理已正常停止。", hint: "如非有意，请在该节点上重新启动代理。" },
-  agent_ended: { message: "代理已正常停止。", hint: "如非有意，请在该节点上重新启动代理。" },
-  agent_killed: { message: "主机还在，但代理未告别就消失了：很可能被终止或崩溃。", hint: "查看该节点的代理日志和内存不足（OOM）记录，并重新启动代理。" },
-  agent_gone: { message: "主机还在，但代理未告别就消失了：很可能被终止或崩溃。", hint: "查看该节点的代理日志和内存不足（OOM）记录，并重新启动代理。" },
-  link_lost: { message: "与代理的连接突然断开。", hint: "查看该节点的代理是否仍在运行。" },
-  host_silent: { message: "主机没有任何响应：很可能已断电、死机或断网。", hint: "检查机器是否开机，以及网络和防火墙。" },
-  silent: { message: "主机没有任何响应：很可能已断电、死机或断网。", hint: "检查机器是否开机，以及网络和防火墙。" },
-  driver_hung: { message: "代理正常，但 NVIDIA 驱动不再应答。", hint: "在 dmesg 中查看 Xid 记录，并检查 nvidia-smi 能否工作。" },
-  driver_silent: { message: "代理正常，但 NVIDIA 驱动不再应答。", hint: "在 dmesg 中查看 Xid 记录，并检查 nvidia-smi 能否工作。" },
+  mass_silence: { message: "大批节点同时沉默：问题很可能出在中心一侧的网络。", hint: "先检查中心自身的网络：网线、交换机、防火墙。" },
+  agent_stopped: { message: "代理已主动停止，并正常告别。" },
+  agent_died: { message: "代理未告别就结束了：机器还在，但该端口无人监听。" },
+  agent_not_running: { message: "机器还在，但该端口无人监听：那里没有运行代理。" },
+  agent_hangs: { message: "有程序监听，但不应答：代理卡住或被挂起。", hint: "查看那里的代理是否被暂停、机器是否过载，然后重启代理。" },
+  not_an_agent: { message: "应答的不是 gpumon 代理。", hint: "检查配置中的端口是否为代理的端口。" },
+  host_unreachable: { message: "机器没有任何响应：已关机、死机，或网络不通。", hint: "检查电源和网络，以及中间是否有防火墙。" },
+  link_lost: { message: "与代理的连接未告别就断开：代理被终止、机器停机，或网络中断。", hint: "先确认机器在运行，再查看代理日志。" },
+  link_silent: { message: "代理不再发来任何数据，连接也未关闭：机器或网络已断，或代理被挂起。", hint: "先确认机器在运行且可达，再查看代理日志。" },
   never_seen: { message: "中心启动以来从未见过该节点。" },
+  push_refused: { message: "中心拒绝了代理的连接。", hint: "代理会自动重试；请按原因修正。" },
+  no_report: { message: "代理已连接，但没有按时发来报告。" },
+  no_new_reports: { message: "代理有应答，但没有新报告：很可能是 NVIDIA 驱动卡死。", hint: "在那里运行 nvidia-smi，并在 dmesg 中查找 Xid 记录；若都正常，请重启代理。" },
+  clock_wrong: { message: "它的时钟与中心相差太大。", hint: "在两台机器上比较 timedatectl：其中一台未同步时间。" },
+  flapping: { message: "最近反复上下线：网络、机器或代理不稳定。", hint: "查看代理日志中每次断开的原因。" },
 };
 
-/** What the hub has to say of itself and of the fleet as a whole. */
-const notices: Readonly<Record<string, FaultText>> = {
-  mass_silence: { message: "大量节点同时沉默：问题更可能出在中心或其网络一侧。", hint: "先检查中心所在机器的网络，再检查各节点。" },
-  hub_paused: { message: "中心自身曾暂停，期间不判定节点离线。" },
-  config_refused: { message: "新的配置文件有错误，仍使用原来的配置。", hint: "用 gpumon check 检查配置文件。" },
+/** What one channel shows, where its code means something else than elsewhere, or stands in evidence only. */
+const evidence: Readonly<Record<string, FaultText>> = {
+  "push.never": { message: "中心启动以来没有代理连接。" },
+  "push.open": { message: "与代理的连接正常。" },
+  "push.goodbye": { message: "代理告别后关闭了连接。" },
+  "push.lost": { message: "与代理的连接断开。" },
+  "push.silent": { message: "连接上没有任何动静，中心已将其关闭。" },
+  "push.refused": { message: "中心拒绝了代理的连接。" },
+  "poll.not_configured": { message: "不在配置中，因此中心不主动查询。" },
+  "poll.answered": { message: "查询时有应答。" },
 };
 
-/** What a poll, a look-up of a name or a link has met with. */
-const channels: Readonly<Record<string, FaultText>> = {
+/** What asking a node, or looking up its name, has met with. */
+const polls: Readonly<Record<string, FaultText>> = {
   name_unknown: { message: "主机名无法解析。", hint: "请更正配置或 DNS 中的名称。" },
+  name_unanswered: { message: "没有域名服务器应答。" },
+  dns_silent: { message: "没有域名服务器应答。" },
+  refused: { message: "连接被拒绝：该端口无人监听。" },
+  unreachable: { message: "无法到达该机器。" },
   no_connection: { message: "无法建立连接。" },
-  no_answer: { message: "在时限内没有完整的应答。", hint: "检查机器是否开机，以及中间是否有防火墙。" },
+  no_answer: { message: "在时限内没有完整的应答。" },
   bad_answer: { message: "应答无法读取。" },
   bad_status: { message: "应答的状态码表示失败。" },
   answer_too_long: { message: "应答过长。" },
   bad_report: { message: "它的报告不符合约定，连接被中断。" },
-  no_address: { message: "该主机没有地址。" },
 };
 
 /** What an agent says of its GPUs and their driver. */
@@ -54,4 +67,4 @@ const drivers: Readonly<Record<string, FaultText>> = {
   timeout: { message: "驱动未在时限内应答。", hint: "在 dmesg 中查看 Xid 记录，并检查 nvidia-smi 能否工作。" },
 };
 
-export const faults: Readonly<Record<string, FaultText>> = { ...drivers, ...channels, ...verdicts, ...notices };
+export const faults: Readonly<Record<string, FaultText>> = { ...drivers, ...polls, ...verdicts, ...evidence };

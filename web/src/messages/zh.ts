@@ -5,7 +5,7 @@ export const zh: Messages = {
   power: "功率",
   summary: "概览",
   status: { online: "在线", stale: "数据过期", offline: "离线", pending: "等待中" },
-  cause: { ended: "主动停止", killed: "代理已死", silent: "主机无响应", hung: "驱动卡死" },
+  cause: { ended: "主动停止", killed: "代理已死", cut: "连接中断", silent: "主机无响应", hung: "驱动卡死" },
   channel: { push: "推送", poll: "轮询", name: "域名", driver: "驱动", clock: "时钟", claim: "身份" },
   gpuState: { free: "空闲", busy: "占用", fault: "故障", unknown: "未知" },
   link: { connecting: "连接中", live: "实时", polling: "每 5 秒轮询", lost: "与中心失联" },

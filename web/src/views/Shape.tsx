@@ -20,7 +20,8 @@ export const NODE_SHAPES: Readonly<Record<NodeStatus, Kind>> = {
 
 export const CAUSE_SHAPES: Readonly<Record<Cause, Kind>> = {
   ended: "stop",
-  killed: "bolt",
+  killed: "cross",
+  cut: "bolt",
   silent: "silent",
   hung: "hourglass",
 };

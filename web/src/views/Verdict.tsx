@@ -53,7 +53,7 @@ export function Details({ node, now, id }: DetailsProps) {
 
 function Piece({ piece, now }: { piece: Evidence; now: ReadonlySignal<number> }) {
   const { text } = useLocale();
-  const { message } = useFault({ code: piece.code, message: piece.message, hint: null });
+  const { message } = useFault({ code: piece.code, message: piece.message, hint: null }, piece.channel);
   return (
     <li data-channel={piece.channel} data-code={piece.code}>
       <span class="channel">{text.channel[piece.channel] ?? piece.channel}</span>
