@@ -28,6 +28,11 @@ export function gpuState(gpu: Gpu, status: NodeStatus): GpuState {
   return gpu.processes === null ? "unknown" : "free";
 }
 
+/** The board, without the name of the only maker. */
+export function modelOf(gpu: Gpu): string | null {
+  return gpu.name?.replace(/^NVIDIA /, "") ?? null;
+}
+
 export function tally(node: Node): Tally {
   const gpus: Record<GpuState, number> = { free: 0, busy: 0, fault: 0, unknown: 0 };
   let powerWatts = 0;

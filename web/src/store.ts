@@ -1,8 +1,9 @@
 import { batch, computed, type ReadonlySignal, type Signal, signal } from "@preact/signals";
 
 import { HubClock } from "./clock";
+import { matchingGpus } from "./filter";
 import { insertNode, sumTallies, type Tally, tally } from "./fleet";
-import type { Fault, LinkState, Message, Node } from "./types";
+import type { Fault, Gpu, LinkState, Message, Node } from "./types";
 import type { View } from "./view";
 
 /**
@@ -20,6 +21,8 @@ export interface Entry {
   readonly configured: boolean;
   readonly node: ReadonlySignal<Node>;
   readonly tally: ReadonlySignal<Tally>;
+  /** Those of its GPUs that the viewer asks for, or null where the node is not wanted. */
+  readonly matching: ReadonlySignal<readonly Gpu[] | null>;
 }
 
 interface WritableEntry extends Entry {
@@ -37,6 +40,7 @@ export class Store {
   readonly #notices = signal<readonly Fault[]>([]);
   readonly #loaded = signal(false);
   readonly #view: Signal<View>;
+  readonly #filters = computed(() => this.#view.value.filters);
 
   readonly entries: ReadonlySignal<readonly Entry[]> = this.#entries;
   readonly link: ReadonlySignal<Link> = this.#link;
@@ -51,6 +55,10 @@ export class Store {
   readonly loaded: ReadonlySignal<boolean> = this.#loaded;
   /** What the viewer has chosen to see. */
   readonly view: ReadonlySignal<View>;
+  /** The nodes that the viewer asks for; the same list for as long as it holds the same ones. */
+  readonly shown: ReadonlySignal<readonly Entry[]> = this.#sameWhileEqual(() =>
+    this.#entries.value.filter((entry) => entry.matching.value !== null),
+  );
   readonly totals: ReadonlySignal<Tally> = computed(() =>
     sumTallies(this.#entries.value.map((entry) => entry.tally.value)),
   );
@@ -145,6 +153,7 @@ export class Store {
       configured: node.configured,
       node: current,
       tally: computed(() => tally(current.value)),
+      matching: computed(() => matchingGpus(current.value, this.#filters.value)),
     };
   }
 
@@ -162,6 +171,15 @@ export class Store {
       known.set(node.name, entry);
     }
     this.#entries.value = entries;
+  }
+
+  #sameWhileEqual(list: () => readonly Entry[]): ReadonlySignal<readonly Entry[]> {
+    let before: readonly Entry[] = [];
+    return computed(() => {
+      const now = list();
+      if (now.length !== before.length || now.some((entry, at) => entry !== before[at])) before = now;
+      return before;
+    });
   }
 
   #remove(names: ReadonlySet<string>): void {

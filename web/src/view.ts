@@ -1,5 +1,6 @@
 // What the viewer has chosen to see, apart from what the hub tells.
 
+import type { Filters } from "./filter";
 import type { Language } from "./locale";
 
 export const THEMES = ["system", "light", "dark"] as const;
@@ -8,6 +9,7 @@ export type Theme = (typeof THEMES)[number];
 export interface View {
   readonly theme: Theme;
   readonly language: Language;
+  readonly filters: Filters;
   /** The name of the node whose details are shown. */
   readonly open: string | null;
 }

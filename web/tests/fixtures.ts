@@ -1,8 +1,9 @@
+import { NO_FILTERS } from "../src/filter";
 import type { Gpu, Node, Process, Report } from "../src/types";
 import type { View } from "../src/view";
 
 export function view(values: Partial<View> = {}): View {
-  return { theme: "system", language: "en", open: null, ...values };
+  return { theme: "system", language: "en", filters: NO_FILTERS, open: null, ...values };
 }
 
 export function process(values: Partial<Process> = {}): Process {

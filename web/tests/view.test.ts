@@ -1,13 +1,22 @@
 import { describe, expect, test } from "vitest";
 
 import { readAddress, writeAddress } from "../src/address";
+import { type Filters, NO_FILTERS } from "../src/filter";
 import { recall, remember } from "../src/memory";
 import { view } from "./fixtures";
 
 describe("the address", () => {
   test("carries the view and gives it back", () => {
-    const shown = view({ open: "gpu 01&x=机" });
-    expect(readAddress(writeAddress("", shown))).toEqual({ open: shown.open });
+    const filters: Filters = {
+      text: "a b&机",
+      freeOnly: true,
+      freeMemoryGib: 40,
+      model: "H100 80GB+",
+      user: "alice",
+      gpuCount: 4,
+    };
+    const shown = view({ open: "gpu 01&x=机", filters });
+    expect(readAddress(writeAddress("", shown))).toEqual({ open: shown.open, filters });
   });
   test("of an untouched page is bare, and keeps what is not ours", () => {
     expect(writeAddress("?node=a", view())).toBe("");
@@ -40,6 +49,10 @@ class Shelf implements Storage {
     this.kept.set(name, value);
   }
 }
+
+test("numbers in an address that are none ask for nothing", () => {
+  expect(readAddress("?memory=lots&gpus=-3").filters).toEqual(NO_FILTERS);
+});
 
 describe("the viewer's taste", () => {
   test("is remembered as far as it was chosen", () => {

@@ -6,6 +6,7 @@ import { Announcer } from "./Announcer";
 import { Banner, SimulatedNote } from "./Banner";
 import { Empty } from "./Empty";
 import { Footer } from "./Footer";
+import { FreeNow } from "./FreeNow";
 import { Headline } from "./Headline";
 import { NodeCard } from "./NodeCard";
 import { Notices } from "./Notices";
@@ -30,6 +31,7 @@ function Page({ store }: { store: Store }) {
       <Notices store={store} />
       <main aria-label={text.nodes}>
         <SimulatedNote store={store} />
+        <FreeNow store={store} />
         <Fleet store={store} />
       </main>
       <Footer store={store} />
@@ -41,12 +43,13 @@ function Page({ store }: { store: Store }) {
 /** Drawn again only when nodes come or go: what changes on a node is that node's affair. */
 function Fleet({ store }: { store: Store }) {
   const { text } = useLocale();
-  const entries = store.entries.value;
+  const shown = store.shown.value;
   if (!store.loaded.value) return <p class="loading">{text.loading}</p>;
-  if (entries.length === 0) return <Empty />;
+  if (store.entries.value.length === 0) return <Empty />;
+  if (shown.length === 0) return <p class="loading">{text.nothingFound}</p>;
   return (
     <>
-      {entries.map((entry) => (
+      {shown.map((entry) => (
         <NodeCard key={entry.name} entry={entry} store={store} />
       ))}
     </>

@@ -1,4 +1,4 @@
-import { gpuState } from "../fleet";
+import { gpuState, modelOf } from "../fleet";
 import { parseMoment } from "../format";
 import { useLocale } from "../locale";
 import type { Gpu, NodeStatus } from "../types";
@@ -63,7 +63,7 @@ function GpuName({ gpu, reportAt }: { gpu: Gpu; reportAt: number | null }) {
     <span class="gpu">
       <span class="index">{gpu.index}</span>
       <span class="model" title={identity}>
-        {gpu.name === null ? <Missing gpu={gpu} field="name" /> : gpu.name.replace(/^NVIDIA /, "")}
+        {gpu.name === null ? <Missing gpu={gpu} field="name" /> : modelOf(gpu)}
         {gpu.mig_enabled === true && <span class="sub">{text.mig(gpu.mig_devices?.length ?? 0)}</span>}
         {old && <span class="sub">{text.gpuAge(format.ago(sampledAt, reportAt))}</span>}
       </span>

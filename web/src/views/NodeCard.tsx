@@ -4,7 +4,7 @@ import type { ComponentChildren } from "preact";
 import { parseMoment } from "../format";
 import { useLocale } from "../locale";
 import type { Entry, Store } from "../store";
-import type { Fault, Node } from "../types";
+import type { Fault, Gpu, Node } from "../types";
 import { causeOf, reportedAt } from "../verdict";
 import { GpuRow } from "./GpuRow";
 import { Age, FaultNote } from "./parts";
@@ -21,6 +21,7 @@ const CLOCK_OFF_SECONDS = 5;
 
 export function NodeCard({ entry, store }: Props) {
   const node = entry.node.value;
+  const gpus = entry.matching.value ?? [];
   const { now } = store;
   const isOpen = useComputed(() => store.view.value.open === entry.name).value;
   const id = `node-${encodeURIComponent(node.name)}`;
@@ -39,8 +40,8 @@ export function NodeCard({ entry, store }: Props) {
         {more}
       </NodeHead>
       <Troubles node={node} now={now} />
-      {isOpen && <Details node={node} now={now} id={`${id}-details`} />}
-      <Gpus node={node} />
+      {isOpen && <Details node={node} gpus={gpus} now={now} id={`${id}-details`} />}
+      <Gpus node={node} gpus={gpus} />
     </article>
   );
 }
@@ -207,7 +208,7 @@ function ReportTrouble({ status, error, known }: ReportTroubleProps) {
   return <FaultNote fault={{ code: status, message: text.reportStatus[status] ?? status, hint: null }} />;
 }
 
-function Gpus({ node }: { node: Node }) {
+function Gpus({ node, gpus }: { node: Node; gpus: readonly Gpu[] }) {
   const { text } = useLocale();
   const { report } = node;
   if (report === null) return null;
@@ -226,7 +227,7 @@ function Gpus({ node }: { node: Node }) {
         </tr>
       </thead>
       <tbody>
-        {report.gpus.map((gpu) => (
+        {gpus.map((gpu) => (
           <GpuRow key={gpu.uuid ?? gpu.index} gpu={gpu} status={node.status} reportAt={parseMoment(report.sampled_at)} />
         ))}
       </tbody>

@@ -3,11 +3,13 @@ import { useComputed } from "@preact/signals";
 import { htmlLanguage, useLocale } from "../locale";
 import type { Store } from "../store";
 import { nextOf, THEMES } from "../view";
+import { Filters } from "./Filters";
 
 /** How the page looks, to the viewer's taste. */
 export function Toolbar({ store }: { store: Store }) {
   return (
     <div class="toolbar">
+      {store.entries.value.length > 0 && <Filters store={store} />}
       <ThemeButton store={store} />
       <LanguageButton store={store} />
     </div>

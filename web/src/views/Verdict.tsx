@@ -1,8 +1,11 @@
 import type { ReadonlySignal } from "@preact/signals";
 
+import { gpuState } from "../fleet";
 import { useFault, useLocale } from "../locale";
-import type { Evidence, Fault, Node, Resolution } from "../types";
+import { sshLine, visibleDevices } from "../shell";
+import type { Evidence, Fault, Gpu, Node, Resolution } from "../types";
 import { causeOf } from "../verdict";
+import { CopyButton } from "./Copy";
 import { Age } from "./parts";
 import { CAUSE_SHAPES, NODE_SHAPES, Shape } from "./Shape";
 
@@ -29,12 +32,14 @@ export function Verdict({ node, verdict }: { node: Node; verdict: Fault }) {
 
 interface DetailsProps {
   readonly node: Node;
+  /** Those of its GPUs that are shown. */
+  readonly gpus: readonly Gpu[];
   readonly now: ReadonlySignal<number>;
   readonly id: string;
 }
 
 /** What is known beside the numbers: the evidence, and how the node is reached. */
-export function Details({ node, now, id }: DetailsProps) {
+export function Details({ node, gpus, now, id }: DetailsProps) {
   const { text } = useLocale();
   const evidence = node.evidence ?? [];
   return (
@@ -47,7 +52,20 @@ export function Details({ node, now, id }: DetailsProps) {
         </ul>
       )}
       <Facts node={node} now={now} />
+      <Lines node={node} gpus={gpus} />
     </div>
+  );
+}
+
+/** For a terminal: how to get there, and the free ones of the GPUs that are shown. */
+function Lines({ node, gpus }: { node: Node; gpus: readonly Gpu[] }) {
+  const ssh = sshLine(node);
+  const free = gpus.filter((gpu) => gpuState(gpu, node.status) === "free");
+  return (
+    <p class="lines">
+      {ssh !== null && <CopyButton line={ssh}>{ssh}</CopyButton>}
+      {free.length > 0 && <CopyButton line={visibleDevices(free, node)}>{visibleDevices(free, node)}</CopyButton>}
+    </p>
   );
 }
 
