@@ -1,9 +1,9 @@
 // The part of the view that a link carries, so that it can be passed on: not the taste of who made it.
 
 import type { Filters } from "./filter";
-import type { View } from "./view";
+import { DENSITIES, type View } from "./view";
 
-export type Shared = Pick<View, "open" | "filters">;
+export type Shared = Pick<View, "open" | "filters" | "density">;
 
 export function readAddress(search: string): Shared {
   const asked = new URLSearchParams(search);
@@ -20,7 +20,7 @@ export function readAddress(search: string): Shared {
     user: text("user"),
     gpuCount: number("gpus"),
   };
-  return { open: text("node"), filters };
+  return { open: text("node"), density: DENSITIES.find((one) => one === asked.get("as")) ?? null, filters };
 }
 
 /** `search` with the view in it. A language stands there only where somebody asked for one. */
@@ -31,6 +31,7 @@ export function writeAddress(search: string, view: Shared & Pick<View, "language
     value === null || value === "" ? parameters.delete(name) : parameters.set(name, String(value));
   const { text, freeOnly, freeMemoryGib, model, user, gpuCount } = view.filters;
   put("node", view.open);
+  put("as", view.density);
   put("find", text);
   put("free", freeOnly ? "1" : null);
   put("memory", freeMemoryGib);

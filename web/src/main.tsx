@@ -8,6 +8,7 @@ import { Store } from "./store";
 import { Stream } from "./stream";
 import "./style/base.css";
 import "./style/frame.css";
+import "./style/fleet.css";
 import "./style/nodes.css";
 import "./style/verdict.css";
 import "./style/widths.css";
@@ -16,10 +17,12 @@ import { App } from "./views/App";
 const TICK_MS = 1_000;
 
 const kept = recall(() => localStorage);
+const shared = readAddress(location.search);
 const store = new Store({
   theme: kept.theme ?? "system",
   language: pickLanguage(location.search, kept.language, navigator.languages),
-  ...readAddress(location.search),
+  ...shared,
+  density: shared.density ?? kept.density ?? null,
 });
 const stream = new Stream(store);
 

@@ -2,9 +2,10 @@ import { batch, computed, type ReadonlySignal, type Signal, signal } from "@prea
 
 import { HubClock } from "./clock";
 import { matchingGpus } from "./filter";
+import { heldAt, IdleWatch } from "./idle";
 import { insertNode, sumTallies, type Tally, tally } from "./fleet";
 import type { Fault, Gpu, LinkState, Message, Node } from "./types";
-import type { View } from "./view";
+import { type Density, densityFor, type View } from "./view";
 
 /**
  * The link to the hub; `contactAt` is the hub's last sign of life before this state, in
@@ -21,13 +22,22 @@ export interface Entry {
   readonly configured: boolean;
   readonly node: ReadonlySignal<Node>;
   readonly tally: ReadonlySignal<Tally>;
+  /** Since when which of its GPUs have been idle with memory in use, as far as this page has watched. */
+  readonly idleSince: ReadonlySignal<ReadonlyMap<string, number>>;
+  /** Those that have been so for long. */
+  readonly held: ReadonlySignal<ReadonlySet<string>>;
   /** Those of its GPUs that the viewer asks for, or null where the node is not wanted. */
   readonly matching: ReadonlySignal<readonly Gpu[] | null>;
 }
 
 interface WritableEntry extends Entry {
   readonly node: Signal<Node>;
+  readonly idleSince: Signal<ReadonlyMap<string, number>>;
+  readonly held: Signal<ReadonlySet<string>>;
+  readonly watch: IdleWatch;
 }
+
+const NOBODY: ReadonlySet<string> = new Set();
 
 /** All that the page knows. Nothing else writes; views read the signals. */
 export class Store {
@@ -58,6 +68,9 @@ export class Store {
   /** The nodes that the viewer asks for; the same list for as long as it holds the same ones. */
   readonly shown: ReadonlySignal<readonly Entry[]> = this.#sameWhileEqual(() =>
     this.#entries.value.filter((entry) => entry.matching.value !== null),
+  );
+  readonly density: ReadonlySignal<Density> = computed(
+    () => this.#view.value.density ?? densityFor(this.#entries.value.length),
   );
   readonly totals: ReadonlySignal<Tally> = computed(() =>
     sumTallies(this.#entries.value.map((entry) => entry.tally.value)),
@@ -145,16 +158,32 @@ export class Store {
   #place(entry: WritableEntry | undefined, node: Node): WritableEntry {
     if (entry !== undefined && entry.configured === node.configured) {
       entry.node.value = node;
+      this.#watchIdle(entry);
       return entry;
     }
     const current = signal(node);
-    return {
+    const held = signal(NOBODY);
+    const placed: WritableEntry = {
       name: node.name,
       configured: node.configured,
       node: current,
-      tally: computed(() => tally(current.value)),
+      watch: new IdleWatch(),
+      idleSince: signal(new Map()),
+      held,
+      tally: computed(() => tally(current.value, held.value)),
       matching: computed(() => matchingGpus(current.value, this.#filters.value)),
     };
+    this.#watchIdle(placed);
+    return placed;
+  }
+
+  #watchIdle(entry: WritableEntry): void {
+    const now = this.#now.peek();
+    entry.idleSince.value = entry.watch.observe(entry.node.peek(), now);
+    const held = heldAt(entry.idleSince.peek(), now);
+    // A new set draws its node again, so an equal one is no news.
+    const before = entry.held.peek();
+    if (held.size !== before.size || [...held].some((key) => !before.has(key))) entry.held.value = held;
   }
 
   #update(nodes: readonly Node[]): void {

@@ -80,6 +80,7 @@ export interface Gpu {
   readonly memory_reserved_bytes: number | null;
   readonly temperature_celsius: number | null;
   readonly memory_temperature_celsius: number | null;
+  readonly slowdown_temperature_celsius?: number | null;
   readonly fan_speed_percent: number | null;
   readonly power_draw_watts: number | null;
   readonly power_limit_watts: number | null;

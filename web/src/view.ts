@@ -6,9 +6,22 @@ import type { Language } from "./locale";
 export const THEMES = ["system", "light", "dark"] as const;
 export type Theme = (typeof THEMES)[number];
 
+export const DENSITIES = ["cards", "table", "map"] as const;
+export type Density = (typeof DENSITIES)[number];
+
+const MOST_CARDS = 12;
+const MOST_LINES = 100;
+
+/** How a fleet of that many nodes is shown to a viewer who did not choose. */
+export function densityFor(nodes: number): Density {
+  return nodes <= MOST_CARDS ? "cards" : nodes <= MOST_LINES ? "table" : "map";
+}
+
 export interface View {
   readonly theme: Theme;
   readonly language: Language;
+  /** Null: by the number of nodes. */
+  readonly density: Density | null;
   readonly filters: Filters;
   /** The name of the node whose details are shown. */
   readonly open: string | null;

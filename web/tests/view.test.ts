@@ -3,6 +3,7 @@ import { describe, expect, test } from "vitest";
 import { readAddress, writeAddress } from "../src/address";
 import { type Filters, NO_FILTERS } from "../src/filter";
 import { recall, remember } from "../src/memory";
+import { densityFor } from "../src/view";
 import { view } from "./fixtures";
 
 describe("the address", () => {
@@ -15,8 +16,8 @@ describe("the address", () => {
       user: "alice",
       gpuCount: 4,
     };
-    const shown = view({ open: "gpu 01&x=机", filters });
-    expect(readAddress(writeAddress("", shown))).toEqual({ open: shown.open, filters });
+    const shown = view({ open: "gpu 01&x=机", density: "map", filters });
+    expect(readAddress(writeAddress("", shown))).toEqual({ open: shown.open, density: "map", filters });
   });
   test("of an untouched page is bare, and keeps what is not ours", () => {
     expect(writeAddress("?node=a", view())).toBe("");
@@ -73,4 +74,8 @@ describe("the viewer's taste", () => {
     remember(refuse, view(), view({ theme: "dark" }));
     expect(recall(refuse)).toEqual({});
   });
+});
+
+test("a fleet chooses its density by its size", () => {
+  expect([1, 12, 13, 100, 101, 500].map(densityFor)).toEqual(["cards", "cards", "table", "table", "map", "map"]);
 });

@@ -1,7 +1,7 @@
-import type { GpuState } from "../fleet";
+import type { GpuState, Mark } from "../fleet";
 import type { Channel, LinkState, NodeStatus, ProcessType, Reason, ReportStatus, Source } from "../types";
 import type { Cause } from "../verdict";
-import type { Theme } from "../view";
+import type { Density, Theme } from "../view";
 
 const status: Record<NodeStatus, string> = {
   online: "online",
@@ -12,6 +12,7 @@ const status: Record<NodeStatus, string> = {
 const gpuState: Record<GpuState, string> = {
   free: "free",
   busy: "busy",
+  held: "idle-held",
   fault: "fault",
   unknown: "unknown",
 };
@@ -69,6 +70,7 @@ export const en = {
   cause,
   channel,
   gpuState,
+  mark: { hot: "hot", throttled: "throttled" } satisfies Record<Mark, string>,
   link,
   linkTitle: "How this page gets its numbers",
   source,
@@ -161,7 +163,10 @@ export const en = {
   legendText: {
     free: "Free: no process computes on it, and the memory in use is below 500 MiB or 2 % of the card, whichever is more.",
     busy: "Busy: a process computes on it, or more memory than that is in use.",
+    held: "Idle-held: more than 10 % of its memory in use and utilisation below 2 % for 15 min, as watched by this page since it was opened.",
     fault: "Fault: the GPU is lost, does not answer, or reports an error.",
+    hot: "Hot: within 5 °C of the temperature at which, by its own telling, it slows itself down.",
+    throttled: "Throttled: it slows itself down by heat or a fault of its power supply; a mere cap on power does not count.",
     unknown: "Unknown: it cannot be told, or the node is not online. Unknown never counts as free.",
     stale: "Stale: the node answers, but its numbers are old. Offline: no sign of life. Pending: not seen since the hub started.",
   },
@@ -183,6 +188,21 @@ export const en = {
   unknownModel: "unknown model",
   copy: "Copy",
   copied: "copied",
+  densityTitle: "How nodes are shown",
+  density: { cards: "cards", table: "table", map: "map" } satisfies Record<Density, string>,
+  densityByNumber: (density: string) => `automatic: ${density}`,
+  tableColumn: {
+    state: "State",
+    node: "Node",
+    model: "Model",
+    gpus: "GPUs, utilisation in %",
+    free: "Free",
+    memory: "Memory",
+    users: "Users",
+    age: "Updated",
+  },
+  exceptions: "Worth a look",
+  noExceptions: "Nothing: all nodes answer, and no GPU is at fault, hot, throttled or held idle.",
   theme: { system: "Theme: as the system", light: "Theme: light", dark: "Theme: dark" } satisfies Record<Theme, string>,
   unit: { day: "d", hour: "h", minute: "min", second: "s" },
 };

@@ -4,11 +4,10 @@ import { createLocale, LocaleContext, useLocale } from "../locale";
 import type { Store } from "../store";
 import { Announcer } from "./Announcer";
 import { Banner, SimulatedNote } from "./Banner";
-import { Empty } from "./Empty";
+import { Fleet } from "./Fleet";
 import { Footer } from "./Footer";
 import { FreeNow } from "./FreeNow";
 import { Headline } from "./Headline";
-import { NodeCard } from "./NodeCard";
 import { Notices } from "./Notices";
 import { Toolbar } from "./Toolbar";
 
@@ -36,22 +35,6 @@ function Page({ store }: { store: Store }) {
       </main>
       <Footer store={store} />
       <Announcer store={store} />
-    </>
-  );
-}
-
-/** Drawn again only when nodes come or go: what changes on a node is that node's affair. */
-function Fleet({ store }: { store: Store }) {
-  const { text } = useLocale();
-  const shown = store.shown.value;
-  if (!store.loaded.value) return <p class="loading">{text.loading}</p>;
-  if (store.entries.value.length === 0) return <Empty />;
-  if (shown.length === 0) return <p class="loading">{text.nothingFound}</p>;
-  return (
-    <>
-      {shown.map((entry) => (
-        <NodeCard key={entry.name} entry={entry} store={store} />
-      ))}
     </>
   );
 }

@@ -56,7 +56,7 @@ function Totals({ store }: { store: Store }) {
   return (
     <dl class="totals" aria-label={text.summary}>
       <Figure name="free" shape={GPU_SHAPES.free} label={text.gpusFree} value={gpus} />
-      {(["busy", "fault", "unknown"] as const).map((state) => (
+      {(["busy", "held", "fault", "unknown"] as const).map((state) => (
         <GpuCount key={state} store={store} state={state} />
       ))}
       <Figure name="online" shape={NODE_SHAPES.online} label={text.nodesOnline} value={nodes} />

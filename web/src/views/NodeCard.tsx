@@ -1,6 +1,7 @@
 import { type ReadonlySignal, useComputed } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 
+import { gpuKey } from "../fleet";
 import { parseMoment } from "../format";
 import { useLocale } from "../locale";
 import type { Entry, Store } from "../store";
@@ -21,12 +22,11 @@ const CLOCK_OFF_SECONDS = 5;
 
 export function NodeCard({ entry, store }: Props) {
   const node = entry.node.value;
-  const gpus = entry.matching.value ?? [];
   const { now } = store;
   const isOpen = useComputed(() => store.view.value.open === entry.name).value;
   const id = `node-${encodeURIComponent(node.name)}`;
   const more = (
-    <MoreButton node={node} panel={`${id}-details`} isOpen={isOpen} onToggle={() => store.choose({ open: isOpen ? null : node.name })} />
+    <MoreButton node={node} panel={detailsId(node)} isOpen={isOpen} onToggle={() => store.choose({ open: isOpen ? null : node.name })} />
   );
   return (
     <article
@@ -39,11 +39,26 @@ export function NodeCard({ entry, store }: Props) {
       <NodeHead node={node} now={now} id={id}>
         {more}
       </NodeHead>
-      <Troubles node={node} now={now} />
-      {isOpen && <Details node={node} gpus={gpus} now={now} id={`${id}-details`} />}
-      <Gpus node={node} gpus={gpus} />
+      <NodeBody entry={entry} store={store} isOpen={isOpen} />
     </article>
   );
+}
+
+/** All that a card holds below its head. */
+export function NodeBody({ entry, store, isOpen }: Props & { readonly isOpen: boolean }) {
+  const node = entry.node.value;
+  const gpus = entry.matching.value ?? [];
+  return (
+    <>
+      <Troubles node={node} now={store.now} />
+      {isOpen && <Details node={node} gpus={gpus} now={store.now} id={detailsId(node)} />}
+      <Gpus node={node} gpus={gpus} held={entry.held.value} />
+    </>
+  );
+}
+
+function detailsId(node: Node): string {
+  return `details-${encodeURIComponent(node.name)}`;
 }
 
 interface MoreProps {
@@ -208,7 +223,13 @@ function ReportTrouble({ status, error, known }: ReportTroubleProps) {
   return <FaultNote fault={{ code: status, message: text.reportStatus[status] ?? status, hint: null }} />;
 }
 
-function Gpus({ node, gpus }: { node: Node; gpus: readonly Gpu[] }) {
+interface GpusProps {
+  readonly node: Node;
+  readonly gpus: readonly Gpu[];
+  readonly held: ReadonlySet<string>;
+}
+
+function Gpus({ node, gpus, held }: GpusProps) {
   const { text } = useLocale();
   const { report } = node;
   if (report === null) return null;
@@ -228,7 +249,13 @@ function Gpus({ node, gpus }: { node: Node; gpus: readonly Gpu[] }) {
       </thead>
       <tbody>
         {gpus.map((gpu) => (
-          <GpuRow key={gpu.uuid ?? gpu.index} gpu={gpu} status={node.status} reportAt={parseMoment(report.sampled_at)} />
+          <GpuRow
+            key={gpuKey(gpu)}
+            gpu={gpu}
+            status={node.status}
+            isHeld={held.has(gpuKey(gpu))}
+            reportAt={parseMoment(report.sampled_at)}
+          />
         ))}
       </tbody>
     </table>

@@ -2,11 +2,12 @@ import type { GpuState } from "../fleet";
 import type { NodeStatus } from "../types";
 import type { Cause } from "../verdict";
 
-export type Kind = "dot" | "ring" | "square" | "triangle" | "cross" | "dash" | "dots" | "stop" | "bolt" | "silent" | "hourglass";
+export type Kind = "dot" | "ring" | "square" | "triangle" | "cross" | "dash" | "dots" | "stop" | "bolt" | "silent" | "hourglass" | "half";
 
 export const GPU_SHAPES: Readonly<Record<GpuState, Kind>> = {
   free: "ring",
   busy: "square",
+  held: "half",
   fault: "cross",
   unknown: "dash",
 };
@@ -49,6 +50,8 @@ function drawing(kind: Kind) {
       return <path d="M2 2 10 10M10 2 2 10" stroke="currentColor" stroke-width="2.4" stroke-linecap="round" />;
     case "dash":
       return <path d="M1.5 6H10.5" stroke="currentColor" stroke-width="2.4" stroke-linecap="round" />;
+    case "half":
+      return <path d="M1.5 1.5H10.5V10.5H1.5ZM1.5 10.5 10.5 1.5V10.5Z" fill="none" stroke="currentColor" stroke-width="1.6" />;
     case "stop":
       return <path d="M4 2.2A4.8 4.8 0 1 0 8 2.2M6 .8V5.6" fill="none" stroke="currentColor" stroke-width="1.8" />;
     case "bolt":

@@ -2,7 +2,7 @@ import { useComputed } from "@preact/signals";
 
 import { htmlLanguage, useLocale } from "../locale";
 import type { Store } from "../store";
-import { nextOf, THEMES } from "../view";
+import { DENSITIES, densityFor, nextOf, THEMES } from "../view";
 import { Filters } from "./Filters";
 
 /** How the page looks, to the viewer's taste. */
@@ -10,9 +10,32 @@ export function Toolbar({ store }: { store: Store }) {
   return (
     <div class="toolbar">
       {store.entries.value.length > 0 && <Filters store={store} />}
+      {store.entries.value.length > 0 && <DensityChoice store={store} />}
       <ThemeButton store={store} />
       <LanguageButton store={store} />
     </div>
+  );
+}
+
+function DensityChoice({ store }: { store: Store }) {
+  const { text } = useLocale();
+  const chosen = useComputed(() => store.view.value.density).value;
+  return (
+    <select
+      data-choice="density"
+      aria-label={text.densityTitle}
+      value={chosen ?? ""}
+      onChange={({ currentTarget: { value } }) =>
+        store.choose({ density: DENSITIES.find((density) => density === value) ?? null })
+      }
+    >
+      <option value="">{text.densityByNumber(text.density[densityFor(store.entries.value.length)])}</option>
+      {DENSITIES.map((density) => (
+        <option key={density} value={density}>
+          {text.density[density]}
+        </option>
+      ))}
+    </select>
   );
 }
 
