@@ -1,9 +1,9 @@
 // The part of the view that a link carries, so that it can be passed on: not the taste of who made it.
 
 import type { Filters } from "./filter";
-import { DENSITIES, type View } from "./view";
+import { DENSITIES, TABS, type View } from "./view";
 
-export type Shared = Pick<View, "open" | "filters" | "density">;
+export type Shared = Pick<View, "tab" | "open" | "filters" | "density">;
 
 export function readAddress(search: string): Shared {
   const asked = new URLSearchParams(search);
@@ -20,7 +20,12 @@ export function readAddress(search: string): Shared {
     user: text("user"),
     gpuCount: number("gpus"),
   };
-  return { open: text("node"), density: DENSITIES.find((one) => one === asked.get("as")) ?? null, filters };
+  return {
+    tab: TABS.find((one) => one === asked.get("view")) ?? "nodes",
+    open: text("node"),
+    density: DENSITIES.find((one) => one === asked.get("as")) ?? null,
+    filters,
+  };
 }
 
 /** `search` with the view in it. A language stands there only where somebody asked for one. */
@@ -30,6 +35,7 @@ export function writeAddress(search: string, view: Shared & Pick<View, "language
   const put = (name: string, value: string | number | null): void =>
     value === null || value === "" ? parameters.delete(name) : parameters.set(name, String(value));
   const { text, freeOnly, freeMemoryGib, model, user, gpuCount } = view.filters;
+  put("view", view.tab === "nodes" ? null : view.tab);
   put("node", view.open);
   put("as", view.density);
   put("find", text);

@@ -2,6 +2,7 @@ import { computed, effect } from "@preact/signals";
 import { render } from "preact";
 
 import { readAddress, writeAddress } from "./address";
+import { press } from "./keys";
 import { htmlLanguage, pickLanguage } from "./locale";
 import { recall, remember } from "./memory";
 import { Store } from "./store";
@@ -22,6 +23,7 @@ const store = new Store({
   theme: kept.theme ?? "system",
   language: pickLanguage(location.search, kept.language, navigator.languages),
   ...shared,
+  isHelpOpen: false,
   density: shared.density ?? kept.density ?? null,
 });
 const stream = new Stream(store);
@@ -39,7 +41,7 @@ effect(() => {
   const search = writeAddress(location.search, view);
   if (search !== location.search) {
     const address = `${location.pathname}${search}${location.hash}`;
-    if (view.open === before.open) history.replaceState(null, "", address);
+    if (view.open === before.open && view.tab === before.tab) history.replaceState(null, "", address);
     else history.pushState(null, "", address);
   }
   before = view;
@@ -51,6 +53,10 @@ effect(() => {
   const { state } = store.link.value;
   document.body.dataset["link"] = state;
   document.title = state === "lost" ? "(!) gpumon" : store.loaded.value ? `(${freeGpus.value}) gpumon` : "gpumon";
+});
+
+addEventListener("keydown", (event) => {
+  if (press(store, event, document)) event.preventDefault();
 });
 
 let ticking: ReturnType<typeof setInterval> | undefined;

@@ -17,7 +17,12 @@ export function densityFor(nodes: number): Density {
   return nodes <= MOST_CARDS ? "cards" : nodes <= MOST_LINES ? "table" : "map";
 }
 
+export const TABS = ["nodes", "users"] as const;
+export type Tab = (typeof TABS)[number];
+
 export interface View {
+  readonly isHelpOpen: boolean;
+  readonly tab: Tab;
   readonly theme: Theme;
   readonly language: Language;
   /** Null: by the number of nodes. */

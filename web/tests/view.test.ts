@@ -16,8 +16,8 @@ describe("the address", () => {
       user: "alice",
       gpuCount: 4,
     };
-    const shown = view({ open: "gpu 01&x=机", density: "map", filters });
-    expect(readAddress(writeAddress("", shown))).toEqual({ open: shown.open, density: "map", filters });
+    const shown = view({ tab: "users", open: "gpu 01&x=机", density: "map", filters });
+    expect(readAddress(writeAddress("", shown))).toEqual({ tab: "users", open: shown.open, density: "map", filters });
   });
   test("of an untouched page is bare, and keeps what is not ours", () => {
     expect(writeAddress("?node=a", view())).toBe("");

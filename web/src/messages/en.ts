@@ -1,7 +1,8 @@
 import type { GpuState, Mark } from "../fleet";
+import type { KEYS } from "../keys";
 import type { Channel, LinkState, NodeStatus, ProcessType, Reason, ReportStatus, Source } from "../types";
 import type { Cause } from "../verdict";
-import type { Density, Theme } from "../view";
+import type { Density, Tab, Theme } from "../view";
 
 const status: Record<NodeStatus, string> = {
   online: "online",
@@ -63,7 +64,6 @@ const reportStatus: Record<ReportStatus, string> = {
 };
 
 export const en = {
-  nodes: "Nodes",
   power: "Power",
   summary: "Summary",
   status,
@@ -175,9 +175,9 @@ export const en = {
   filters: "Filters",
   find: "Find: node, user, model, PID",
   freeOnly: "free only",
-  freeMemory: "any free memory",
+  freeMemory: "any memory",
   memoryAtLeast: (gib: number) => `≥ ${gib} GiB free`,
-  gpusOnOneNode: "any number of GPUs",
+  gpusOnOneNode: "any count",
   gpusAtLeast: (gpus: number) => `≥ ${gpus} on one node`,
   anyOf: { model: "every model", user: "every user" },
   found: (gpus: string, nodes: string, all: string) => `${gpus} ${gpus === "1" ? "GPU" : "GPUs"} on ${nodes} of ${all} nodes`,
@@ -188,9 +188,35 @@ export const en = {
   unknownModel: "unknown model",
   copy: "Copy",
   copied: "copied",
+  help: "Keys",
+  close: "Close",
+  keys: {
+    "/": "find",
+    "j k": "next and previous node or user; arrows as well, once one has the focus",
+    Enter: "open or close it",
+    Esc: "leave the field, then close the node, then show everything again",
+    f: "free GPUs only",
+    u: "users, and back",
+    d: "next density: cards, table, map",
+    t: "next theme",
+    "?": "this help",
+  } satisfies Record<(typeof KEYS)[number], string>,
+  views: "Views",
+  tab: { nodes: "Nodes", users: "Users" } satisfies Record<Tab, string>,
+  userColumn: {
+    user: "User",
+    count: "GPUs",
+    memory: "Memory",
+    utilization: "Utilisation now",
+    idle: "Idle",
+    places: "Where",
+  },
+  showUser: "Show the GPUs of this user",
+  nobody: "Nobody computes on what is shown.",
+  idleFor: (gpus: string, time: string) => `${gpus} for ${time}`,
   densityTitle: "How nodes are shown",
   density: { cards: "cards", table: "table", map: "map" } satisfies Record<Density, string>,
-  densityByNumber: (density: string) => `automatic: ${density}`,
+  densityByNumber: (density: string) => `auto: ${density}`,
   tableColumn: {
     state: "State",
     node: "Node",
@@ -203,7 +229,7 @@ export const en = {
   },
   exceptions: "Worth a look",
   noExceptions: "Nothing: all nodes answer, and no GPU is at fault, hot, throttled or held idle.",
-  theme: { system: "Theme: as the system", light: "Theme: light", dark: "Theme: dark" } satisfies Record<Theme, string>,
+  theme: { system: "Theme: auto", light: "Theme: light", dark: "Theme: dark" } satisfies Record<Theme, string>,
   unit: { day: "d", hour: "h", minute: "min", second: "s" },
 };
 

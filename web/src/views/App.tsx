@@ -1,6 +1,6 @@
 import { useComputed } from "@preact/signals";
 
-import { createLocale, LocaleContext, useLocale } from "../locale";
+import { createLocale, LocaleContext } from "../locale";
 import type { Store } from "../store";
 import { Announcer } from "./Announcer";
 import { Banner, SimulatedNote } from "./Banner";
@@ -8,8 +8,10 @@ import { Fleet } from "./Fleet";
 import { Footer } from "./Footer";
 import { FreeNow } from "./FreeNow";
 import { Headline } from "./Headline";
+import { Help } from "./Help";
 import { Notices } from "./Notices";
 import { Toolbar } from "./Toolbar";
+import { Users } from "./Users";
 
 export function App({ store }: { store: Store }) {
   const locale = useComputed(() => createLocale(store.view.value.language, navigator.languages));
@@ -21,20 +23,30 @@ export function App({ store }: { store: Store }) {
 }
 
 function Page({ store }: { store: Store }) {
-  const { text } = useLocale();
   return (
     <>
       <Headline store={store} />
       <Toolbar store={store} />
       <Banner store={store} />
       <Notices store={store} />
-      <main aria-label={text.nodes}>
+      <main>
         <SimulatedNote store={store} />
-        <FreeNow store={store} />
-        <Fleet store={store} />
+        <Shown store={store} />
       </main>
       <Footer store={store} />
+      <Help store={store} />
       <Announcer store={store} />
+    </>
+  );
+}
+
+function Shown({ store }: { store: Store }) {
+  const tab = useComputed(() => store.view.value.tab).value;
+  if (tab === "users") return <Users store={store} />;
+  return (
+    <>
+      <FreeNow store={store} />
+      <Fleet store={store} />
     </>
   );
 }

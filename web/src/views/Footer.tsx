@@ -1,5 +1,6 @@
 import { useLocale } from "../locale";
 import type { Store } from "../store";
+import { Legend } from "./Help";
 
 export function Footer({ store }: { store: Store }) {
   const { text } = useLocale();
@@ -8,11 +9,7 @@ export function Footer({ store }: { store: Store }) {
     <footer>
       <details>
         <summary>{text.legend}</summary>
-        <ul>
-          {Object.entries(text.legendText).map(([key, sentence]) => (
-            <li key={key}>{sentence}</li>
-          ))}
-        </ul>
+        <Legend />
       </details>
       <p>
         {version !== null && <span data-field="hub_version">{text.hubVersion(version)}</span>}

@@ -53,7 +53,7 @@ function Block({ entry, store }: { entry: Entry; store: Store }) {
       <button
         type="button"
         class="block"
-        data-open={node.name}
+        data-row={node.name}
         aria-expanded={isOpen}
         aria-label={useSummary(entry)}
         onClick={() => {

@@ -75,6 +75,7 @@ function MoreButton({ node, panel, isOpen, onToggle }: MoreProps) {
     <button
       type="button"
       class="more"
+      data-row={node.name}
       aria-expanded={isOpen}
       aria-controls={isOpen ? panel : undefined}
       aria-label={`${node.alias}: ${pieces > 0 ? text.evidence(pieces) : text.details}`}

@@ -45,7 +45,7 @@ function NodeLines({ entry, store }: { entry: Entry; store: Store }) {
           <button
             type="button"
             class="name"
-            data-open={node.name}
+            data-row={node.name}
             aria-expanded={isOpen}
             onClick={() => store.choose({ open: isOpen ? null : node.name })}
           >

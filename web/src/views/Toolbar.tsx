@@ -2,18 +2,40 @@ import { useComputed } from "@preact/signals";
 
 import { htmlLanguage, useLocale } from "../locale";
 import type { Store } from "../store";
-import { DENSITIES, densityFor, nextOf, THEMES } from "../view";
+import { DENSITIES, densityFor, nextOf, TABS, THEMES } from "../view";
 import { Filters } from "./Filters";
 
 /** How the page looks, to the viewer's taste. */
 export function Toolbar({ store }: { store: Store }) {
   return (
     <div class="toolbar">
+      {store.entries.value.length > 0 && <Tabs store={store} />}
       {store.entries.value.length > 0 && <Filters store={store} />}
       {store.entries.value.length > 0 && <DensityChoice store={store} />}
       <ThemeButton store={store} />
       <LanguageButton store={store} />
+      <HelpButton store={store} />
     </div>
+  );
+}
+
+function Tabs({ store }: { store: Store }) {
+  const { text } = useLocale();
+  const chosen = useComputed(() => store.view.value.tab).value;
+  return (
+    <nav class="tabs" aria-label={text.views}>
+      {TABS.map((tab) => (
+        <button
+          key={tab}
+          type="button"
+          data-tab={tab}
+          aria-current={tab === chosen ? "page" : undefined}
+          onClick={() => store.choose({ tab })}
+        >
+          {text.tab[tab]}
+        </button>
+      ))}
+    </nav>
   );
 }
 
@@ -55,6 +77,21 @@ function LanguageButton({ store }: { store: Store }) {
   return (
     <button type="button" data-choice="language" lang={htmlLanguage(lang)} onClick={() => store.choose({ language: lang })}>
       {name}
+    </button>
+  );
+}
+
+function HelpButton({ store }: { store: Store }) {
+  const { text } = useLocale();
+  return (
+    <button
+      type="button"
+      data-choice="help"
+      aria-label={text.help}
+      aria-keyshortcuts="?"
+      onClick={() => store.choose({ isHelpOpen: true })}
+    >
+      ?
     </button>
   );
 }
