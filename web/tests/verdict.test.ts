@@ -1,5 +1,6 @@
 import { describe, expect, test } from "vitest";
 
+import api from "../../docs/api.md?raw";
 import { createLocale, translateFault } from "../src/locale";
 import { causeOf, foremostFirst, reportedAt } from "../src/verdict";
 import { node, report } from "./fixtures";
@@ -46,4 +47,16 @@ describe("a fault", () => {
     const zh = createLocale("zh", []);
     expect(translateFault(fault("lost"), zh, "push").message).not.toBe(translateFault(fault("lost"), zh, "driver").message);
   });
+});
+
+test("every code of the API's tables is told in Chinese", () => {
+  const part = api.slice(api.indexOf("| `verdict.code` |"), api.indexOf("### Messages"));
+  const rows = [...part.matchAll(/^\| (`[^|]*) \|/gm)].map(([, codes = ""]) => codes);
+  const codes = rows.flatMap((row) => [...row.matchAll(/`([a-z_]+)`/g)].map(([, code = ""]) => code));
+  const channels = new Set(["push", "poll", "name", "driver", "clock", "claim"]);
+  const told = codes.filter((code) => !channels.has(code));
+  expect(told).toContain("agent_died");
+  expect(told).toContain("restart_needed");
+  const { faults } = createLocale("zh", []);
+  expect(told.filter((code) => !Object.hasOwn(faults, code))).toEqual([]);
 });

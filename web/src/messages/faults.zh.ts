@@ -23,7 +23,15 @@ const verdicts: Readonly<Record<string, FaultText>> = {
   no_report: { message: "代理已连接，但没有按时发来报告。" },
   no_new_reports: { message: "代理有应答，但没有新报告：很可能是 NVIDIA 驱动卡死。", hint: "在那里运行 nvidia-smi，并在 dmesg 中查找 Xid 记录；若都正常，请重启代理。" },
   clock_wrong: { message: "它的时钟与中心相差太大。", hint: "在两台机器上比较 timedatectl：其中一台未同步时间。" },
+  name_taken: { message: "另一个代理也自称是它。", hint: "给其中一个代理换个名字。" },
+  copied: { message: "另一台机器上有相同的代理标识，常见于克隆磁盘之后。", hint: "在克隆出的机器上删除代理的状态目录，然后重启代理。" },
   flapping: { message: "最近反复上下线：网络、机器或代理不稳定。", hint: "查看代理日志中每次断开的原因。" },
+};
+
+/** What is wrong with the hub as a whole; mass_silence stands above. */
+const notices: Readonly<Record<string, FaultText>> = {
+  bad_configuration: { message: "新读入的配置文件有错误，仍使用原来的配置。" },
+  restart_needed: { message: "配置文件中的监听地址已改变：重启中心后才生效。" },
 };
 
 /** What one channel shows, where its code means something else than elsewhere, or stands in evidence only. */
@@ -36,20 +44,21 @@ const evidence: Readonly<Record<string, FaultText>> = {
   "push.refused": { message: "中心拒绝了代理的连接。" },
   "poll.not_configured": { message: "不在配置中，因此中心不主动查询。" },
   "poll.answered": { message: "查询时有应答。" },
+  "name.resolved": { message: "主机名已解析。" },
+  "name.kept": { message: "目前无人应答，沿用最后一次有效的地址。" },
 };
 
 /** What asking a node, or looking up its name, has met with. */
 const polls: Readonly<Record<string, FaultText>> = {
   name_unknown: { message: "主机名无法解析。", hint: "请更正配置或 DNS 中的名称。" },
   name_unanswered: { message: "没有域名服务器应答。" },
-  dns_silent: { message: "没有域名服务器应答。" },
   refused: { message: "连接被拒绝：该端口无人监听。" },
   unreachable: { message: "无法到达该机器。" },
-  no_connection: { message: "无法建立连接。" },
   no_answer: { message: "在时限内没有完整的应答。" },
   bad_answer: { message: "应答无法读取。" },
   bad_status: { message: "应答的状态码表示失败。" },
   answer_too_long: { message: "应答过长。" },
+  internal: { message: "gpumon 自身或中心所在机器出了问题。" },
   bad_report: { message: "它的报告不符合约定，连接被中断。" },
 };
 
@@ -67,4 +76,4 @@ const drivers: Readonly<Record<string, FaultText>> = {
   timeout: { message: "驱动未在时限内应答。", hint: "在 dmesg 中查看 Xid 记录，并检查 nvidia-smi 能否工作。" },
 };
 
-export const faults: Readonly<Record<string, FaultText>> = { ...drivers, ...polls, ...verdicts, ...evidence };
+export const faults: Readonly<Record<string, FaultText>> = { ...drivers, ...polls, ...verdicts, ...notices, ...evidence };
