@@ -75,7 +75,9 @@ export function translateFault({ code, message, hint }: Fault, { faults }: Local
   const key = [`${channel ?? ""}.${code}`, code].find((one) => Object.hasOwn(faults, one));
   const known = key === undefined ? undefined : faults[key];
   if (known === undefined) return { message, hint };
-  return { message: known.message, hint: known.hint ?? hint };
+  // A verdict on a GPU says which one before it says what: that is no translator's to lose.
+  const gpu = /^(?:[^:]*; )?(GPU \d+): /.exec(message)?.[1];
+  return { message: gpu === undefined ? known.message : `${gpu}：${known.message}`, hint: known.hint ?? hint };
 }
 
 export function useFault(fault: Fault, channel?: Channel): FaultWords {

@@ -43,6 +43,11 @@ describe("a fault", () => {
     expect(message).toContain("GPU");
     expect(hint).toBe("as the hub hints");
   });
+  test("says in any language which GPU it speaks of", () => {
+    const zh = createLocale("zh", []);
+    const told = translateFault({ ...fault("lost"), message: "2 of 8 GPUs are not well; GPU 3: The driver has lost it." }, zh);
+    expect(told.message).toMatch(/^GPU 3：驱动/);
+  });
   test("means what it means on its channel", () => {
     const zh = createLocale("zh", []);
     expect(translateFault(fault("lost"), zh, "push").message).not.toBe(translateFault(fault("lost"), zh, "driver").message);
