@@ -10,15 +10,14 @@ from pathlib import Path
 from playwright.sync_api import Locator, Page, expect
 from websockets.sync.client import connect
 
-from gpumon.wire import GOODBYE
 from tests.browser.conftest import Open
 from tests.browser.lab import HOST, Lab
 from tests.fakenvml import datacentre
 from tests.hub.agents import hello, report
 
 
-def shows(page: Page, cause: str, name: str = "n") -> Locator:
-    node = page.locator(f'[data-node="{name}"]')
+def shows(page: Page, cause: str) -> Locator:
+    node = page.locator('[data-node="n"]')
     expect(node).to_have_attribute("data-cause", cause, timeout=45_000)
     expect(node.locator('[data-field="verdict"]')).to_be_visible()
     return node
@@ -32,14 +31,9 @@ def online(page: Page) -> None:
 def test_an_agent_that_is_stopped_says_goodbye(lab: Callable[..., Lab], open_page: Open) -> None:
     site = lab()
     page = open_page(site.url).page
-    address = f"ws://{HOST}:{site.port}/api/push"
-    with connect(address, subprotocols=["gpumon.v1"], proxy=None) as agent:  # type: ignore[list-item]
-        agent.send(json.dumps(hello(node="m")))
-        agent.recv()
-        agent.send(json.dumps(report(1, node="m")))
-        expect(page.locator('[data-node="m"]')).to_have_attribute("data-status", "online")
-        agent.close(GOODBYE)
-    node = shows(page, "ended", "m")
+    online(page)
+    site.agent.process.terminate()
+    node = shows(page, "ended")
     expect(node).to_have_attribute("data-status", "offline")
     node.get_by_role("button", name="Why?").click()
     expect(node.locator('[data-channel="push"]')).to_have_attribute("data-code", "goodbye")
