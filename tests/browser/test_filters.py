@@ -88,3 +88,18 @@ def test_lines_are_copied_also_where_the_clipboard_is_closed_to_pages(page: Page
     page.locator("#find").focus()
     page.keyboard.press("Control+V")
     expect(page.locator("#find")).to_have_value("ssh big.lab")
+
+
+def test_offers_stay_where_they_are_while_someone_points_at_them(page: Page, hub: FakeHub) -> None:
+    def order() -> list[str | None]:
+        return [offer.get_attribute("data-offer") for offer in page.locator("[data-offer]").all()]
+
+    expect(page.locator("[data-offer]")).to_have_count(2)
+    assert order() == ["big", "small"]
+    page.locator('[data-offer="small"]').hover()
+    hub.update(node("small", *(gpu(index) for index in range(4))))
+    expect(page.locator('[data-offer="small"]')).to_contain_text("4 ×")
+    assert order() == ["big", "small"]
+    page.mouse.move(0, 800)
+    hub.update(node("small", *(gpu(index) for index in range(5))))
+    expect(page.locator("[data-offer]").first).to_contain_text("5 ×")

@@ -3,6 +3,7 @@ import { useComputed } from "@preact/signals";
 import { type Exception, exceptionsOf, worstFirst } from "../exceptions";
 import { gpuKey } from "../fleet";
 import { translateFault, useLocale } from "../locale";
+import { useSteady } from "../steady";
 import type { Store } from "../store";
 import { NodeState } from "./NodeCard";
 import { GPU_SHAPES, Shape } from "./Shape";
@@ -18,19 +19,24 @@ export function Exceptions({ store }: { store: Store }) {
       ),
     ),
   ).value;
+  const { items, hold } = useSteady(all, keyOf);
   const more = all.length - MOST;
   return (
     <aside class="exceptions" aria-labelledby="exceptions-title">
       <h2 id="exceptions-title">{text.exceptions}</h2>
       {all.length === 0 && <p class="aside">{text.noExceptions}</p>}
-      <ul>
-        {all.slice(0, MOST).map((one) => (
-          <Item key={`${one.node.name} ${one.gpu === null ? "" : gpuKey(one.gpu)}`} exception={one} store={store} />
+      <ul {...hold}>
+        {items.slice(0, MOST).map((one) => (
+          <Item key={keyOf(one)} exception={one} store={store} />
         ))}
       </ul>
       {more > 0 && <p class="aside">{text.moreOffers(format.count(more))}</p>}
     </aside>
   );
+}
+
+function keyOf({ node, gpu }: Exception): string {
+  return `${node.name} ${gpu === null ? "" : gpuKey(gpu)}`;
 }
 
 function Item({ exception: { node, gpu, kind }, store }: { exception: Exception; store: Store }) {

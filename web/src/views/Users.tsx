@@ -2,6 +2,7 @@ import { useComputed } from "@preact/signals";
 
 import { NO_FILTERS } from "../filter";
 import { useLocale } from "../locale";
+import { useSteady } from "../steady";
 import type { Store } from "../store";
 import { type Usage, usageOf } from "../users";
 import { Bar, Dash } from "./parts";
@@ -12,6 +13,7 @@ const MOST_PLACES = 8;
 export function Users({ store }: { store: Store }) {
   const { text } = useLocale();
   const usage = useComputed(() => usageOf(store.shown.value)).value;
+  const { items, hold } = useSteady(usage, ({ user }) => user ?? "");
   if (!store.loaded.value) return <p class="loading">{text.loading}</p>;
   if (usage.length === 0) return <p class="loading">{text.nobody}</p>;
   return (
@@ -25,8 +27,8 @@ export function Users({ store }: { store: Store }) {
           ))}
         </tr>
       </thead>
-      <tbody>
-        {usage.map((one) => (
+      <tbody {...hold}>
+        {items.map((one) => (
           <UserLine key={one.user ?? ""} usage={one} store={store} />
         ))}
       </tbody>
