@@ -93,3 +93,13 @@ def test_the_help_tells_the_keys_and_the_words_and_closes_by_key(page: Page, way
     page.keyboard.press("Escape")
     expect(dialog).to_have_count(0)
     expect(page.locator("[data-gpu]")).to_have_count(5)
+
+
+def test_the_first_tab_offers_the_way_past_all_controls(page: Page) -> None:
+    page.keyboard.press("Tab")
+    link = page.get_by_role("link", name="Skip")
+    expect(link).to_be_focused()
+    expect(link).to_be_in_viewport()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.querySelector('main').contains(document.activeElement)")

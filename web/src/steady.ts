@@ -18,7 +18,7 @@ interface Steady<T> {
   };
 }
 
-/** A list that is sorted by what changes keeps its order while someone points at it: nothing moves away from a click. */
+/** What is sorted by what changes keeps its order while someone points at it: nothing moves away from a click. */
 export function useSteady<T>(sorted: readonly T[], keyOf: (item: T) => string): Steady<T> {
   const state = useRef({ isPointed: false, isFocused: false, order: [] as readonly string[] }).current;
   const items = state.isPointed || state.isFocused ? inOrderOf(sorted, keyOf, state.order) : sorted;

@@ -201,6 +201,7 @@ export const en = {
     t: "next theme",
     "?": "this help",
   } satisfies Record<(typeof KEYS)[number], string>,
+  skip: "Skip to the GPUs",
   views: "Views",
   tab: { nodes: "Nodes", users: "Users" } satisfies Record<Tab, string>,
   userColumn: {

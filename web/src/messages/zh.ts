@@ -147,6 +147,7 @@ export const zh: Messages = {
     t: "切换主题",
     "?": "本帮助",
   },
+  skip: "跳到 GPU 列表",
   views: "视图",
   tab: { nodes: "节点", users: "用户" },
   userColumn: {

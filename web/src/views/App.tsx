@@ -1,6 +1,6 @@
 import { useComputed } from "@preact/signals";
 
-import { createLocale, LocaleContext } from "../locale";
+import { createLocale, LocaleContext, useLocale } from "../locale";
 import type { Store } from "../store";
 import { Announcer } from "./Announcer";
 import { Banner, SimulatedNote } from "./Banner";
@@ -23,13 +23,17 @@ export function App({ store }: { store: Store }) {
 }
 
 function Page({ store }: { store: Store }) {
+  const { text } = useLocale();
   return (
     <>
+      <a class="skip" href="#main">
+        {text.skip}
+      </a>
       <Headline store={store} />
       <Toolbar store={store} />
       <Banner store={store} />
       <Notices store={store} />
-      <main>
+      <main id="main" tabIndex={-1}>
         <SimulatedNote store={store} />
         <Shown store={store} />
       </main>

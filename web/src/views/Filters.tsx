@@ -59,8 +59,9 @@ export function Filters({ store }: { store: Store }) {
 function Result({ store }: { store: Store }) {
   const { text, format } = useLocale();
   const found = useComputed(() => {
-    const gpus = store.shown.value.reduce((sum, entry) => sum + (entry.matching.value?.length ?? 0), 0);
-    return text.found(format.count(gpus), format.count(store.shown.value.length), format.count(total(store.totals.value.nodes)));
+    const nodes = store.shown.value;
+    const gpus = nodes.reduce((sum, entry) => sum + (entry.matching.value?.length ?? 0), 0);
+    return text.found(format.count(gpus), format.count(nodes.length), format.count(total(store.totals.value.nodes)));
   });
   return (
     <>

@@ -26,7 +26,12 @@ export function NodeCard({ entry, store }: Props) {
   const isOpen = useComputed(() => store.view.value.open === entry.name).value;
   const id = `node-${encodeURIComponent(node.name)}`;
   const more = (
-    <MoreButton node={node} panel={detailsId(node)} isOpen={isOpen} onToggle={() => store.choose({ open: isOpen ? null : node.name })} />
+    <MoreButton
+      node={node}
+      panel={detailsId(node)}
+      isOpen={isOpen}
+      onToggle={() => store.choose({ open: isOpen ? null : node.name })}
+    />
   );
   return (
     <article

@@ -2,7 +2,19 @@ import type { GpuState } from "../fleet";
 import type { NodeStatus } from "../types";
 import type { Cause } from "../verdict";
 
-export type Kind = "dot" | "ring" | "square" | "triangle" | "cross" | "dash" | "dots" | "stop" | "bolt" | "silent" | "hourglass" | "half";
+export type Kind =
+  | "dot"
+  | "ring"
+  | "square"
+  | "half"
+  | "triangle"
+  | "cross"
+  | "dash"
+  | "dots"
+  | "stop"
+  | "bolt"
+  | "silent"
+  | "hourglass";
 
 export const GPU_SHAPES: Readonly<Record<GpuState, Kind>> = {
   free: "ring",
@@ -51,7 +63,12 @@ function drawing(kind: Kind) {
     case "dash":
       return <path d="M1.5 6H10.5" stroke="currentColor" stroke-width="2.4" stroke-linecap="round" />;
     case "half":
-      return <path d="M1.5 1.5H10.5V10.5H1.5ZM1.5 10.5 10.5 1.5V10.5Z" fill="none" stroke="currentColor" stroke-width="1.6" />;
+      return (
+        <>
+          <rect x="1.5" y="1.5" width="9" height="9" rx="1" fill="none" stroke="currentColor" stroke-width="1.6" />
+          <path d="M1.5 10.5 10.5 1.5V10.5Z" fill="currentColor" />
+        </>
+      );
     case "stop":
       return <path d="M4 2.2A4.8 4.8 0 1 0 8 2.2M6 .8V5.6" fill="none" stroke="currentColor" stroke-width="1.8" />;
     case "bolt":

@@ -75,7 +75,12 @@ function LanguageButton({ store }: { store: Store }) {
   const { text } = useLocale();
   const { lang, name } = text.otherLanguage;
   return (
-    <button type="button" data-choice="language" lang={htmlLanguage(lang)} onClick={() => store.choose({ language: lang })}>
+    <button
+      type="button"
+      data-choice="language"
+      lang={htmlLanguage(lang)}
+      onClick={() => store.choose({ language: lang })}
+    >
       {name}
     </button>
   );

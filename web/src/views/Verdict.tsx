@@ -14,9 +14,10 @@ export function Verdict({ node, verdict }: { node: Node; verdict: Fault }) {
   const { text } = useLocale();
   const { message, hint } = useFault(verdict);
   const cause = causeOf(node);
+  const ofStatus = node.status === "online" ? "triangle" : NODE_SHAPES[node.status];
   return (
     <div class="verdict" data-field="verdict" data-code={verdict.code}>
-      <Shape kind={cause !== null ? CAUSE_SHAPES[cause] : node.status === "online" ? "triangle" : NODE_SHAPES[node.status]} />
+      <Shape kind={cause === null ? ofStatus : CAUSE_SHAPES[cause]} />
       <p title={verdict.message}>
         <strong>{message}</strong>
         {hint !== null && (
