@@ -9,6 +9,10 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from tests.browser.fakehub import FakeHub, fake_hub
+from tests.browser.lab import Lab
+from tests.fakenvml import Scenario, datacentre
+
 ARTIFACTS = Path(__file__).parents[1] / "artifacts"
 CANDIDATES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 QUIET = (
@@ -101,3 +105,23 @@ def keep_picture() -> Callable[[Page, str], None]:
         page.screenshot(path=ARTIFACTS / f"{name}.png", full_page=True)
 
     return keep
+
+
+@pytest.fixture
+def hub() -> Iterator[FakeHub]:
+    """A hub that says what the test tells it to."""
+    with fake_hub() as running:
+        yield running
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Iterator[Callable[..., Lab]]:
+    labs: list[Lab] = []
+
+    def make(scenario: Scenario | None = None, *extra: str, agent_port: int = 0) -> Lab:
+        labs.append(Lab(tmp_path, scenario or datacentre(gpus=2), *extra, agent_port=agent_port))
+        return labs[-1]
+
+    yield make
+    for one in labs:
+        one.processes.close()

@@ -2,7 +2,9 @@
 
 import type { Gpu, Node, NodeStatus, Process } from "./types";
 
-export type GpuState = "free" | "busy" | "fault" | "unknown";
+export type GpuState = "free" | "busy" | "held" | "fault" | "unknown";
+/** What is worth a look on a GPU, whatever its state. */
+export type Mark = "hot" | "throttled";
 
 const MIB = 2 ** 20;
 /** What a driver may hold on a GPU that nobody uses. */
@@ -16,8 +18,39 @@ export interface Tally {
   readonly simulatedNodes: number;
 }
 
-/** How a GPU is. What is not known is never called free. */
-export function gpuState(gpu: Gpu, status: NodeStatus): GpuState {
+/** So near to the temperature at which it slows itself down, by its own telling, a GPU is hot. */
+const HOT_WITHIN_CELSIUS = 5;
+/** A cap on power is how most of them are run, and no reason to look. */
+const ALARMING: ReadonlySet<string> = new Set([
+  "hw_slowdown",
+  "sw_thermal_slowdown",
+  "hw_thermal_slowdown",
+  "hw_power_brake_slowdown",
+]);
+
+export function gpuKey(gpu: Gpu): string {
+  return gpu.uuid ?? String(gpu.index);
+}
+
+/**
+ * How a GPU is. What is not known is never called free.
+ *
+ * @param isHeld Whether it has long been idle with memory in use, which one report cannot tell.
+ */
+export function gpuState(gpu: Gpu, status: NodeStatus, isHeld = false): GpuState {
+  const state = stateOfReport(gpu, status);
+  return state === "busy" && isHeld ? "held" : state;
+}
+
+export function marksOf(gpu: Gpu, status: NodeStatus): readonly Mark[] {
+  if (status !== "online") return [];
+  const { temperature_celsius: temperature, slowdown_temperature_celsius: slowdown, throttle_reasons: reasons } = gpu;
+  const isHot = temperature !== null && slowdown != null && temperature >= slowdown - HOT_WITHIN_CELSIUS;
+  const isThrottled = reasons?.some((reason) => ALARMING.has(reason)) ?? false;
+  return [...(isHot ? (["hot"] as const) : []), ...(isThrottled ? (["throttled"] as const) : [])];
+}
+
+function stateOfReport(gpu: Gpu, status: NodeStatus): GpuState {
   if (status !== "online") return "unknown";
   if (gpu.status !== "ok" || gpu.error !== null) return "fault";
   if (gpu.asleep) return "free"; // nobody uses it, or it would be awake
@@ -29,11 +62,18 @@ export function gpuState(gpu: Gpu, status: NodeStatus): GpuState {
   return gpu.processes === null ? "unknown" : "free";
 }
 
-export function tally(node: Node): Tally {
-  const gpus: Record<GpuState, number> = { free: 0, busy: 0, fault: 0, unknown: 0 };
+/** The board, without the name of the only maker. */
+export function modelOf(gpu: Gpu): string | null {
+  return gpu.name?.replace(/^NVIDIA /, "") ?? null;
+}
+
+const NONE: Readonly<Record<GpuState, number>> = { free: 0, busy: 0, held: 0, fault: 0, unknown: 0 };
+
+export function tally(node: Node, held: ReadonlySet<string> = new Set()): Tally {
+  const gpus: Record<GpuState, number> = { ...NONE };
   let powerWatts = 0;
   for (const gpu of node.report?.gpus ?? []) {
-    gpus[gpuState(gpu, node.status)] += 1;
+    gpus[gpuState(gpu, node.status, held.has(gpuKey(gpu)))] += 1;
     if (node.status === "online") powerWatts += gpu.power_draw_watts ?? 0;
   }
   const nodes: Record<NodeStatus, number> = { online: 0, stale: 0, offline: 0, pending: 0 };
@@ -43,7 +83,7 @@ export function tally(node: Node): Tally {
 
 export function sumTallies(tallies: Iterable<Tally>): Tally {
   const nodes: Record<NodeStatus, number> = { online: 0, stale: 0, offline: 0, pending: 0 };
-  const gpus: Record<GpuState, number> = { free: 0, busy: 0, fault: 0, unknown: 0 };
+  const gpus: Record<GpuState, number> = { ...NONE };
   let powerWatts = 0;
   let simulatedNodes = 0;
   for (const one of tallies) {

@@ -3,7 +3,9 @@ import { useContext } from "preact/hooks";
 
 import { createFormat, type Format } from "./format";
 import { en, type Messages } from "./messages/en";
+import { type FaultText, faults } from "./messages/faults.zh";
 import { zh } from "./messages/zh";
+import type { Channel, Fault } from "./types";
 
 const CATALOGUES = { en, zh } as const;
 
@@ -13,14 +15,20 @@ export interface Locale {
   readonly language: Language;
   readonly text: Messages;
   readonly format: Format;
+  /** Faults by their code. The hub speaks English itself, with the figures of the case. */
+  readonly faults: Readonly<Record<string, FaultText>>;
 }
 
-/** `?lang=` when it names a language that we speak, else the first of the reader's that we do, else English. */
-export function pickLanguage(search: string, preferred: readonly string[]): Language {
+export function isLanguage(tag: string): tag is Language {
+  return Object.hasOwn(CATALOGUES, tag);
+}
+
+/** That of `?lang=` where we speak it, else the one chosen here before, else the reader's first that we speak. */
+export function pickLanguage(search: string, chosen: Language | undefined, preferred: readonly string[]): Language {
   const asked = new URLSearchParams(search).get("lang");
-  for (const tag of [...(asked === null ? [] : [asked]), ...preferred]) {
-    const language = tag.toLowerCase().split("-")[0];
-    if (language === "en" || language === "zh") return language;
+  for (const tag of [asked, chosen, ...preferred]) {
+    const language = tag?.toLowerCase().split("-")[0] ?? "";
+    if (isLanguage(language)) return language;
   }
   return "en";
 }
@@ -29,7 +37,8 @@ export function pickLanguage(search: string, preferred: readonly string[]): Lang
 export function createLocale(language: Language, preferred: readonly string[]): Locale {
   const text = CATALOGUES[language];
   const region = preferred.find((tag) => tag.toLowerCase().split("-")[0] === language && isLocale(tag));
-  return { language, text, format: createFormat(region ?? language, text) };
+  const format = createFormat(region ?? language, text);
+  return { language, text, format, faults: language === "zh" ? faults : {} };
 }
 
 /** Not all that browsers name as the reader's language is one: some pass on "en-US@posix" of the system. */
@@ -50,4 +59,27 @@ export const LocaleContext = createContext<Locale>(createLocale("en", []));
 
 export function useLocale(): Locale {
   return useContext(LocaleContext);
+}
+
+interface FaultWords {
+  readonly message: string;
+  readonly hint: string | null;
+}
+
+/**
+ * A fault in the reader's language: by its code where the catalogue has it, else in its own words.
+ *
+ * @param channel Whose evidence it is: one code may mean different things on two channels.
+ */
+export function translateFault({ code, message, hint }: Fault, { faults }: Locale, channel?: Channel): FaultWords {
+  const key = [`${channel ?? ""}.${code}`, code].find((one) => Object.hasOwn(faults, one));
+  const known = key === undefined ? undefined : faults[key];
+  if (known === undefined) return { message, hint };
+  // A verdict on a GPU says which one before it says what: that is no translator's to lose.
+  const gpu = /^(?:[^:]*; )?(GPU \d+): /.exec(message)?.[1];
+  return { message: gpu === undefined ? known.message : `${gpu}：${known.message}`, hint: known.hint ?? hint };
+}
+
+export function useFault(fault: Fault, channel?: Channel): FaultWords {
+  return translateFault(fault, useLocale(), channel);
 }

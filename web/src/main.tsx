@@ -1,27 +1,62 @@
-import { effect } from "@preact/signals";
+import { computed, effect } from "@preact/signals";
 import { render } from "preact";
 
-import { createLocale, htmlLanguage, LocaleContext, pickLanguage } from "./locale";
+import { readAddress, writeAddress } from "./address";
+import { press } from "./keys";
+import { htmlLanguage, pickLanguage } from "./locale";
+import { recall, remember } from "./memory";
 import { Store } from "./store";
 import { Stream } from "./stream";
 import "./style/base.css";
 import "./style/frame.css";
+import "./style/fleet.css";
 import "./style/nodes.css";
+import "./style/verdict.css";
 import "./style/widths.css";
 import { App } from "./views/App";
 
 const TICK_MS = 1_000;
 
-const locale = createLocale(pickLanguage(location.search, navigator.languages), navigator.languages);
-const store = new Store();
+const kept = recall(() => localStorage);
+const shared = readAddress(location.search);
+const store = new Store({
+  theme: kept.theme ?? "system",
+  language: pickLanguage(location.search, kept.language, navigator.languages),
+  ...shared,
+  isHelpOpen: false,
+  density: shared.density ?? kept.density ?? null,
+});
 const stream = new Stream(store);
 
-document.documentElement.lang = htmlLanguage(locale.language);
+effect(() => {
+  const { theme, language } = store.view.value;
+  document.documentElement.lang = htmlLanguage(language);
+  document.documentElement.dataset["theme"] = theme;
+});
 
+let before = store.view.peek();
+effect(() => {
+  const view = store.view.value;
+  remember(() => localStorage, before, view);
+  const search = writeAddress(location.search, view);
+  if (search !== location.search) {
+    const address = `${location.pathname}${search}${location.hash}`;
+    if (view.open === before.open && view.tab === before.tab) history.replaceState(null, "", address);
+    else history.pushState(null, "", address);
+  }
+  before = view;
+});
+addEventListener("popstate", () => store.choose(readAddress(location.search)));
+
+const freeGpus = computed(() => store.totals.value.gpus.free);
 effect(() => {
   const { state } = store.link.value;
   document.body.dataset["link"] = state;
-  document.title = state === "lost" ? "(!) gpumon" : "gpumon";
+  document.title = state === "lost" ? "(!) gpumon" : store.loaded.value ? `(${freeGpus.value}) gpumon` : "gpumon";
+});
+
+addEventListener("keydown", (event) => {
+  if (press(store, event, document)) event.preventDefault();
 });
 
 let ticking: ReturnType<typeof setInterval> | undefined;
@@ -41,11 +76,4 @@ document.addEventListener("visibilitychange", showOrHide);
 showOrHide();
 
 const root = document.getElementById("app");
-if (root !== null) {
-  render(
-    <LocaleContext.Provider value={locale}>
-      <App store={store} />
-    </LocaleContext.Provider>,
-    root,
-  );
-}
+if (root !== null) render(<App store={store} />, root);

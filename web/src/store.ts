@@ -1,8 +1,11 @@
 import { batch, computed, type ReadonlySignal, type Signal, signal } from "@preact/signals";
 
 import { HubClock } from "./clock";
+import { matchingGpus } from "./filter";
+import { heldAt, IdleWatch } from "./idle";
 import { insertNode, sumTallies, type Tally, tally } from "./fleet";
-import type { LinkState, Message, Node } from "./types";
+import type { Fault, Gpu, LinkState, Message, Node } from "./types";
+import { type Density, densityFor, type View } from "./view";
 
 /**
  * The link to the hub; `contactAt` is the hub's last sign of life before this state, in
@@ -19,11 +22,22 @@ export interface Entry {
   readonly configured: boolean;
   readonly node: ReadonlySignal<Node>;
   readonly tally: ReadonlySignal<Tally>;
+  /** Since when which of its GPUs have been idle with memory in use, as far as this page has watched. */
+  readonly idleSince: ReadonlySignal<ReadonlyMap<string, number>>;
+  /** Those that have been so for long. */
+  readonly held: ReadonlySignal<ReadonlySet<string>>;
+  /** Those of its GPUs that the viewer asks for, or null where the node is not wanted. */
+  readonly matching: ReadonlySignal<readonly Gpu[] | null>;
 }
 
 interface WritableEntry extends Entry {
   readonly node: Signal<Node>;
+  readonly idleSince: Signal<ReadonlyMap<string, number>>;
+  readonly held: Signal<ReadonlySet<string>>;
+  readonly watch: IdleWatch;
 }
+
+const NOBODY: ReadonlySet<string> = new Set();
 
 /** All that the page knows. Nothing else writes; views read the signals. */
 export class Store {
@@ -32,18 +46,40 @@ export class Store {
   readonly #link = signal<Link>({ state: "connecting", contactAt: null });
   readonly #now = signal(Date.now());
   readonly #hubVersion = signal<string | null>(null);
+  readonly #heardAt = signal<number | null>(null);
+  readonly #notices = signal<readonly Fault[]>([]);
   readonly #loaded = signal(false);
+  readonly #view: Signal<View>;
+  readonly #filters = computed(() => this.#view.value.filters);
 
   readonly entries: ReadonlySignal<readonly Entry[]> = this.#entries;
   readonly link: ReadonlySignal<Link> = this.#link;
   /** The hub's time, in milliseconds; moves when {@link tick} is called. */
   readonly now: ReadonlySignal<number> = this.#now;
   readonly hubVersion: ReadonlySignal<string | null> = this.#hubVersion;
+  /** When the hub last gave a sign of life, in its own time: so old is what stands on the page. */
+  readonly heardAt: ReadonlySignal<number | null> = this.#heardAt;
+  /** What the hub has to say of itself and of the fleet as a whole. */
+  readonly notices: ReadonlySignal<readonly Fault[]> = this.#notices;
   /** Whether the hub has told its nodes at least once: before that, an empty page is no empty fleet. */
   readonly loaded: ReadonlySignal<boolean> = this.#loaded;
+  /** What the viewer has chosen to see. */
+  readonly view: ReadonlySignal<View>;
+  /** The nodes that the viewer asks for; the same list for as long as it holds the same ones. */
+  readonly shown: ReadonlySignal<readonly Entry[]> = this.#sameWhileEqual(() =>
+    this.#entries.value.filter((entry) => entry.matching.value !== null),
+  );
+  readonly density: ReadonlySignal<Density> = computed(
+    () => this.#view.value.density ?? densityFor(this.#entries.value.length),
+  );
   readonly totals: ReadonlySignal<Tally> = computed(() =>
     sumTallies(this.#entries.value.map((entry) => entry.tally.value)),
   );
+
+  constructor(view: View) {
+    this.#view = signal(view);
+    this.view = this.#view;
+  }
 
   apply(message: Message): void {
     batch(() => {
@@ -53,15 +89,18 @@ export class Store {
           this.observeTime(Date.parse(message.sent_at));
           this.#hubVersion.value = message.hub_version;
           this.replaceAll(message.nodes);
+          if (message.notices === undefined) this.setNotices([]);
           break;
         case "nodes":
           this.observeTime(Date.parse(message.sent_at));
           this.#update(message.nodes);
           break;
         case "removed":
+          if (message.sent_at !== undefined) this.observeTime(Date.parse(message.sent_at));
           this.#remove(new Set(message.names));
           break;
       }
+      if (message.notices !== undefined) this.setNotices(message.notices);
     });
   }
 
@@ -75,6 +114,16 @@ export class Store {
       if (!same) this.#entries.value = entries;
       this.#loaded.value = true;
     });
+  }
+
+  /** Most messages repeat the notices of the one before: then nothing is drawn again. */
+  setNotices(notices: readonly Fault[]): void {
+    if (JSON.stringify(notices) !== JSON.stringify(this.#notices.peek())) this.#notices.value = notices;
+  }
+
+  /** The hub gave a sign of life at the browser's moment `at`. */
+  heard(at: number): void {
+    this.#heardAt.value = this.#clock.hubTime(at);
   }
 
   setLink(state: LinkState, contactAt: number | null): void {
@@ -93,6 +142,10 @@ export class Store {
     if (!this.#clock.known) this.observeTime(sentAt);
   }
 
+  choose(changes: Partial<View>): void {
+    this.#view.value = { ...this.#view.peek(), ...changes };
+  }
+
   tick(): void {
     this.#now.value = this.#clock.hubTime(Date.now());
   }
@@ -105,15 +158,32 @@ export class Store {
   #place(entry: WritableEntry | undefined, node: Node): WritableEntry {
     if (entry !== undefined && entry.configured === node.configured) {
       entry.node.value = node;
+      this.#watchIdle(entry);
       return entry;
     }
     const current = signal(node);
-    return {
+    const held = signal(NOBODY);
+    const placed: WritableEntry = {
       name: node.name,
       configured: node.configured,
       node: current,
-      tally: computed(() => tally(current.value)),
+      watch: new IdleWatch(),
+      idleSince: signal(new Map()),
+      held,
+      tally: computed(() => tally(current.value, held.value)),
+      matching: computed(() => matchingGpus(current.value, this.#filters.value)),
     };
+    this.#watchIdle(placed);
+    return placed;
+  }
+
+  #watchIdle(entry: WritableEntry): void {
+    const now = this.#now.peek();
+    entry.idleSince.value = entry.watch.observe(entry.node.peek(), now);
+    const held = heldAt(entry.idleSince.peek(), now);
+    // A new set draws its node again, so an equal one is no news.
+    const before = entry.held.peek();
+    if (held.size !== before.size || [...held].some((key) => !before.has(key))) entry.held.value = held;
   }
 
   #update(nodes: readonly Node[]): void {
@@ -130,6 +200,15 @@ export class Store {
       known.set(node.name, entry);
     }
     this.#entries.value = entries;
+  }
+
+  #sameWhileEqual(list: () => readonly Entry[]): ReadonlySignal<readonly Entry[]> {
+    let before: readonly Entry[] = [];
+    return computed(() => {
+      const now = list();
+      if (now.length !== before.length || now.some((entry, at) => entry !== before[at])) before = now;
+      return before;
+    });
   }
 
   #remove(names: ReadonlySet<string>): void {

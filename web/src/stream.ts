@@ -1,8 +1,9 @@
-import type { LinkState, Message, Node } from "./types";
+import type { Fault, LinkState, Message, Node } from "./types";
 
 /** No message for this long: ask whether the hub is there, since EventSource cannot see a silent stall. */
-export const QUIET_MS = 4_000;
-export const HEALTH_TIMEOUT_MS = 2_000;
+export const QUIET_MS = 3_000;
+/** With {@link QUIET_MS} less than 5 s: so soon a hub that hangs is called lost. */
+export const HEALTH_TIMEOUT_MS = 1_700;
 export const POLL_MS = 5_000;
 export const POLL_TIMEOUT_MS = 3_000;
 /** No message for this long although the hub is well: the stream itself may be dead, a new one is cheap. */
@@ -16,6 +17,8 @@ const MESSAGE_TYPES = ["snapshot", "nodes", "removed"] as const;
 export interface Sink {
   apply(message: Message): void;
   replaceAll(nodes: readonly Node[]): void;
+  setNotices(notices: readonly Fault[]): void;
+  heard(at: number): void;
   setLink(state: LinkState, contactAt: number | null): void;
   observeRoughTime(sentAt: number): void;
 }
@@ -110,8 +113,9 @@ export class Stream {
       this.#fail(events);
       return;
     }
-    this.#contactAt = this.#messageAt = Date.now();
+    this.#messageAt = Date.now();
     this.#sink.apply(message);
+    this.#heard();
     if (type === "snapshot") {
       this.#delivered = true;
       this.#failures = 0;
@@ -141,8 +145,9 @@ export class Stream {
       this.#setState("lost");
       return;
     }
-    this.#contactAt = Date.now();
-    if (this.#contactAt - this.#messageAt >= RENEW_MS) this.#open();
+    this.#heard();
+    this.#takeNotices(answer);
+    if (Date.now() - this.#messageAt >= RENEW_MS) this.#open();
     else this.#watch();
   }
 
@@ -161,14 +166,18 @@ export class Stream {
     const asking = new AbortController();
     this.#polling = asking;
     const startedAt = Date.now();
-    const answer = await this.#get("api/nodes", POLL_TIMEOUT_MS, asking);
+    const [answer, health] = await Promise.all([
+      this.#get("api/nodes", POLL_TIMEOUT_MS, asking),
+      this.#get("health", POLL_TIMEOUT_MS, asking),
+    ]);
     if (this.#polling !== asking) return;
     const nodes = readNodes(answer);
     if (nodes !== null) {
       const cameBack = this.#state === "lost";
-      this.#contactAt = Date.now();
       this.#sink.observeRoughTime(Date.parse(answer?.date ?? ""));
       this.#sink.replaceAll(nodes);
+      this.#takeNotices(health);
+      this.#heard();
       this.#setState("polling");
       if (cameBack) this.#retryNow();
     } else {
@@ -213,6 +222,16 @@ export class Stream {
     asking?.abort();
   }
 
+  #heard(): void {
+    this.#contactAt = Date.now();
+    this.#sink.heard(this.#contactAt);
+  }
+
+  #takeNotices(health: Answer | null): void {
+    const notices = (parse(health) as { readonly notices?: unknown } | null)?.notices;
+    if (Array.isArray(notices)) this.#sink.setNotices(notices as readonly Fault[]);
+  }
+
   #setState(state: LinkState): void {
     this.#state = state;
     this.#sink.setLink(state, this.#contactAt);
@@ -220,10 +239,14 @@ export class Stream {
 }
 
 function readNodes(answer: Answer | null): readonly Node[] | null {
+  const nodes = parse(answer);
+  return Array.isArray(nodes) ? (nodes as readonly Node[]) : null;
+}
+
+function parse(answer: Answer | null): unknown {
   if (answer === null) return null;
   try {
-    const nodes: unknown = JSON.parse(answer.body);
-    return Array.isArray(nodes) ? (nodes as readonly Node[]) : null;
+    return JSON.parse(answer.body);
   } catch {
     return null;
   }

@@ -21,6 +21,26 @@ export interface Fault {
   readonly hint: string | null;
 }
 
+export type Channel = "push" | "poll" | "name" | "driver" | "clock" | "claim";
+
+/** What one channel shows of a node that is not well, and since when. */
+export interface Evidence {
+  readonly channel: Channel;
+  readonly code: string;
+  readonly message: string;
+  readonly at: string;
+}
+
+/** How a host name became addresses. `is_kept`: nobody answers now, these are the last good ones. */
+export interface Resolution {
+  readonly host: string;
+  readonly addresses: readonly string[];
+  readonly server: string;
+  readonly answered_at: string;
+  readonly ttl_seconds: number;
+  readonly is_kept: boolean;
+}
+
 export interface Process {
   readonly pid: number;
   readonly name: string | null;
@@ -62,6 +82,7 @@ export interface Gpu {
   readonly memory_reserved_bytes: number | null;
   readonly temperature_celsius: number | null;
   readonly memory_temperature_celsius: number | null;
+  readonly slowdown_temperature_celsius?: number | null;
   readonly fan_speed_percent: number | null;
   readonly power_draw_watts: number | null;
   readonly power_limit_watts: number | null;
@@ -103,6 +124,7 @@ export interface Report {
   readonly gpus: readonly Gpu[];
 }
 
+/** What may be absent is so from an older hub, as after one was put back under an open page. */
 export interface Node {
   readonly name: string;
   readonly alias: string;
@@ -116,24 +138,37 @@ export interface Node {
   readonly source: Source | null;
   readonly error: Fault | null;
   readonly clock_offset_seconds: number | null;
+  readonly agent_id?: string | null;
+  readonly flapping?: boolean;
+  readonly verdict?: Fault | null;
+  readonly evidence?: readonly Evidence[];
+  readonly resolution?: Resolution | null;
+  readonly reports_late?: number;
+  readonly reports_lost?: number;
   readonly report: Report | null;
 }
 
-export interface SnapshotMessage {
+/** What every message may carry: what the hub has to say of itself and of the fleet as a whole. */
+interface Noticing {
+  readonly notices?: readonly Fault[];
+}
+
+export interface SnapshotMessage extends Noticing {
   readonly type: "snapshot";
   readonly sent_at: string;
   readonly hub_version: string;
   readonly nodes: readonly Node[];
 }
 
-export interface NodesMessage {
+export interface NodesMessage extends Noticing {
   readonly type: "nodes";
   readonly sent_at: string;
   readonly nodes: readonly Node[];
 }
 
-export interface RemovedMessage {
+export interface RemovedMessage extends Noticing {
   readonly type: "removed";
+  readonly sent_at?: string;
   readonly names: readonly string[];
 }
 

@@ -1,4 +1,10 @@
+import { NO_FILTERS } from "../src/filter";
 import type { Gpu, Node, Process, Report } from "../src/types";
+import type { View } from "../src/view";
+
+export function view(values: Partial<View> = {}): View {
+  return { isHelpOpen: false, tab: "nodes", theme: "system", language: "en", density: null, filters: NO_FILTERS, open: null, ...values };
+}
 
 export function process(values: Partial<Process> = {}): Process {
   return {

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 
-import { byMemory, gpuState, insertNode, sumTallies, tally } from "../src/fleet";
+import { byMemory, gpuState, marksOf, insertNode, sumTallies, tally } from "../src/fleet";
 import { gpu, node, process, report } from "./fixtures";
 
 const MIB = 2 ** 20;
@@ -46,7 +46,7 @@ test("the headline counts power and free GPUs of online nodes only", () => {
     tally(node("c", { status: "pending", report: null })),
     tally(node("d", { report: report([gpu()], { simulated: true }) })),
   ]);
-  expect(sum.gpus).toEqual({ free: 2, busy: 1, fault: 0, unknown: 1 });
+  expect(sum.gpus).toEqual({ free: 2, busy: 1, held: 0, fault: 0, unknown: 1 });
   expect(sum.nodes).toEqual({ online: 2, stale: 0, offline: 1, pending: 1 });
   expect(sum.powerWatts).toBe(300);
   expect(sum.simulatedNodes).toBe(1);
@@ -69,4 +69,16 @@ test("a new node goes behind the configured ones, by name", () => {
   expect(names(insertNode(list, node("c", { configured: false })))).toEqual(["z", "a", "b", "c", "d"]);
   expect(names(insertNode(list, node("e", { configured: false })))).toEqual(["z", "a", "b", "d", "e"]);
   expect(names(insertNode(list, node("c")))).toEqual(["z", "a", "c", "b", "d"]);
+});
+
+test("a GPU is hot near the temperature that it names itself, and never by a guess", () => {
+  expect(marksOf(gpu({ temperature_celsius: 88, slowdown_temperature_celsius: 92 }), "online")).toEqual(["hot"]);
+  expect(marksOf(gpu({ temperature_celsius: 86, slowdown_temperature_celsius: 92 }), "online")).toEqual([]);
+  expect(marksOf(gpu({ temperature_celsius: 99, slowdown_temperature_celsius: null }), "online")).toEqual([]);
+  expect(marksOf(gpu({ temperature_celsius: 92, slowdown_temperature_celsius: 92 }), "offline")).toEqual([]);
+});
+
+test("a GPU is throttled by heat or its power supply, not by a cap on its power", () => {
+  expect(marksOf(gpu({ throttle_reasons: ["gpu_idle", "sw_power_cap"] }), "online")).toEqual([]);
+  expect(marksOf(gpu({ throttle_reasons: ["hw_thermal_slowdown"] }), "online")).toEqual(["throttled"]);
 });

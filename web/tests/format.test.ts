@@ -51,11 +51,12 @@ describe("ages", () => {
 });
 
 describe("the language", () => {
-  test("is the one that is asked for, else the reader's first that we have, else English", () => {
-    expect(pickLanguage("?lang=zh", ["en-US"])).toBe("zh");
-    expect(pickLanguage("?lang=fr", ["zh-CN", "en"])).toBe("zh");
-    expect(pickLanguage("", ["de-DE", "zh-Hans-CN", "en"])).toBe("zh");
-    expect(pickLanguage("", ["de"])).toBe("en");
+  test("is the one that is asked for, else the one chosen before, else the reader's first that we have, else English", () => {
+    expect(pickLanguage("?lang=zh", "en", ["en-US"])).toBe("zh");
+    expect(pickLanguage("?lang=fr", undefined, ["zh-CN", "en"])).toBe("zh");
+    expect(pickLanguage("", undefined, ["de-DE", "zh-Hans-CN", "en"])).toBe("zh");
+    expect(pickLanguage("", undefined, ["de"])).toBe("en");
+    expect(pickLanguage("", "en", ["zh-CN"])).toBe("en");
   });
   test("survives what a browser takes over from a system without one", () => {
     expect(createLocale("en", ["en-US@posix"]).format.percent(1)).toBe("1%");

@@ -2,7 +2,7 @@ import { afterEach, beforeEach, expect, test, vi } from "vitest";
 
 import { Store } from "../src/store";
 import type { Node } from "../src/types";
-import { node } from "./fixtures";
+import { node, view } from "./fixtures";
 
 const BROWSER_NOW = Date.parse("2026-11-23T12:00:00.000Z");
 
@@ -24,7 +24,7 @@ function names(store: Store): string[] {
 }
 
 test("a snapshot replaces everything, in its order", () => {
-  const store = new Store();
+  const store = new Store(view());
   expect(store.loaded.value).toBe(false);
   store.apply(snapshot([node("b"), node("a")]));
   store.apply(snapshot([node("c"), node("b")]));
@@ -34,7 +34,7 @@ test("a snapshot replaces everything, in its order", () => {
 });
 
 test("a change of one node touches no other node and not the list", () => {
-  const store = new Store();
+  const store = new Store(view());
   store.apply(snapshot([node("a"), node("b")]));
   const list = store.entries.value;
   const changed = vi.fn();
@@ -49,7 +49,7 @@ test("a change of one node touches no other node and not the list", () => {
 });
 
 test("a node not seen before is inserted, one that is removed goes", () => {
-  const store = new Store();
+  const store = new Store(view());
   store.apply(snapshot([node("z"), node("m", { configured: false })]));
   store.apply(update(node("b", { configured: false }), node("y")));
   expect(names(store)).toEqual(["z", "y", "b", "m"]);
@@ -58,14 +58,14 @@ test("a node not seen before is inserted, one that is removed goes", () => {
 });
 
 test("a node that ceases to be configured moves to its new place", () => {
-  const store = new Store();
+  const store = new Store(view());
   store.apply(snapshot([node("c"), node("a"), node("d", { configured: false })]));
   store.apply(update(node("c", { configured: false })));
   expect(names(store)).toEqual(["a", "c", "d"]);
 });
 
 test("the hub's clock is taken from the message that was quickest", () => {
-  const store = new Store();
+  const store = new Store(view());
   store.apply(snapshot([], "2026-11-23T11:00:00.000Z"));
   expect(store.now.value).toBe(BROWSER_NOW - 3_600_000);
   vi.advanceTimersByTime(2_000);
@@ -77,9 +77,36 @@ test("the hub's clock is taken from the message that was quickest", () => {
 });
 
 test("the moment of loss is told in the hub's time and stays while the hub is lost", () => {
-  const store = new Store();
+  const store = new Store(view());
   store.apply(snapshot([], "2026-11-23T11:00:00.000Z"));
   store.setLink("lost", BROWSER_NOW);
   store.setLink("lost", BROWSER_NOW + 5_000);
   expect(store.link.value).toEqual({ state: "lost", contactAt: BROWSER_NOW - 3_600_000 });
+});
+
+test("notices stand until a message says otherwise, and the same ones again change nothing", () => {
+  const store = new Store(view());
+  const notices = [{ code: "mass_silence", message: "m", hint: null }];
+  store.apply({ ...snapshot([]), notices });
+  const before = store.notices.value;
+  store.apply({ ...update(), notices: structuredClone(notices) });
+  expect(store.notices.value).toBe(before);
+  store.apply(update());
+  expect(store.notices.value).toBe(before);
+  store.apply({ ...update(), notices: [] });
+  expect(store.notices.value).toEqual([]);
+});
+
+test("the snapshot of a hub that knows no notices ends those of the hub before it", () => {
+  const store = new Store(view());
+  store.apply({ ...snapshot([]), notices: [{ code: "x", message: "m", hint: null }] });
+  store.apply(snapshot([]));
+  expect(store.notices.value).toEqual([]);
+});
+
+test("the age of the data is told in the hub's time", () => {
+  const store = new Store(view());
+  store.apply(snapshot([], "2026-11-23T11:00:00.000Z"));
+  store.heard(BROWSER_NOW + 2_000);
+  expect(store.heardAt.value).toBe(BROWSER_NOW - 3_600_000 + 2_000);
 });

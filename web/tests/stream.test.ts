@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 
 import { type Events, type Sink, Stream } from "../src/stream";
-import type { LinkState, Message } from "../src/types";
+import type { Fault, LinkState, Message } from "../src/types";
 import { node } from "./fixtures";
 
 type Listener = (event: { readonly data?: unknown }) => void;
@@ -30,7 +30,9 @@ class World implements Sink {
   readonly opened: FakeEvents[] = [];
   readonly messages: Message[] = [];
   readonly states: LinkState[] = [];
+  readonly notices: string[][] = [];
   polls = 0;
+  heardAt: number | null = null;
   contactAt: number | null = null;
 
   readonly stream = new Stream(this, {
@@ -68,6 +70,12 @@ class World implements Sink {
     this.contactAt = contactAt;
   }
   observeRoughTime(): void {}
+  setNotices(notices: readonly Fault[]): void {
+    this.notices.push(notices.map(({ code }) => code));
+  }
+  heard(at: number): void {
+    this.heardAt = at;
+  }
 
   /** The hub is gone: connections fail, and so do questions. */
   die(): void {
@@ -108,24 +116,35 @@ test("hears no event type that it does not know", () => {
 });
 
 describe("a hub that falls silent", () => {
-  test("is asked for its health every four seconds, and is fine while it answers", async () => {
+  test("is asked for its health every three seconds, and is fine while it answers", async () => {
     world.events.say("snapshot");
-    await pass(12_100);
+    await pass(9_100);
     expect(world.asked).toEqual(["health", "health", "health"]);
     expect(world.state).toBe("live");
   });
-  test("is lost within six seconds when it does not answer", async () => {
+  test("is lost within five seconds when it does not answer", async () => {
     world.events.say("snapshot");
     world.answers["health"] = world.answers["api/nodes"] = null;
-    await pass(5_900);
+    await pass(4_600);
     expect(world.state).toBe("live");
-    await pass(200);
+    await pass(300);
     expect(world.state).toBe("lost");
+  });
+  test("tells its notices with its health", async () => {
+    world.events.say("snapshot");
+    world.answers["health"] = JSON.stringify({ notices: [{ code: "mass_silence", message: "m", hint: null }] });
+    await pass(3_100);
+    expect(world.notices).toEqual([["mass_silence"]]);
+  });
+  test("counts as heard whenever it answers", async () => {
+    world.events.say("snapshot");
+    await pass(3_100);
+    expect(Date.now() - (world.heardAt ?? 0)).toBeLessThan(200);
   });
   test("gets a new stream after half a minute, should only the stream be dead", async () => {
     world.events.say("snapshot");
     const first = world.events;
-    await pass(33_000);
+    await pass(31_000);
     expect(world.opened).toHaveLength(2);
     expect(first.closed).toBe(true);
     expect(world.state).toBe("live");
@@ -133,7 +152,7 @@ describe("a hub that falls silent", () => {
   test("is not lost when a message comes while its health is still asked for", async () => {
     world.events.say("snapshot");
     world.answers["health"] = null;
-    await pass(5_000);
+    await pass(4_000);
     world.events.say("nodes");
     await pass(2_000);
     expect(world.state).toBe("live");
@@ -174,7 +193,7 @@ describe("a hub that is gone", () => {
     world.events.say("snapshot");
     expect(world.state).toBe("live");
     const asked = world.asked.length;
-    await pass(3_900);
+    await pass(2_900);
     expect(world.asked).toHaveLength(asked);
   });
 });

@@ -1,5 +1,8 @@
-import type { GpuState } from "../fleet";
-import type { LinkState, NodeStatus, ProcessType, Reason, ReportStatus, Source } from "../types";
+import type { GpuState, Mark } from "../fleet";
+import type { KEYS } from "../keys";
+import type { Channel, LinkState, NodeStatus, ProcessType, Reason, ReportStatus, Source } from "../types";
+import type { Cause } from "../verdict";
+import type { Density, Tab, Theme } from "../view";
 
 const status: Record<NodeStatus, string> = {
   online: "online",
@@ -10,6 +13,7 @@ const status: Record<NodeStatus, string> = {
 const gpuState: Record<GpuState, string> = {
   free: "free",
   busy: "busy",
+  held: "idle-held",
   fault: "fault",
   unknown: "unknown",
 };
@@ -18,6 +22,21 @@ const link: Record<LinkState, string> = {
   live: "live",
   polling: "polling every 5 s",
   lost: "hub lost",
+};
+const cause: Record<Cause, string> = {
+  ended: "stopped on purpose",
+  killed: "agent died",
+  cut: "link broke",
+  silent: "host silent",
+  hung: "driver hangs",
+};
+const channel: Record<Channel, string> = {
+  push: "push",
+  poll: "poll",
+  name: "name",
+  driver: "driver",
+  clock: "clock",
+  claim: "identity",
 };
 const source: Record<Source, string> = { push: "push", poll: "poll" };
 const processType: Record<ProcessType, string> = {
@@ -45,11 +64,13 @@ const reportStatus: Record<ReportStatus, string> = {
 };
 
 export const en = {
-  nodes: "Nodes",
   power: "Power",
   summary: "Summary",
   status,
+  cause,
+  channel,
   gpuState,
+  mark: { hot: "hot", throttled: "throttled" } satisfies Record<Mark, string>,
   link,
   linkTitle: "How this page gets its numbers",
   source,
@@ -79,7 +100,35 @@ export const en = {
   justNow: "just now",
   neverSeen: "never seen",
   lastNumbers: (ago: string) => `Last numbers, from ${ago}.`,
-  staleNumbers: (ago: string) => `The node answers, but sends no new numbers; noticed ${ago}.`,
+  staleNumbers: (ago: string) => `The node still speaks, but its numbers are from ${ago}.`,
+  staleSince: (ago: string) => `The node still speaks, but sends no new numbers; noticed ${ago}.`,
+  flapping: "flapping",
+  flappingTitle: "It has come and gone again and again in the last minutes.",
+  reportsLost: (reports: string) => `${reports} reports lost`,
+  reportsLostTitle: "Its agent had no room to keep them while the hub could not be reached.",
+  details: "Details",
+  evidence: (pieces: number) => (pieces === 1 ? "Why? 1 sign" : `Why? ${pieces} signs`),
+  evidenceTitle: "What each channel shows, and since when",
+  notices: "Notices of the hub",
+  detail: {
+    since: "In this state",
+    agent: "Agent",
+    hostname: "Host name",
+    agent_id: "Agent identity",
+    late: "Came late",
+    lost: "Lost",
+    resolution: "Name look-up",
+  },
+  reportsOfRun: (reports: string) => `${reports} reports of the agent's present run`,
+  resolved: (host: string, addresses: string) => `${host} is ${addresses}`,
+  answeredBy: (server: string) => `answered by ${server}`,
+  holdsFor: (time: string) => `holds for ${time}`,
+  resolutionKept: "Nobody answers now; these are the last good addresses.",
+  heard: {
+    down: (node: string, state: string) => `${node}: ${state}`,
+    up: (node: string) => `${node} is online again`,
+    many: (nodes: number) => `${nodes} nodes have changed their state`,
+  },
   waitingForReport: "No report yet.",
   noGpus: "No GPU was reported.",
   driver: "Driver",
@@ -117,12 +166,74 @@ export const en = {
   legendText: {
     free: "Free: no process computes on it, and the memory in use is below 500 MiB or 2 % of the card, whichever is more. A GPU that is asleep is free.",
     busy: "Busy: a process computes on it, or more memory than that is in use.",
+    held: "Idle-held: more than 10 % of its memory in use and utilisation below 2 % for 15 min, as watched by this page since it was opened.",
     fault: "Fault: the GPU is lost, does not answer, or reports an error.",
+    hot: "Hot: within 5 °C of the temperature at which, by its own telling, it slows itself down.",
+    throttled: "Throttled: it slows itself down by heat or a fault of its power supply; a mere cap on power does not count.",
     unknown: "Unknown: it cannot be told, or the node is not online. Unknown never counts as free.",
     stale: "Stale: the node answers, but its numbers are old. Offline: no sign of life. Pending: not seen since the hub started.",
   },
   hubVersion: (version: string) => `gpumon hub ${version}`,
-  otherLanguage: { lang: "zh", name: "中文" },
+  otherLanguage: { lang: "zh" as "en" | "zh", name: "中文" },
+  filters: "Filters",
+  find: "Find: node, user, model, PID",
+  freeOnly: "free only",
+  freeMemory: "any memory",
+  memoryAtLeast: (gib: number) => `≥ ${gib} GiB free`,
+  gpusOnOneNode: "any count",
+  gpusAtLeast: (gpus: number) => `≥ ${gpus} on one node`,
+  anyOf: { model: "every model", user: "every user" },
+  found: (gpus: string, nodes: string, all: string) => `${gpus} ${gpus === "1" ? "GPU" : "GPUs"} on ${nodes} of ${all} nodes`,
+  showAll: "show all",
+  nothingFound: "No GPU fits all of that.",
+  freeNow: "Free now",
+  moreOffers: (offers: string) => `and ${offers} more`,
+  unknownModel: "unknown model",
+  copy: "Copy",
+  copied: "copied",
+  help: "Keys",
+  close: "Close",
+  keys: {
+    "/": "find",
+    "j k": "next and previous node or user; arrows as well, once one has the focus",
+    Enter: "open or close it",
+    Esc: "leave the field, then close the node, then show everything again",
+    f: "free GPUs only",
+    u: "users, and back",
+    d: "next density: cards, table, map",
+    t: "next theme",
+    "?": "this help",
+  } satisfies Record<(typeof KEYS)[number], string>,
+  skip: "Skip to the GPUs",
+  views: "Views",
+  tab: { nodes: "Nodes", users: "Users" } satisfies Record<Tab, string>,
+  userColumn: {
+    user: "User",
+    count: "GPUs",
+    memory: "Memory",
+    utilization: "Utilisation now",
+    idle: "Idle",
+    places: "Where",
+  },
+  showUser: "Show the GPUs of this user",
+  nobody: "Nobody computes on what is shown.",
+  idleFor: (gpus: string, time: string) => `${gpus} for ${time}`,
+  densityTitle: "How nodes are shown",
+  density: { cards: "cards", table: "table", map: "map" } satisfies Record<Density, string>,
+  densityByNumber: (density: string) => `auto: ${density}`,
+  tableColumn: {
+    state: "State",
+    node: "Node",
+    model: "Model",
+    gpus: "GPUs, utilisation in %",
+    free: "Free",
+    memory: "Memory",
+    users: "Users",
+    age: "Updated",
+  },
+  exceptions: "Worth a look",
+  noExceptions: "Nothing: all nodes answer, and no GPU is at fault, hot, throttled or held idle.",
+  theme: { system: "Theme: auto", light: "Theme: light", dark: "Theme: dark" } satisfies Record<Theme, string>,
   unit: { day: "d", hour: "h", minute: "min", second: "s" },
 };
 

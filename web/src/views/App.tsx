@@ -1,37 +1,56 @@
+import { useComputed } from "@preact/signals";
+
+import { createLocale, LocaleContext, useLocale } from "../locale";
 import type { Store } from "../store";
-import { useLocale } from "../locale";
+import { Announcer } from "./Announcer";
 import { Banner, SimulatedNote } from "./Banner";
-import { Empty } from "./Empty";
+import { Fleet } from "./Fleet";
 import { Footer } from "./Footer";
+import { FreeNow } from "./FreeNow";
 import { Headline } from "./Headline";
-import { NodeCard } from "./NodeCard";
+import { Help } from "./Help";
+import { Notices } from "./Notices";
+import { Toolbar } from "./Toolbar";
+import { Users } from "./Users";
 
 export function App({ store }: { store: Store }) {
+  const locale = useComputed(() => createLocale(store.view.value.language, navigator.languages));
+  return (
+    <LocaleContext.Provider value={locale.value}>
+      <Page store={store} />
+    </LocaleContext.Provider>
+  );
+}
+
+function Page({ store }: { store: Store }) {
   const { text } = useLocale();
   return (
     <>
+      <a class="skip" href="#main">
+        {text.skip}
+      </a>
       <Headline store={store} />
+      <Toolbar store={store} />
       <Banner store={store} />
-      <main aria-label={text.nodes}>
+      <Notices store={store} />
+      <main id="main" tabIndex={-1}>
         <SimulatedNote store={store} />
-        <Fleet store={store} />
+        <Shown store={store} />
       </main>
       <Footer store={store} />
+      <Help store={store} />
+      <Announcer store={store} />
     </>
   );
 }
 
-/** Drawn again only when nodes come or go: what changes on a node is that node's affair. */
-function Fleet({ store }: { store: Store }) {
-  const { text } = useLocale();
-  const entries = store.entries.value;
-  if (!store.loaded.value) return <p class="loading">{text.loading}</p>;
-  if (entries.length === 0) return <Empty />;
+function Shown({ store }: { store: Store }) {
+  const tab = useComputed(() => store.view.value.tab).value;
+  if (tab === "users") return <Users store={store} />;
   return (
     <>
-      {entries.map((entry) => (
-        <NodeCard key={entry.name} entry={entry} now={store.now} />
-      ))}
+      <FreeNow store={store} />
+      <Fleet store={store} />
     </>
   );
 }

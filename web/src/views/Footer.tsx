@@ -1,25 +1,18 @@
 import { useLocale } from "../locale";
 import type { Store } from "../store";
+import { Legend } from "./Help";
 
 export function Footer({ store }: { store: Store }) {
   const { text } = useLocale();
   const version = store.hubVersion.value;
-  const other = text.otherLanguage;
   return (
     <footer>
       <details>
         <summary>{text.legend}</summary>
-        <ul>
-          {Object.entries(text.legendText).map(([key, sentence]) => (
-            <li key={key}>{sentence}</li>
-          ))}
-        </ul>
+        <Legend />
       </details>
       <p>
         {version !== null && <span data-field="hub_version">{text.hubVersion(version)}</span>}
-        <a href={`?lang=${other.lang}`} lang={other.lang} hreflang={other.lang}>
-          {other.name}
-        </a>
       </p>
     </footer>
   );

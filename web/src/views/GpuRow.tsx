@@ -1,4 +1,4 @@
-import { gpuState } from "../fleet";
+import { gpuState, marksOf, modelOf } from "../fleet";
 import { parseMoment } from "../format";
 import { useLocale } from "../locale";
 import type { Gpu, NodeStatus } from "../types";
@@ -9,6 +9,7 @@ import { GPU_SHAPES, Shape } from "./Shape";
 interface Props {
   readonly gpu: Gpu;
   readonly status: NodeStatus;
+  readonly isHeld: boolean;
   /** When the report was made, by the node's clock. */
   readonly reportAt: number | null;
 }
@@ -16,9 +17,9 @@ interface Props {
 /** A GPU that is this much older than its report did not answer for it. */
 const OLD_MS = 2_500;
 
-export function GpuRow({ gpu, status, reportAt }: Props) {
+export function GpuRow({ gpu, status, isHeld, reportAt }: Props) {
   const { text } = useLocale();
-  const state = gpuState(gpu, status);
+  const state = gpuState(gpu, status, isHeld);
   return (
     <tr data-gpu={gpu.uuid ?? String(gpu.index)} data-state={state}>
       <th scope="row" data-field="name">
@@ -29,6 +30,11 @@ export function GpuRow({ gpu, status, reportAt }: Props) {
           <Shape kind={GPU_SHAPES[state]} />
           {gpu.asleep && state === "free" ? <span title={text.asleepTitle}>{text.asleep}</span> : text.gpuState[state]}
         </span>
+        {marksOf(gpu, status).map((mark) => (
+          <span key={mark} class="mark" data-mark={mark}>
+            {text.mark[mark]}
+          </span>
+        ))}
       </td>
       <Utilization gpu={gpu} />
       <Memory gpu={gpu} />
@@ -63,7 +69,7 @@ function GpuName({ gpu, reportAt }: { gpu: Gpu; reportAt: number | null }) {
     <span class="gpu">
       <span class="index">{gpu.index}</span>
       <span class="model" title={identity}>
-        {gpu.name === null ? <Missing gpu={gpu} field="name" /> : gpu.name.replace(/^NVIDIA /, "")}
+        {gpu.name === null ? <Missing gpu={gpu} field="name" /> : modelOf(gpu)}
         {gpu.mig_enabled === true && <span class="sub">{text.mig(gpu.mig_devices?.length ?? 0)}</span>}
         {old && <span class="sub">{text.gpuAge(format.ago(sampledAt, reportAt))}</span>}
       </span>

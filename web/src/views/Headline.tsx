@@ -24,8 +24,21 @@ export function Headline({ store }: { store: Store }) {
         <Shape kind={LINK_SHAPES[state]} />
         {text.link[state]}
       </span>
+      <DataAge store={store} />
       {store.entries.value.length > 0 && <Totals store={store} />}
     </header>
+  );
+}
+
+/** How old what stands on the page is, ticking: a frozen page must not look like a calm fleet. */
+function DataAge({ store }: { store: Store }) {
+  const { text, format } = useLocale();
+  const at = store.heardAt.value;
+  if (at === null) return null;
+  return (
+    <time class="age" data-field="data_age" dateTime={new Date(at).toISOString()} title={format.moment(at)}>
+      {text.updated(format.ago(at, store.now.value))}
+    </time>
   );
 }
 
@@ -43,7 +56,7 @@ function Totals({ store }: { store: Store }) {
   return (
     <dl class="totals" aria-label={text.summary}>
       <Figure name="free" shape={GPU_SHAPES.free} label={text.gpusFree} value={gpus} />
-      {(["busy", "fault", "unknown"] as const).map((state) => (
+      {(["busy", "held", "fault", "unknown"] as const).map((state) => (
         <GpuCount key={state} store={store} state={state} />
       ))}
       <Figure name="online" shape={NODE_SHAPES.online} label={text.nodesOnline} value={nodes} />

@@ -1,45 +1,112 @@
-import type { ReadonlySignal } from "@preact/signals";
+import { type ReadonlySignal, useComputed } from "@preact/signals";
+import type { ComponentChildren } from "preact";
 
+import { gpuKey } from "../fleet";
 import { parseMoment } from "../format";
 import { useLocale } from "../locale";
-import type { Entry } from "../store";
-import type { Fault, Node } from "../types";
+import type { Entry, Store } from "../store";
+import type { Fault, Gpu, Node } from "../types";
+import { causeOf, reportedAt } from "../verdict";
 import { GpuRow } from "./GpuRow";
 import { AdviceNote, Age, FaultNote } from "./parts";
-import { NODE_SHAPES, Shape } from "./Shape";
+import { CAUSE_SHAPES, NODE_SHAPES, Shape } from "./Shape";
+import { Details, Verdict } from "./Verdict";
 
 interface Props {
   readonly entry: Entry;
-  readonly now: ReadonlySignal<number>;
+  readonly store: Store;
 }
 
 /** Less than this is the delay of a message, not the fault of a clock. */
 const CLOCK_OFF_SECONDS = 5;
 
-export function NodeCard({ entry, now }: Props) {
+export function NodeCard({ entry, store }: Props) {
   const node = entry.node.value;
+  const { now } = store;
+  const isOpen = useComputed(() => store.view.value.open === entry.name).value;
   const id = `node-${encodeURIComponent(node.name)}`;
+  const more = (
+    <MoreButton
+      node={node}
+      panel={detailsId(node)}
+      isOpen={isOpen}
+      onToggle={() => store.choose({ open: isOpen ? null : node.name })}
+    />
+  );
   return (
-    <article class="node" data-node={node.name} data-status={node.status} aria-labelledby={id}>
-      <NodeHead node={node} now={now} id={id} />
-      <Troubles node={node} now={now} />
-      <Gpus node={node} />
-      {node.report?.advice.map((advice) => (
-        <AdviceNote key={advice.code} advice={advice} />
-      ))}
+    <article
+      class="node"
+      data-node={node.name}
+      data-status={node.status}
+      data-cause={causeOf(node)}
+      aria-labelledby={id}
+    >
+      <NodeHead node={node} now={now} id={id}>
+        {more}
+      </NodeHead>
+      <NodeBody entry={entry} store={store} isOpen={isOpen} />
     </article>
   );
 }
 
-function NodeHead({ node, now, id }: { node: Node; now: ReadonlySignal<number>; id: string }) {
+/** All that a card holds below its head. */
+export function NodeBody({ entry, store, isOpen }: Props & { readonly isOpen: boolean }) {
+  const node = entry.node.value;
+  const gpus = entry.matching.value ?? [];
+  return (
+    <>
+      <Troubles node={node} now={store.now} />
+      {isOpen && <Details node={node} gpus={gpus} now={store.now} id={detailsId(node)} />}
+      <Gpus node={node} gpus={gpus} held={entry.held.value} />
+      {node.report?.advice.map((advice) => (
+        <AdviceNote key={advice.code} advice={advice} />
+      ))}
+    </>
+  );
+}
+
+function detailsId(node: Node): string {
+  return `details-${encodeURIComponent(node.name)}`;
+}
+
+interface MoreProps {
+  readonly node: Node;
+  readonly panel: string;
+  readonly isOpen: boolean;
+  readonly onToggle: () => void;
+}
+
+function MoreButton({ node, panel, isOpen, onToggle }: MoreProps) {
+  const { text } = useLocale();
+  const pieces = node.evidence?.length ?? 0;
+  return (
+    <button
+      type="button"
+      class="more"
+      data-row={node.name}
+      aria-expanded={isOpen}
+      aria-controls={isOpen ? panel : undefined}
+      aria-label={`${node.alias}: ${pieces > 0 ? text.evidence(pieces) : text.details}`}
+      onClick={onToggle}
+    >
+      {pieces > 0 ? text.evidence(pieces) : text.details}
+    </button>
+  );
+}
+
+interface HeadProps {
+  readonly node: Node;
+  readonly now: ReadonlySignal<number>;
+  readonly id: string;
+  readonly children: ComponentChildren;
+}
+
+function NodeHead({ node, now, id, children }: HeadProps) {
   const { text } = useLocale();
   const address = node.address ?? node.host;
   return (
     <div class="head">
-      <span class={`state is-${node.status}`} data-field="status">
-        <Shape kind={NODE_SHAPES[node.status]} />
-        {text.status[node.status]}
-      </span>
+      <NodeState node={node} />
       <h2 id={id} data-field="alias">
         {node.alias}
       </h2>
@@ -54,8 +121,27 @@ function NodeHead({ node, now, id }: { node: Node; now: ReadonlySignal<number>; 
           {text.simulated}
         </span>
       )}
+      {node.flapping === true && (
+        <span class="badge is-warning" data-field="flapping" title={text.flappingTitle}>
+          {text.flapping}
+        </span>
+      )}
       <NodeFacts node={node} now={now} />
+      {children}
     </div>
+  );
+}
+
+/** How the node is, and where its cause is known that as well: four ways of being gone, four signs. */
+export function NodeState({ node }: { node: Node }) {
+  const { text } = useLocale();
+  const cause = causeOf(node);
+  return (
+    <span class={`state is-${node.status}`} data-field="status">
+      <Shape kind={cause === null ? NODE_SHAPES[node.status] : CAUSE_SHAPES[cause]} />
+      {text.status[node.status]}
+      {cause !== null && <span class="cause">{text.cause[cause]}</span>}
+    </span>
   );
 }
 
@@ -63,9 +149,15 @@ function NodeFacts({ node, now }: { node: Node; now: ReadonlySignal<number> }) {
   const { text, format } = useLocale();
   const report = node.report;
   const off = Math.abs(node.clock_offset_seconds ?? 0);
+  const lost = node.reports_lost ?? 0;
   return (
     <ul class="facts">
       {off >= CLOCK_OFF_SECONDS && <li class="is-warning">{text.clockOff(format.count(off))}</li>}
+      {lost > 0 && (
+        <li class="is-warning" data-field="reports_lost" title={text.reportsLostTitle}>
+          {text.reportsLost(format.count(lost))}
+        </li>
+      )}
       {report !== null && report.driver_version !== null && (
         <li data-field="driver_version">
           {text.driver} {report.driver_version}
@@ -95,24 +187,35 @@ function NodeFacts({ node, now }: { node: Node; now: ReadonlySignal<number> }) {
 /** What is wrong with the node, what is wrong with its report, and of when the numbers below are. */
 function Troubles({ node, now }: { node: Node; now: ReadonlySignal<number> }) {
   const { text } = useLocale();
-  const report = node.report;
-  const hasNumbers = report !== null && report.gpus.length > 0;
+  const { report, error, verdict } = node;
   return (
     <>
-      {node.error !== null && <FaultNote fault={node.error} />}
-      {report !== null && <ReportTrouble status={report.status} error={report.error} known={node.error} />}
-      {hasNumbers && node.status === "offline" && node.last_seen_at !== null && (
-        <p class="dated">
-          <Age at={node.last_seen_at} now={now} sentence={text.lastNumbers} />
-        </p>
-      )}
-      {hasNumbers && node.status === "stale" && (
-        <p class="dated">
-          <Age at={node.status_since} now={now} sentence={text.staleNumbers} />
-        </p>
-      )}
-      {report === null && node.error === null && <p class="dated">{text.waitingForReport}</p>}
+      {/* A verdict is drawn from all the rest, which stands in its evidence. */}
+      {verdict && <Verdict node={node} verdict={verdict} />}
+      {!verdict && error !== null && <FaultNote fault={error} />}
+      {!verdict && report !== null && <ReportTrouble status={report.status} error={report.error} known={error} />}
+      {report !== null && report.gpus.length > 0 && <Dated node={node} now={now} />}
+      {report === null && error === null && !verdict && <p class="dated">{text.waitingForReport}</p>}
     </>
+  );
+}
+
+function Dated({ node, now }: { node: Node; now: ReadonlySignal<number> }) {
+  const { text } = useLocale();
+  const reported = reportedAt(node);
+  const at = reported === null ? null : new Date(reported).toISOString();
+  if (node.status === "offline" && (at ?? node.last_seen_at) !== null) {
+    return (
+      <p class="dated" data-field="dated">
+        <Age at={at ?? node.last_seen_at ?? ""} now={now} sentence={text.lastNumbers} />
+      </p>
+    );
+  }
+  if (node.status !== "stale") return null;
+  return (
+    <p class="dated" data-field="dated">
+      <Age at={at ?? node.status_since} now={now} sentence={at === null ? text.staleSince : text.staleNumbers} />
+    </p>
   );
 }
 
@@ -129,7 +232,13 @@ function ReportTrouble({ status, error, known }: ReportTroubleProps) {
   return <FaultNote fault={{ code: status, message: text.reportStatus[status] ?? status, hint: null }} />;
 }
 
-function Gpus({ node }: { node: Node }) {
+interface GpusProps {
+  readonly node: Node;
+  readonly gpus: readonly Gpu[];
+  readonly held: ReadonlySet<string>;
+}
+
+function Gpus({ node, gpus, held }: GpusProps) {
   const { text } = useLocale();
   const { report } = node;
   if (report === null) return null;
@@ -148,8 +257,14 @@ function Gpus({ node }: { node: Node }) {
         </tr>
       </thead>
       <tbody>
-        {report.gpus.map((gpu) => (
-          <GpuRow key={gpu.uuid ?? gpu.index} gpu={gpu} status={node.status} reportAt={parseMoment(report.sampled_at)} />
+        {gpus.map((gpu) => (
+          <GpuRow
+            key={gpuKey(gpu)}
+            gpu={gpu}
+            status={node.status}
+            isHeld={held.has(gpuKey(gpu))}
+            reportAt={parseMoment(report.sampled_at)}
+          />
         ))}
       </tbody>
     </table>

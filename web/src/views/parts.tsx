@@ -1,7 +1,7 @@
 import type { ReadonlySignal } from "@preact/signals";
 
 import { parseMoment } from "../format";
-import { useLocale } from "../locale";
+import { useFault, useLocale } from "../locale";
 import type { Fault, Gpu, Reason } from "../types";
 import { Shape } from "./Shape";
 
@@ -58,15 +58,16 @@ export function Age(props: { at: string; now: ReadonlySignal<number>; sentence: 
 
 export function FaultNote({ fault }: { fault: Fault }) {
   const { text } = useLocale();
+  const { message, hint } = useFault(fault);
   return (
     <p class="fault" data-code={fault.code}>
       <Shape kind="cross" />
-      <span>
-        {fault.message}
-        {fault.hint !== null && (
+      <span title={fault.message}>
+        {message}
+        {hint !== null && (
           <span class="hint">
             {" "}
-            {text.hint} {fault.hint}
+            {text.hint} {hint}
           </span>
         )}
       </span>

@@ -1,0 +1,45 @@
+"""A small lab: a real hub, and a real agent over the fake driver."""
+
+import contextlib
+from pathlib import Path
+
+from tests.fakenvml import Scenario, environment
+from tests.running import Program, program
+
+HOST = "127.0.0.1"
+
+
+class Lab:
+    """A hub and one agent, ``n``, on a fake driver that a test changes."""
+
+    def __init__(self, folder: Path, scenario: Scenario, *extra: str, agent_port: int = 0) -> None:
+        self.folder = folder
+        self.file = folder / "scenario"
+        self.scenario = scenario
+        self.agent_port = agent_port
+        self.write()
+        self.processes = contextlib.ExitStack()
+        self.hub = self.processes.enter_context(program("hub", f"--host={HOST}", "--port=0", *extra, folder=folder))
+        self.port = self.hub.port("hub")
+        self.url = f"http://{HOST}:{self.port}"
+        self.agent = self.processes.enter_context(self._agent())
+        self.agent.wait_for("connected to gpumon")
+
+    def _agent(self) -> contextlib.AbstractContextManager[Program]:
+        arguments = (
+            "agent",
+            f"--host={HOST}",
+            f"--port={self.agent_port}",
+            "--name=n",
+            "--interval=0.2",
+            f"--hub={self.url}",
+        )
+        return program(*arguments, environment=environment(self.file))
+
+    def write(self) -> None:
+        self.scenario.write(self.file)
+
+    def restart_hub(self) -> None:
+        arguments = ("hub", f"--host={HOST}", f"--port={self.port}")
+        self.hub = self.processes.enter_context(program(*arguments, folder=self.folder))
+        self.hub.port("hub")

@@ -1,0 +1,102 @@
+import { useComputed } from "@preact/signals";
+
+import { htmlLanguage, useLocale } from "../locale";
+import type { Store } from "../store";
+import { DENSITIES, densityFor, nextOf, TABS, THEMES } from "../view";
+import { Filters } from "./Filters";
+
+/** How the page looks, to the viewer's taste. */
+export function Toolbar({ store }: { store: Store }) {
+  return (
+    <div class="toolbar">
+      {store.entries.value.length > 0 && <Tabs store={store} />}
+      {store.entries.value.length > 0 && <Filters store={store} />}
+      {store.entries.value.length > 0 && <DensityChoice store={store} />}
+      <ThemeButton store={store} />
+      <LanguageButton store={store} />
+      <HelpButton store={store} />
+    </div>
+  );
+}
+
+function Tabs({ store }: { store: Store }) {
+  const { text } = useLocale();
+  const chosen = useComputed(() => store.view.value.tab).value;
+  return (
+    <nav class="tabs" aria-label={text.views}>
+      {TABS.map((tab) => (
+        <button
+          key={tab}
+          type="button"
+          data-tab={tab}
+          aria-current={tab === chosen ? "page" : undefined}
+          onClick={() => store.choose({ tab })}
+        >
+          {text.tab[tab]}
+        </button>
+      ))}
+    </nav>
+  );
+}
+
+function DensityChoice({ store }: { store: Store }) {
+  const { text } = useLocale();
+  const chosen = useComputed(() => store.view.value.density).value;
+  return (
+    <select
+      data-choice="density"
+      aria-label={text.densityTitle}
+      value={chosen ?? ""}
+      onChange={({ currentTarget: { value } }) =>
+        store.choose({ density: DENSITIES.find((density) => density === value) ?? null })
+      }
+    >
+      <option value="">{text.densityByNumber(text.density[densityFor(store.entries.value.length)])}</option>
+      {DENSITIES.map((density) => (
+        <option key={density} value={density}>
+          {text.density[density]}
+        </option>
+      ))}
+    </select>
+  );
+}
+
+function ThemeButton({ store }: { store: Store }) {
+  const { text } = useLocale();
+  const theme = useComputed(() => store.view.value.theme).value;
+  return (
+    <button type="button" data-choice="theme" onClick={() => store.choose({ theme: nextOf(THEMES, theme) })}>
+      {text.theme[theme]}
+    </button>
+  );
+}
+
+function LanguageButton({ store }: { store: Store }) {
+  const { text } = useLocale();
+  const { lang, name } = text.otherLanguage;
+  return (
+    <button
+      type="button"
+      data-choice="language"
+      lang={htmlLanguage(lang)}
+      onClick={() => store.choose({ language: lang })}
+    >
+      {name}
+    </button>
+  );
+}
+
+function HelpButton({ store }: { store: Store }) {
+  const { text } = useLocale();
+  return (
+    <button
+      type="button"
+      data-choice="help"
+      aria-label={text.help}
+      aria-keyshortcuts="?"
+      onClick={() => store.choose({ isHelpOpen: true })}
+    >
+      ?
+    </button>
+  );
+}
