@@ -71,7 +71,7 @@ export interface Gpu {
   readonly status: GpuStatus;
   readonly error: Fault | null;
   /** Switched off while nobody uses it; it is well, and not read, for that would wake it. */
-  readonly asleep: boolean;
+  readonly asleep?: boolean;
   readonly utilization_percent: number | null;
   readonly memory_utilization_percent: number | null;
   readonly encoder_utilization_percent: number | null;
@@ -102,7 +102,7 @@ export interface Gpu {
   readonly processes: readonly Process[] | null;
   readonly unavailable: Readonly<Record<string, Reason>>;
   /** Fields whose value seems to be no measurement. */
-  readonly suspect: readonly string[];
+  readonly suspect?: readonly string[];
 }
 
 export interface Report {
@@ -120,7 +120,7 @@ export interface Report {
   readonly nvml_version: string | null;
   readonly status: ReportStatus;
   readonly error: Fault | null;
-  readonly advice: readonly Fault[];
+  readonly advice?: readonly Fault[];
   readonly gpus: readonly Gpu[];
 }
 

@@ -89,7 +89,7 @@ function Utilization({ gpu }: { gpu: Gpu }) {
           <Bar fraction={value / 100} />
           <span class="number">
             {format.percent(value)}
-            {gpu.suspect.includes("utilization_percent") && <Doubt />}
+            {gpu.suspect?.includes("utilization_percent") && <Doubt />}
           </span>
         </span>
       )}

@@ -58,7 +58,7 @@ export function NodeBody({ entry, store, isOpen }: Props & { readonly isOpen: bo
       <Troubles node={node} now={store.now} />
       {isOpen && <Details node={node} gpus={gpus} now={store.now} id={detailsId(node)} />}
       <Gpus node={node} gpus={gpus} held={entry.held.value} />
-      {node.report?.advice.map((advice) => (
+      {node.report?.advice?.map((advice) => (
         <AdviceNote key={advice.code} advice={advice} />
       ))}
     </>
