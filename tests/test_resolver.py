@@ -58,18 +58,19 @@ class Server(asyncio.DatagramProtocol):
                 asyncio.get_running_loop().call_later(self.delay, self._transport.sendto, reply, addr)
 
     async def stream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        length = int.from_bytes(await reader.readexactly(2))
-        query = await reader.readexactly(length)
-        if self.deaf:
+        try:
+            length = int.from_bytes(await reader.readexactly(2))
+            query = await reader.readexactly(length)
+            if self.deaf:
+                return
+            reply = self.reply(query, limit=65535, over="tcp")
+            while self.drips:
+                writer.write(b"\xff")
+                await asyncio.sleep(0.05)
+            writer.write(len(reply).to_bytes(2) + reply)
+            await writer.drain()
+        finally:
             writer.close()
-            return
-        reply = self.reply(query, limit=65535, over="tcp")
-        while self.drips:
-            writer.write(b"\xff")
-            await asyncio.sleep(0.05)
-        writer.write(len(reply).to_bytes(2) + reply)
-        await writer.drain()
-        writer.close()
 
     def reply(self, data: bytes, limit: int, over: str) -> bytes:
         query = dns.message.from_wire(data)
