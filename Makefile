@@ -45,12 +45,8 @@ page: $(STAMPS)/node ## build the hub's page, if its sources have changed
 web: page
 
 .PHONY: bench
-bench: $(STAMPS)/dev ## every benchmark, one after the other
-	@for file in benchmarks/[!_]*.py; do \
-		[ -e "$$file" ] || continue; \
-		echo "== $$file"; \
-		$(PYTHON) "$$file" || exit; \
-	done
+bench: $(STAMPS)/dev ## every benchmark, one after the other (ARGS=--long for longer ones)
+	@$(PYTHON) -m benchmarks $(ARGS)
 
 .PHONY: picture
 picture: $(STAMPS)/dev ## the picture in the README, anew from the browser tests

@@ -7,6 +7,7 @@ it would run): cancellation is the stop signal here, as everywhere in gpumon.
 import asyncio
 import errno
 import socket
+from collections import deque
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
@@ -27,6 +28,7 @@ GRACE_SECONDS = 2
 MAX_HEAD_BYTES = 16 * 1024
 PING_SECONDS = 10
 UNACKNOWLEDGED_MILLISECONDS = 20_000
+PIECE_BYTES = 64 * 1024
 MESSAGES = frozenset({Opcode.TEXT, Opcode.BINARY})
 FRAMES = MESSAGES | {Opcode.PING, Opcode.PONG, Opcode.CLOSE}
 
@@ -71,10 +73,12 @@ class Pipe:
     (:func:`chunk`, :func:`text_frame`), after ASGI's own start of the response and before its end.
     """
 
-    __slots__ = ("_transport", "blocked", "on_message", "on_writable")
+    __slots__ = ("_is_full", "_transport", "_waiting", "blocked", "on_message", "on_writable")
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport | None = None
+        self._is_full = False
+        self._waiting: deque[memoryview] = deque()
         self.blocked = False
         """Whether the peer takes less than it was sent: whoever can should wait for ``on_writable``."""
         self.on_writable: Callable[[], None] | None = None
@@ -86,13 +90,34 @@ class Pipe:
         self._transport = transport
 
     def write(self, data: bytes) -> None:
-        """Send ``data``, or keep it until the peer takes it. Without effect once the connection ends."""
-        if self._transport is not None and not self._transport.is_closing():
+        """Send ``data``, or keep it until the peer takes it. Without effect once the connection ends.
+
+        Large data goes in pieces: the transport would copy all that the kernel does not take at once, here everybody
+        who is sent the same shares it.
+        """
+        if self._transport is None or self._transport.is_closing():
+            return
+        if len(data) <= PIECE_BYTES and not self._waiting:
             self._transport.write(data)
+            return
+        self._waiting.append(memoryview(data))
+        self._send()
 
     def waiting_bytes(self) -> int:
         """How much is kept that the kernel has not taken."""
-        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+        buffered = 0 if self._transport is None else self._transport.get_write_buffer_size()
+        return buffered + sum(map(len, self._waiting))
+
+    def _send(self) -> None:
+        if self._transport is None or self._transport.is_closing():
+            self._waiting.clear()
+            return
+        while self._waiting and not self._is_full:
+            data = self._waiting.popleft()
+            if len(data) > PIECE_BYTES:
+                self._waiting.appendleft(data[PIECE_BYTES:])
+            self._transport.write(data[:PIECE_BYTES])  # which may call pause()
+        self.blocked = self._is_full or bool(self._waiting)
 
     def limit_buffer(self, size: int) -> None:
         """Have the kernel keep no more than ``size`` bytes (of payload, about) that the peer has not taken."""
@@ -101,15 +126,17 @@ class Pipe:
 
     def abort(self) -> None:
         """End the connection now, and drop what was not sent."""
+        self._waiting.clear()
         if self._transport is not None:
             self._transport.abort()
 
     def pause(self) -> None:
-        self.blocked = True
+        self.blocked = self._is_full = True
 
     def resume(self) -> None:
-        self.blocked = False
-        if self.on_writable is not None:
+        self._is_full = False
+        self._send()
+        if not self.blocked and self.on_writable is not None:
             self.on_writable()
 
 

@@ -1,6 +1,7 @@
 """The REST side of the contract: ``/api/nodes``, ``/api/catalog``, ``/health``, ``/openapi.json``."""
 
 import asyncio
+import time
 from collections import Counter
 
 import msgspec
@@ -18,6 +19,33 @@ from gpumon.wire import encode
 
 JSON = "application/json"
 COMPRESS_FROM_BYTES = 1024
+BUDGET = 0.1
+MOST_SECONDS_BEHIND = 1.0
+
+
+class _Body:
+    """All nodes as of ``identity``. ``cost`` is what it took to make, in seconds."""
+
+    def __init__(self, identity: str, data: bytes, cost: float) -> None:
+        self.identity = identity
+        self.data = data
+        self._cost = cost
+        self._made_at = time.monotonic()
+        self._packed: bytes | None = None
+        self._packing = asyncio.Lock()
+
+    def is_fresh(self) -> bool:
+        """Whether it is too soon to make another, although something has changed since."""
+        return time.monotonic() - self._made_at < min(self._cost / BUDGET, MOST_SECONDS_BEHIND)
+
+    async def packed(self) -> bytes:
+        """:attr:`data` compressed: once, in a thread, whoever asks."""
+        async with self._packing:
+            if self._packed is None:
+                began = time.perf_counter()
+                self._packed = await asyncio.to_thread(packing.body, self.data)
+                self._cost += time.perf_counter() - began
+            return self._packed
 
 
 class Api:
@@ -27,8 +55,7 @@ class Api:
         self._hub = hub
         self._openapi = orjson.dumps(openapi.document())
         self._catalog = msgspec.json.encode(METRICS)
-        self._body: tuple[str, bytes] = ("", b"")
-        self._compressed: tuple[str, bytes] = ("", b"")
+        self._body = _Body("", b"", 0.0)
         self.routes = [
             Route("/api/nodes", self.nodes, methods=["GET"]),
             Route("/api/nodes/{name}", self.node, methods=["GET"]),
@@ -39,19 +66,24 @@ class Api:
 
     async def nodes(self, request: Request) -> Response:
         """Every node, in order. The ETag is the state's version: no body is hashed."""
-        identity = self._hub.feed.identity
-        headers = {"ETag": f'W/"{identity}"', "Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
-        if _is_known(identity, request.headers.get("if-none-match", "")):
+        body = self._recent()
+        headers = {"ETag": f'W/"{body.identity}"', "Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
+        if _is_known(body.identity, request.headers.get("if-none-match", "")):
             return Response(status_code=304, headers=headers)
-        if self._body[0] != identity:
-            self._body = identity, orjson.dumps([orjson.Fragment(node) for node in self._hub.fleet.encoded_nodes()])
-        body = self._body[1]
-        if len(body) >= COMPRESS_FROM_BYTES and packing.accepts_gzip(request.headers.get("accept-encoding", "")):
+        data = body.data
+        if len(data) >= COMPRESS_FROM_BYTES and packing.accepts_gzip(request.headers.get("accept-encoding", "")):
             headers["Content-Encoding"] = "gzip"
-            if self._compressed[0] != identity:
-                self._compressed = identity, await asyncio.to_thread(packing.body, body)
-            body = self._compressed[1]
-        return Response(body, headers=headers, media_type=JSON)
+            data = await body.packed()
+        return Response(data, headers=headers, media_type=JSON)
+
+    def _recent(self) -> "_Body":
+        """The present, or what it was a moment ago: making it anew may take a tenth of the hub's time, no more."""
+        identity = self._hub.feed.identity
+        if self._body.identity != identity and not self._body.is_fresh():
+            began = time.perf_counter()
+            data = orjson.dumps([orjson.Fragment(node) for node in self._hub.fleet.encoded_nodes()])
+            self._body = _Body(identity, data, time.perf_counter() - began)
+        return self._body
 
     async def node(self, request: Request) -> Response:
         """One node."""

@@ -141,6 +141,9 @@ async def _deliver(
             watcher.cancel()
     finally:
         feed.leave(mailbox)
+    if pipe.blocked:  # no room for a proper end
+        pipe.abort()
+        return False
     return here and feed.closed
 
 

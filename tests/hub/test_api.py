@@ -5,6 +5,7 @@ import gzip
 import json
 import socket
 from collections.abc import AsyncIterator
+from typing import Any
 
 import msgspec
 import pytest
@@ -14,7 +15,7 @@ from gpumon.config import Config, NodeEntry
 from gpumon.hub.openapi import document
 from gpumon.model import Gpu, Node
 from tests.hub.agents import hello, raw_agent, report
-from tests.running import Site, running_hub
+from tests.running import Site, running_hub, until
 
 NODES = [NodeEntry(name=f"node-{n}", host="127.0.0.1", port=9) for n in range(12)]
 
@@ -40,10 +41,27 @@ async def test_an_unchanged_fleet_costs_a_304_and_a_changed_one_does_not() -> No
         await agent.say(hello())
         await agent.hear()
         await agent.say(report(1))
-        await hub.node_when("n", lambda node: node["report"])
-        async with hub.session.get(f"{hub.url}/api/nodes", headers={"If-None-Match": tag}) as response:
-            assert response.status == 200
-            assert response.headers["ETag"] != tag
+
+        async def changed() -> list[dict[str, Any]] | None:
+            async with hub.session.get(f"{hub.url}/api/nodes", headers={"If-None-Match": tag}) as response:
+                assert (response.status == 304) is (response.headers["ETag"] == tag)
+                nodes: list[dict[str, Any]] = [] if response.status == 304 else await response.json()
+                return nodes if nodes and nodes[0]["report"] else None
+
+        await until(changed)
+
+
+async def test_the_etag_names_the_state_that_is_told_also_while_reports_arrive() -> None:
+    async with running_hub() as hub, raw_agent(hub) as agent:
+        await agent.say(hello())
+        await agent.hear()
+        told: dict[str, bytes] = {}
+        for sequence in range(1, 60):
+            await agent.say(report(sequence))
+            async with hub.session.get(f"{hub.url}/api/nodes") as response:
+                body = await response.read()
+                assert told.setdefault(response.headers["ETag"], body) == body
+        assert len(told) > 1
 
 
 @pytest.mark.parametrize(
