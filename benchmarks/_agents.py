@@ -6,10 +6,10 @@ import asyncio
 import base64
 import json
 import os
-import socket
 import struct
 import time
 from collections.abc import Sequence
+from functools import partial
 
 from benchmarks._processes import HOST
 from gpumon import wire
@@ -148,18 +148,6 @@ class Agent(asyncio.Protocol):
         self.transport.write(frame(wire.encode(hello)))
 
 
-async def like_ethernet(port: int) -> socket.socket:
-    """A connection whose segments are as long as on a network.
-
-    Those of loopback are as long as the receiver's window. It then acknowledges late, and the sender waits 40 ms.
-    """
-    connection = socket.socket()
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1448)
-    connection.setblocking(False)
-    await asyncio.get_running_loop().sock_connect(connection, (HOST, port))
-    return connection
-
-
 def words_of(count: int, scenario: str) -> list[Words]:
     """What ``count`` nodes say; to be called before an event loop runs."""
     return [Words(f"node-{number:04d}", scenario, seed=number) for number in range(count)]
@@ -170,8 +158,7 @@ async def agents(port: int, words: Sequence[Words]) -> list[Agent]:
     loop = asyncio.get_running_loop()
     found: list[Agent] = []
     for one in words:
-        connection = await like_ethernet(port)
-        _, agent = await loop.create_connection(lambda one=one: Agent(one), sock=connection)  # type: ignore[misc]
+        _, agent = await loop.create_connection(partial(Agent, one), HOST, port)
         found.append(agent)
         await asyncio.sleep(1 / ADMITTED_A_SECOND)
     await asyncio.wait_for(asyncio.gather(*(each.welcome for each in found)), 30)

@@ -6,7 +6,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from benchmarks._agents import PING, PONG, TEXT, frame, frames, like_ethernet, upgrade
+from benchmarks._agents import PING, PONG, TEXT, frame, frames, upgrade
 from benchmarks._processes import HOST
 
 NAME, SEQUENCE = b'{"name":"node-', b'"sequence":'
@@ -130,12 +130,6 @@ V = TypeVar("V", bound=Viewer)
 async def join(port: int, make: Callable[[], V]) -> V:
     """A viewer on ``port``."""
     _, viewer = await asyncio.get_running_loop().create_connection(make, HOST, port)
-    return viewer
-
-
-async def join_from_afar(port: int, make: Callable[[], V]) -> V:
-    """The same, over a connection whose delays are those of a network's (see :func:`like_ethernet`)."""
-    _, viewer = await asyncio.get_running_loop().create_connection(make, sock=await like_ethernet(port))
     return viewer
 
 

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from benchmarks._agents import Agent, Words, agents, paced, words_of
 from benchmarks._figures import Figure, percentile, show
 from benchmarks._processes import HOST, a_hub, a_server
-from benchmarks._viewers import EventReader, Listener, StreamReader, events_request, join_from_afar, updates
+from benchmarks._viewers import EventReader, Listener, StreamReader, events_request, join, updates
 
 RELAY = """
 import asyncio
@@ -86,7 +86,7 @@ async def deliver(
     ended = asyncio.Event()
     with a_hub() as hub, a_server(RELAY) as relay:
         fleet = await agents(hub.port, words)
-        audience = [await join_from_afar(hub.port, lambda make=make: make(ledger)) for make in viewers]  # type: ignore[misc]
+        audience = [await join(hub.port, lambda make=make: make(ledger)) for make in viewers]  # type: ignore[misc]
         send: list[object] = [ledger.reporting(one) for one in fleet]
         await paced(send, rate, 2)
         await asyncio.sleep(0.5)

@@ -16,10 +16,12 @@ import statistics
 import time
 from collections.abc import Callable
 
+import msgspec
+
 from benchmarks._agents import agents, paced, upgrade, words_of
 from benchmarks._figures import Figure, compared, percentile, show
 from benchmarks._processes import HOST, Served, a_hub, a_server
-from benchmarks._viewers import EventReader, Viewer, events_request, join, join_from_afar, updates
+from benchmarks._viewers import EventReader, Viewer, events_request, join, updates
 
 SECONDS = 3.0
 QUIET_SECONDS = 1.5
@@ -131,9 +133,7 @@ async def stalled(seconds: float) -> list[Figure]:
 
     with a_hub() as hub:
         fleet = await agents(hub.port, WORDS)
-        audience = [
-            await join_from_afar(hub.port, lambda: EventReader(events_request("?pace=0"), told)) for _ in range(10)
-        ]
+        audience = [await join(hub.port, lambda: EventReader(events_request("?pace=0"), told)) for _ in range(10)]
         send = [reporting(one) for one in fleet]
         await paced(send, len(fleet), seconds)
         for one in audience:
@@ -177,7 +177,7 @@ async def watching(hub: Served) -> int:
     writer.write(f"GET /health HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n".encode())
     answer = await reader.read()
     writer.close()
-    return int(answer.rpartition(b'"viewers":')[2].partition(b"}")[0])
+    return int(msgspec.json.decode(answer.partition(b"\r\n\r\n")[2])["viewers"])
 
 
 WORDS = words_of(100, "8")

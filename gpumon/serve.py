@@ -8,7 +8,7 @@ import asyncio
 import errno
 import socket
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -19,7 +19,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 from websockets.exceptions import InvalidState
-from websockets.frames import Frame, Opcode, apply_mask  # type: ignore[attr-defined]  # not listed as its own
+from websockets.frames import Opcode, apply_mask  # type: ignore[attr-defined]  # not listed as its own
 
 from gpumon.errors import ListenError
 from gpumon.wire import MAX_MESSAGE_BYTES
@@ -56,6 +56,9 @@ def listen(host: str, port: int, option: str) -> socket.socket:
         reason = reasons.get(error.errno or 0, error.strerror or str(error))
         raise ListenError(f"{option}: cannot listen on {host} port {port}: {reason}") from None
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    # asyncio sets it only where a socket names its protocol, which those of create_server do not: an answer of two
+    # writes, or a letter soon after another, would wait 40 ms for the peer's acknowledgement.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MILLISECONDS)
     return listener
 
@@ -146,14 +149,18 @@ def pipe_of(scope: Scope) -> Pipe:
     return pipe
 
 
-def chunk(data: bytes) -> bytes:
+def chunk(pieces: Sequence[bytes]) -> bytes:
     """A part of a body as it travels by HTTP/1.1 where no length was told (RFC 9112 section 7.1)."""
-    return b"%x\r\n%b\r\n" % (len(data), data)
+    return b"".join([b"%x\r\n" % sum(map(len, pieces)), *pieces, b"\r\n"])
 
 
-def text_frame(data: bytes) -> bytes:
-    """A message of a server over WebSocket."""
-    return Frame(Opcode.TEXT, data).serialize(mask=False)
+def text_frame(pieces: Sequence[bytes]) -> bytes:
+    """A message of a server over WebSocket, whole and not masked (RFC 6455 section 5.2)."""
+    size = sum(map(len, pieces))
+    head = (
+        bytes([size]) if size < 126 else b"\x7e%b" % size.to_bytes(2) if size < 65536 else b"\x7f%b" % size.to_bytes(8)
+    )
+    return b"".join([bytes([0x80 | Opcode.TEXT]), head, *pieces])
 
 
 def _frame_head(data: bytes, start: int) -> tuple[int | None, int, int] | None:

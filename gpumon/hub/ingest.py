@@ -276,7 +276,7 @@ def _check_protocol(hello: Hello) -> None:
 
 
 def _say(link: Link, message: msgspec.Struct) -> None:
-    link.pipe.write(text_frame(wire.encode(message)))
+    link.pipe.write(text_frame([wire.encode(message)]))
 
 
 async def _close(websocket: WebSocket, error: RefusedError) -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import cached_property
 
 import orjson
 
@@ -23,19 +22,21 @@ class Message:
         self._rendered: dict[Form, bytes] = {}
 
     def content(self) -> dict[str, object]:
-        """What a message of this kind holds beside what all hold."""
+        """What a message of this kind holds beside what all hold; a list that ends it may follow as :meth:`items`."""
         raise NotImplementedError
 
-    @cached_property
-    def json(self) -> bytes:
-        """The message of ``/api/stream``."""
-        head = {"type": self.kind, "sent_at": self.sent_at, "hub_version": __version__}
-        return orjson.dumps(head | self.content())
+    def items(self) -> list[bytes]:
+        """The pieces after :meth:`content`, for they may be megabytes that should be put together only once."""
+        return []
 
-    @property
-    def event(self) -> bytes:
-        """The same as a Server-Sent Event (HTML standard, section 9.2.5)."""
-        return b"event: %b\nid: %b\ndata: %b\n\n" % (self.kind.encode(), self.identity.encode(), self.json)
+    def json(self) -> list[bytes]:
+        """The message of ``/api/stream``, in pieces."""
+        head = {"type": self.kind, "sent_at": self.sent_at, "hub_version": __version__}
+        return [orjson.dumps(head | self.content())[:-1], *self.items(), b"}"]
+
+    def event(self) -> list[bytes]:
+        """The same as a Server-Sent Event (HTML standard, section 9.2.5), in pieces."""
+        return [b"event: %b\nid: %b\ndata: " % (self.kind.encode(), self.identity.encode()), *self.json(), b"\n\n"]
 
     def rendered(self, form: "Form") -> bytes:
         """The message as ``form`` makes it: once for all who want it so."""
@@ -59,10 +60,10 @@ class Letter(Message):
         self.notices = notices
 
     def content(self) -> dict[str, object]:
-        return {
-            "notices": [orjson.Fragment(encode(notice)) for notice in self.notices],
-            "nodes": [orjson.Fragment(node) for node in self.nodes.values()],
-        }
+        return {"notices": [orjson.Fragment(encode(notice)) for notice in self.notices]}
+
+    def items(self) -> list[bytes]:
+        return [b',"nodes":[', b",".join(self.nodes.values()), b"]"]
 
     async def render(self, forms: Iterable[Form]) -> None:
         """Render a large letter in a thread, so that nobody waits for it."""

@@ -85,12 +85,12 @@ class _EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-        begin = packing.MEMBER_HEAD + packing.part(RETRY) if self._packed else RETRY
+        begin = packing.MEMBER_HEAD + packing.part([RETRY]) if self._packed else RETRY
         await send({"type": "http.response.body", "body": begin, "more_body": True})
         if self._packed:
-            form, comment = _packed_chunk, chunk(packing.part(COMMENT))
+            form, comment = _packed_chunk, chunk([packing.part([COMMENT])])
         elif scope["http_version"] == "1.1":
-            form, comment = _chunk, chunk(COMMENT)
+            form, comment = _chunk, chunk([COMMENT])
         else:
             form, comment = _event, COMMENT
 
@@ -103,19 +103,19 @@ class _EventStream(Response):
 
 
 def _message(message: Message) -> bytes:
-    return text_frame(message.json)
+    return text_frame(message.json())
 
 
 def _event(message: Message) -> bytes:
-    return message.event
+    return b"".join(message.event())
 
 
 def _chunk(message: Message) -> bytes:
-    return chunk(message.event)
+    return chunk(message.event())
 
 
 def _packed_chunk(message: Message) -> bytes:
-    return chunk(packing.part(message.event))
+    return chunk([packing.part(message.event())])
 
 
 async def _deliver(

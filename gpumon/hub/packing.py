@@ -8,6 +8,7 @@ was sent: a stream that ends has failed in any case, and is opened anew.
 
 import gzip
 import zlib
+from collections.abc import Iterable
 
 MEMBER_HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 LEVEL = 1  # a third of the time of level 6, for half as many bytes more
@@ -27,7 +28,7 @@ def body(data: bytes) -> bytes:
     return gzip.compress(data, LEVEL)
 
 
-def part(data: bytes) -> bytes:
+def part(pieces: Iterable[bytes]) -> bytes:
     """A part of a stream, compressed; :data:`MEMBER_HEAD` goes before the first."""
     compressor = zlib.compressobj(LEVEL, zlib.DEFLATED, -zlib.MAX_WBITS)
-    return compressor.compress(data) + compressor.flush(zlib.Z_SYNC_FLUSH)
+    return b"".join([*map(compressor.compress, pieces), compressor.flush(zlib.Z_SYNC_FLUSH)])

@@ -144,7 +144,7 @@ async def test_the_end_of_the_feed_ends_every_mailbox_now_and_later(state: State
 
 def test_an_event_is_framed_as_the_standard_says() -> None:
     letter = Letter("nodes", "e-1", "now", {"a": b'{"name":"a"}'})
-    lines = letter.event.decode().split("\n")
+    lines = b"".join(letter.event()).decode().split("\n")
     assert lines[0] == "event: nodes"
     assert lines[1] == "id: e-1"
     assert json.loads(lines[2].removeprefix("data: "))["nodes"] == [{"name": "a"}]
@@ -166,7 +166,7 @@ def removal(identity: str, *names: str) -> Removal:
 def slow() -> tuple[Mailbox, FakeLine]:
     """A viewer that has had its snapshot and takes nothing more yet."""
     line = FakeLine()
-    mailbox = Mailbox(line, lambda message: message.identity.encode() + b" " + message.json)
+    mailbox = Mailbox(line, lambda message: message.identity.encode() + b" " + as_json(message))
     mailbox.begin(Letter("snapshot", "e-0", "now", {}))
     line.written.clear()
     line.blocked = True

@@ -49,7 +49,7 @@ class FakeLine:
 
 
 def as_json(message: Message) -> bytes:
-    return message.json
+    return b"".join(message.json())
 
 
 def look(feed: Feed, pace: float = 0.0, comment: bytes = b"") -> tuple[Mailbox, FakeLine]:
