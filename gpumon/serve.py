@@ -10,7 +10,7 @@ import socket
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 from starlette.types import ASGIApp, Scope
@@ -171,6 +171,8 @@ def _frame_head(data: bytes, start: int) -> tuple[int | None, int, int] | None:
     if len(data) - start < 2:
         return None
     first, second = data[start], data[start + 1]
+    if first & 0xF0 != 0x80 or first & 0x0F not in FRAMES or not second & 0x80:
+        return None, start, start
     size, body = second & 0x7F, start + 6
     if size > 125:
         width = 2 if size == 126 else 8
@@ -178,8 +180,18 @@ def _frame_head(data: bytes, start: int) -> tuple[int | None, int, int] | None:
         size = int.from_bytes(data[start + 2 : start + 2 + width])
     if len(data) < body:
         return None
-    is_plain = first & 0xF0 == 0x80 and first & 0x0F in FRAMES and second & 0x80
-    return first & 0x0F if is_plain else None, body, body + size
+    return first & 0x0F, body, body + size
+
+
+class _InOrder:
+    """The transport as a protocol writes to it: behind what ``pipe`` still keeps, never into the middle of it."""
+
+    def __init__(self, transport: asyncio.Transport, pipe: Pipe) -> None:
+        self._transport = transport
+        self.write = pipe.write
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  (whatever a transport has)
+        return getattr(self._transport, name)
 
 
 class _Http(H11Protocol):
@@ -214,7 +226,8 @@ class _WebSocket(WebSocketsSansIOProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._pipe.made(transport)
-        super().connection_made(transport)
+        # A pong must not land within a letter that is sent piece by piece.
+        super().connection_made(cast("asyncio.Transport", _InOrder(cast("asyncio.Transport", transport), self._pipe)))
 
     def pause_writing(self) -> None:
         super().pause_writing()

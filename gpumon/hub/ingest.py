@@ -47,6 +47,7 @@ class Link:
     deadline: asyncio.Timeout = field(default_factory=lambda: asyncio.timeout(HELLO_SECONDS))
     replaced: bool = False
     refusal: RefusedError | None = None
+    own_fault: Exception | None = None
     end: LinkState = "lost"
     end_words: str = ""
     unacknowledged: int = 0
@@ -96,6 +97,8 @@ class Ingest:
         except WebSocketDisconnect:
             return
         except TimeoutError:
+            if link.own_fault is not None:
+                raise link.own_fault from None
             error = link.why()
         except RefusedError as refused:
             error = refused
@@ -152,7 +155,7 @@ class Ingest:
 
     def _heard(self, link: Link, member: Member, hello: Hello, data: bytes) -> None:
         """Take a message, at once, in the call that brings it; one that is wrong ends the connection."""
-        if link.replaced or link.refusal is not None:  # it is ending
+        if link.replaced or link.refusal is not None or link.own_fault is not None:  # it is ending
             return
         try:
             self._take(link, member, hello, self._decoded(link, data))
@@ -160,6 +163,9 @@ class Ingest:
             link.refusal, link.end, link.end_words = error, "refused", str(error)
             fault = Fault(code="bad_report", message=f"Its agent was cut off: {error}.")
             self._hub.refused_report(member, fault)
+            link.expire()
+        except Exception as error:  # which the event loop, who calls us, would end the connection for without a word
+            link.own_fault = error
             link.expire()
 
     # ---- who speaks ----

@@ -11,6 +11,7 @@ from websockets.asyncio.client import connect
 from gpumon import wire
 from gpumon.config import Config, NodeEntry
 from gpumon.hub import admission, ingest
+from gpumon.hub.core import Hub
 from gpumon.wire import Close
 from tests.hub.agents import hello, raw_agent, report
 from tests.hub.clocks import SteppedClock
@@ -334,3 +335,19 @@ async def test_messages_in_pieces_between_pings_and_in_many_frames_are_taken(hub
     while await reader.read(1000):
         pass
     writer.close()
+
+
+async def test_a_fault_of_the_hubs_own_ends_the_link_and_stands_in_the_log(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, hub: Site
+) -> None:
+    def fail(*_: object) -> None:
+        raise LookupError("of the hub's own")
+
+    monkeypatch.setattr(Hub, "take_gap", fail)
+    async with raw_agent(hub) as agent:
+        await agent.say(hello())
+        await agent.hear()
+        await agent.say({"type": "gap", "first": 1, "last": 1, "count": 1})
+        await agent.closed()
+    faults = [record for record in caplog.records if record.name == "gpumon.problem"]
+    assert [fault.exc_info and str(fault.exc_info[1]) for fault in faults] == ["of the hub's own"]

@@ -1,0 +1,141 @@
+"""Frames of the WebSocket as strangers send them, byte by byte."""
+
+import asyncio
+import socket
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+from starlette.types import Receive, Scope, Send
+
+from gpumon.serve import listen, pipe_of, serve, text_frame
+from gpumon.wire import MAX_MESSAGE_BYTES
+
+MASK = b"\x12\x34\x56\x78"
+LETTER = b"x" * 3_000_000
+UPGRADE = (
+    b"GET %b HTTP/1.1\r\nHost: hub\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+)
+TURNS = 5  # of the loop, in which one piece is surely read and answered
+TEXT, CONTINUED, CLOSE, PING, PONG = 1, 0, 8, 9, 10
+LAST, NOT_LAST, RESERVED = 0x80, 0, 0xC0
+
+
+def frame(opcode: int, data: bytes = b"", first: int = LAST, *, mask: bool = True, size: int | None = None) -> bytes:
+    """A frame as a client sends it (RFC 6455 section 5.2); ``size`` is what it says of itself, if that is a lie."""
+    length = len(data) if size is None else size
+    bit = 0x80 if mask else 0
+    if length < 126:
+        head = bytes([first | opcode, bit | length])
+    elif length < 2**16:
+        head = bytes([first | opcode, bit | 126]) + struct.pack("!H", length)
+    else:
+        head = bytes([first | opcode, bit | 127]) + struct.pack("!Q", length)
+    if not mask:
+        return head + data
+    return head + MASK + bytes(byte ^ MASK[place % 4] for place, byte in enumerate(data))
+
+
+class Talk:
+    """An application that notes what it is told, by the way that ``path`` names."""
+
+    def __init__(self) -> None:
+        self.heard: list[bytes] = []
+        self.ready = asyncio.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.accept"})
+        pipe = pipe_of(scope)
+        if scope["path"] == "/direct":
+            pipe.on_message = self.heard.append
+        if scope["path"] == "/letter":
+            pipe.limit_buffer(128 * 1024)
+            pipe.write(text_frame([LETTER]))
+        self.ready.set()
+        while (message := await receive())["type"] != "websocket.disconnect":
+            self.heard.append(message.get("bytes") or message.get("text", "").encode())
+
+
+@asynccontextmanager
+async def talking(path: bytes) -> AsyncIterator[tuple[Talk, asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A client that has shaken hands with a server."""
+    talk, listener = Talk(), listen("127.0.0.1", 0, "test")
+    server = asyncio.create_task(serve(talk, listener))
+    client = socket.create_connection(listener.getsockname())
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
+    reader, writer = await asyncio.open_connection(sock=client, limit=64 * 1024)
+    try:
+        writer.write(UPGRADE % path)
+        await reader.readuntil(b"\r\n\r\n")
+        await talk.ready.wait()
+        yield talk, reader, writer
+    finally:
+        writer.close()
+        server.cancel()
+        await asyncio.gather(server, return_exceptions=True)
+
+
+END = frame(CLOSE, struct.pack("!H", 1000))
+PROTOCOL, TOO_BIG, NORMAL = 1002, 1009, 1000
+
+
+@pytest.mark.parametrize("piece_bytes", [1, 2**20])
+@pytest.mark.parametrize("path", [b"/direct", b"/queue"])
+@pytest.mark.parametrize(
+    ("sent", "heard", "code"),
+    [
+        (frame(TEXT, b"a") + frame(TEXT, b"b" * 126) + END, [b"a", b"b" * 126], NORMAL),
+        (frame(TEXT, b"a") + frame(PONG, b"?") + frame(TEXT, b"b") + END, [b"a", b"b"], NORMAL),
+        (
+            frame(TEXT, b"a")
+            + frame(TEXT, b"b", NOT_LAST)
+            + frame(PONG)
+            + frame(CONTINUED, b"c", NOT_LAST)
+            + frame(CONTINUED, b"d")
+            + frame(TEXT, b"e")
+            + END,
+            [b"a", b"bcd", b"e"],
+            NORMAL,
+        ),
+        (frame(TEXT, b"a") + frame(TEXT, b"b", mask=False), [b"a"], PROTOCOL),
+        (frame(TEXT, b"a") + frame(TEXT, b"b", RESERVED), [b"a"], PROTOCOL),
+        (frame(TEXT, b"a") + frame(3, b"b"), [b"a"], PROTOCOL),
+        (frame(CONTINUED, b"a"), [], PROTOCOL),
+        (frame(TEXT, b"a", NOT_LAST) + frame(TEXT, b"b"), [], PROTOCOL),
+        (frame(PING, b"a", NOT_LAST), [], PROTOCOL),
+        (frame(PING, b"a" * 126), [], PROTOCOL),
+        (frame(TEXT, size=MAX_MESSAGE_BYTES + 1), [], TOO_BIG),
+        (frame(TEXT, size=2**64 - 1), [], TOO_BIG),
+        (frame(CLOSE, b"\x03"), [], PROTOCOL),
+        (frame(CLOSE, struct.pack("!H", 1005)), [], PROTOCOL),
+    ],
+)
+async def test_frames_mean_what_the_protocol_says_however_they_are_cut(
+    sent: bytes, heard: list[bytes], code: int, path: bytes, piece_bytes: int
+) -> None:
+    async with talking(path) as (talk, reader, writer):
+        answer = asyncio.create_task(reader.readexactly(4))
+        for start in range(0, len(sent), piece_bytes):
+            writer.write(sent[start : start + piece_bytes])
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
+            if answer.done():  # what came after it would be answered by a reset
+                break
+        first, _, *told = await answer
+        assert first == LAST | CLOSE
+        assert struct.unpack("!H", bytes(told)) == (code,)
+        assert talk.heard == heard
+
+
+async def test_a_pong_never_lands_within_a_letter_that_is_sent_piece_by_piece() -> None:
+    async with talking(b"/letter") as (_, reader, writer):
+        writer.write(frame(PING, b"here?"))
+        await writer.drain()
+        head = await reader.readexactly(10)
+        assert struct.unpack("!Q", head[2:]) == (len(LETTER),)
+        letter = await reader.readexactly(len(LETTER))
+        assert letter == LETTER
+        assert await reader.readexactly(7) == bytes([LAST | PONG, 5]) + b"here?"
