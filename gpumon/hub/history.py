@@ -134,6 +134,7 @@ class History:
         self._max_series = max_series
         self._nodes: dict[Hashable, dict[str, Series]] = {}
         self._count = 0
+        self._busy_until = 0.0  # before then none can have been silent for an hour: not to look again for each newcomer
 
     def __len__(self) -> int:
         return self._count
@@ -185,15 +186,13 @@ class History:
         return Series()
 
     def _drop_oldest(self, now: float) -> bool:
-        silent = [
-            (series.sampled_at, gpu, gpus)
-            for gpus in self._nodes.values()
-            for gpu, series in gpus.items()
-            if now - series.sampled_at >= FINE_SECONDS * FINE_BUCKETS
-        ]
-        if not silent:
+        if now < self._busy_until:
             return False
-        _, gpu, gpus = min(silent, key=lambda one: one[0])
+        everyone = ((series.sampled_at, gpu, gpus) for gpus in self._nodes.values() for gpu, series in gpus.items())
+        sampled_at, gpu, gpus = min(everyone, key=lambda one: one[0])
+        self._busy_until = sampled_at + FINE_SECONDS * FINE_BUCKETS
+        if now < self._busy_until:
+            return False
         del gpus[gpu]
         self._count -= 1
         return True
