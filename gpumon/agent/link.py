@@ -264,8 +264,8 @@ class Link:
         try:
             ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
-            if isinstance(news := delivery.next(time.monotonic()), bytes):
-                with contextlib.suppress(Exception):
+            with contextlib.suppress(Exception):  # whatever a hub has done wrong, the agent ends as it was told to
+                if isinstance(news := delivery.next(time.monotonic()), bytes):
                     async with asyncio.timeout(self._pace.goodbye):
                         await connection.send(news, text=True)
             raise

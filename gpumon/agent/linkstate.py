@@ -59,8 +59,8 @@ class Diary:
         self._hub, self._since = one_line(hub, MOST_SAID), rfc3339(time.time())
         self._connections += 1
         if self._is_new(hub, "connected"):
-            late = f", {waiting - 1} reports come late" if waiting > 1 else ""
-            lost = f", {gap.count} are lost" if gap else ""
+            late = f"; reports that come late: {waiting - 1}" if waiting > 1 else ""
+            lost = f"; lost: {gap.count}" if gap else ""
             log.info("hub %s: connected to gpumon %s%s%s", hub, welcome.hub_version, late, lost)
 
     def failed(self, hub: str, failure: Failure, *, has_held: bool) -> None:
