@@ -313,9 +313,13 @@ class Link:
 
     async def _stay(self, hub: str) -> None:
         """Until ``hub`` is not wanted any longer."""
-        while hub in self.hubs:
-            self._changed.clear()
-            await self._changed.wait()
+        held = asyncio.get_running_loop().call_later(self._pace.held, self._diary.held, hub)
+        try:
+            while hub in self.hubs:
+                self._changed.clear()
+                await self._changed.wait()
+        finally:
+            held.cancel()
         raise NotWantedError
 
     def _enter(self, name: str, silence: str, seconds: float) -> None:
