@@ -13,6 +13,7 @@ from gpumon.hub.history import (
     FIELDS,
     FINE_BUCKETS,
     FINE_SECONDS,
+    MOST_OF_ONE_NODE,
     History,
     Series,
     column,
@@ -117,6 +118,15 @@ def test_a_full_history_lets_go_of_who_is_silent_for_longest_and_of_nobody_who_i
     history.take("new", report(1.0, uuid="GPU-n"), NOW + 3700, NOW + 3700)
     assert (history.gpus("old"), history.gpus("n"), history.gpus("new")) == ([], ["GPU-a"], ["GPU-n"])
     assert len(history) == 2
+
+
+def test_a_node_that_names_its_gpus_anew_all_the_time_leaves_room_for_others() -> None:
+    history = History(max_series=MOST_OF_ONE_NODE + 1)
+    for second in range(MOST_OF_ONE_NODE + 50):
+        history.take("odd", report(1.0, uuid=f"GPU-{second}"), NOW + second, NOW + second)
+    history.take("n", report(1.0), NOW, NOW)
+    assert (history.gpus("n"), history.refused, len(history)) == (["GPU-a"], 0, MOST_OF_ONE_NODE + 1)
+    assert history.gpus("odd")[0] == "GPU-50"
 
 
 def test_a_full_history_is_not_searched_for_each_newcomer(monkeypatch: pytest.MonkeyPatch) -> None:
