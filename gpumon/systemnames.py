@@ -80,8 +80,12 @@ class SystemResolver:
         if (future := self._under_way.get(host)) is None:
             await self._places.acquire()  # until the thread ends, which may be long after everyone has given up
             loop = asyncio.get_running_loop()
+            try:
+                threading.Thread(target=self._look_up, args=(host, loop), daemon=True).start()
+            except RuntimeError:  # too many of them, in a service whose tasks are limited
+                self._places.release()
+                raise SilenceError("this machine allows no further thread to ask it") from None
             future = self._under_way[host] = loop.create_future()
-            threading.Thread(target=self._look_up, args=(host, loop), daemon=True).start()
         result = await asyncio.shield(future)
         if isinstance(result, ResolveError):
             raise type(result)(str(result))

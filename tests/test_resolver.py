@@ -381,3 +381,19 @@ async def test_the_system_is_asked_once_at_a_time_and_an_answer_that_comes_late_
     found = resolver.resolution("slow.lab")
     assert found is not None
     assert found.server == "the system's resolver"
+
+
+async def test_a_machine_that_allows_no_thread_now_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(module, "NEGATIVE_SECONDS", 0.0)
+    resolver = Resolver(None, tmp_path / "no hosts")
+    with monkeypatch.context() as crowded:
+        crowded.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(SilenceError, match="no further thread"):
+            await resolver.addresses("ip4only.lab")
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [(None, None, None, "", ("10.7.0.1", 0))])
+    assert await resolver.addresses("ip4only.lab") == ("10.7.0.1",)

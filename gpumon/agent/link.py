@@ -264,8 +264,8 @@ class Link:
         try:
             ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
-            if isinstance(news := delivery.next(time.monotonic()), bytes):
-                with contextlib.suppress(Exception):
+            with contextlib.suppress(Exception):  # whatever a hub has done wrong, the agent ends as it was told to
+                if isinstance(news := delivery.next(time.monotonic()), bytes):
                     async with asyncio.timeout(self._pace.goodbye):
                         await connection.send(news, text=True)
             raise
@@ -313,9 +313,13 @@ class Link:
 
     async def _stay(self, hub: str) -> None:
         """Until ``hub`` is not wanted any longer."""
-        while hub in self.hubs:
-            self._changed.clear()
-            await self._changed.wait()
+        held = asyncio.get_running_loop().call_later(self._pace.held, self._diary.held, hub)
+        try:
+            while hub in self.hubs:
+                self._changed.clear()
+                await self._changed.wait()
+        finally:
+            held.cancel()
         raise NotWantedError
 
     def _enter(self, name: str, silence: str, seconds: float) -> None:

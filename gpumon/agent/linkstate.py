@@ -35,6 +35,7 @@ class Diary:
     def __init__(self, repeat_seconds: float) -> None:
         self._repeat = repeat_seconds
         self._told: dict[tuple[str, str], float] = {}
+        self._lost: set[str] = set()  # hubs of which the log's last word is that they are lost
         self._hub: str | None = None
         self._since: str | None = None
         self._connections = 0
@@ -59,9 +60,16 @@ class Diary:
         self._hub, self._since = one_line(hub, MOST_SAID), rfc3339(time.time())
         self._connections += 1
         if self._is_new(hub, "connected"):
-            late = f", {waiting - 1} reports come late" if waiting > 1 else ""
-            lost = f", {gap.count} are lost" if gap else ""
+            late = f"; reports that come late: {waiting - 1}" if waiting > 1 else ""
+            lost = f"; lost: {gap.count}" if gap else ""
             log.info("hub %s: connected to gpumon %s%s%s", hub, welcome.hub_version, late, lost)
+            self._lost.discard(hub)
+
+    def held(self, hub: str) -> None:
+        """The link to ``hub`` has held."""
+        if hub in self._lost:
+            log.info("hub %s: connected again", hub)
+            self._lost.discard(hub)
 
     def failed(self, hub: str, failure: Failure, *, has_held: bool) -> None:
         """A try of ``hub`` has ended. After a link that has held, everything is worth telling again."""
@@ -72,10 +80,12 @@ class Diary:
             self._told = {told: at for told, at in self._told.items() if told[0] != hub}
         if self._is_new(hub, failure.kind):
             log.warning("hub %s: %s; trying again", hub, failure.text)
+            self._lost.add(hub)
 
     def left(self, hub: str) -> None:
         """``hub`` is not wanted any longer."""
         self._hub = self._since = None
+        self._lost.discard(hub)
         log.info("hub %s: left, as it is not configured any longer", hub)
 
     def own_fault(self, what: str, error: BaseException) -> None:

@@ -41,8 +41,8 @@ def refusal(first: Claimant, second: Claimant, silent_seconds: float) -> Refused
     - The same agent (by its id, from the same machine as far as is known): the newest connection is the right one.
       Unless it gave way to the first before: then there are two of them at once.
     - The same id from another machine: a disk was copied. The first stays while it is alive.
-    - Another agent: the first stays while it is alive, for 10 s; where ids do not tell them apart, and both come from
-      one host, for three beats, since it is most likely the same one restarted.
+    - Another agent: the first stays while it is alive, for 10 s; where both come from one host, for three beats, since
+      it is most likely the same one, restarted without its id.
     """
     one, two = first.hello, second.hello
     alive = silent_seconds <= PATIENCE_SECONDS

@@ -17,10 +17,11 @@ from operator import attrgetter
 from typing import Final
 
 from gpumon.catalog import METRICS
-from gpumon.model import Gpu, Report
+from gpumon.model import MAX_GPUS, Gpu, Report
 
 FIELDS: Final = tuple(metric.field for metric in METRICS if metric.in_history)
 MAX_SERIES: Final = 8192
+MOST_OF_ONE_NODE: Final = 2 * MAX_GPUS  # who names its GPUs anew all the time takes nobody else's room
 FINE_SECONDS: Final = 10
 COARSE_SECONDS: Final = 60
 FINE_BUCKETS: Final = 3600 // FINE_SECONDS
@@ -134,6 +135,7 @@ class History:
         self._max_series = max_series
         self._nodes: dict[Hashable, dict[str, Series]] = {}
         self._count = 0
+        self._busy_until = 0.0  # before then none can have been silent for an hour: not to look again for each newcomer
 
     def __len__(self) -> int:
         return self._count
@@ -153,7 +155,7 @@ class History:
             name = key(gpu)
             series = gpus.get(name)
             if series is None:
-                series = self._room(now)
+                series = self._room(gpus, now)
                 if series is None:
                     self.refused += 1
                     continue
@@ -177,23 +179,24 @@ class History:
         series.settle()
         return series.fine if step == FINE_SECONDS else series.coarse
 
-    def _room(self, now: float) -> Series | None:
-        """A new series, in place of the one that was silent for longest if need be."""
+    def _room(self, gpus: dict[str, Series], now: float) -> Series | None:
+        """A new series for the node of ``gpus``, in place of the one that was silent for longest if need be."""
+        if len(gpus) >= MOST_OF_ONE_NODE:
+            del gpus[min(gpus, key=lambda name: gpus[name].sampled_at)]
+            self._count -= 1
         if self._count >= self._max_series and not self._drop_oldest(now):
             return None
         self._count += 1
         return Series()
 
     def _drop_oldest(self, now: float) -> bool:
-        silent = [
-            (series.sampled_at, gpu, gpus)
-            for gpus in self._nodes.values()
-            for gpu, series in gpus.items()
-            if now - series.sampled_at >= FINE_SECONDS * FINE_BUCKETS
-        ]
-        if not silent:
+        if now < self._busy_until:
             return False
-        _, gpu, gpus = min(silent, key=lambda one: one[0])
+        everyone = ((series.sampled_at, gpu, gpus) for gpus in self._nodes.values() for gpu, series in gpus.items())
+        sampled_at, gpu, gpus = min(everyone, key=lambda one: one[0])
+        self._busy_until = sampled_at + FINE_SECONDS * FINE_BUCKETS
+        if now < self._busy_until:
+            return False
         del gpus[gpu]
         self._count -= 1
         return True

@@ -33,7 +33,11 @@ ACK_SECONDS = 5.0
 ACK_REPORTS = 32
 MAX_NODES = 1000
 LATE_REPORTS_PER_SECOND = 2000.0
-"""How many late reports a hub takes, from all its agents together."""
+"""How many late reports a hub takes, from all its agents together ..."""
+CATCH_UP = 2.0
+"""... but from each this many times what it makes meanwhile, or it would be late for ever."""
+LEAST_INTERVAL_SECONDS = 0.2
+"""The least that an agent can be told to wait between reports (:data:`gpumon.config.Interval`)."""
 
 
 @dataclass(eq=False, slots=True)
@@ -123,12 +127,13 @@ class Ingest:
                 self._heard(link, member, hello, await self._receive(link))
 
     def _welcome(self, hello: Hello, member: Member) -> Welcome:
-        each = min(wire.LATE_REPORTS_PER_SECOND, LATE_REPORTS_PER_SECOND / len(self._links))
+        share = LATE_REPORTS_PER_SECOND / len(self._links)
+        catches_up = CATCH_UP / max(hello.interval_seconds, LEAST_INTERVAL_SECONDS)
         return Welcome(
             protocol=wire.common_protocol(hello) or wire.PROTOCOL,
             hub_version=__version__,
             last_sequence=member.pushed_sequence,
-            late_reports_per_second=each,
+            late_reports_per_second=min(wire.LATE_REPORTS_PER_SECOND, max(share, catches_up)),
         )
 
     async def _hello(self, link: Link) -> Hello:

@@ -89,7 +89,8 @@ class Poller:
         left_alone_until = 0.0
         is_known = False
         while True:
-            turn = max(turn + 1, math.ceil((loop.time() - start) / interval))  # one that was missed is not made up for
+            missed = math.ceil((loop.time() - start) / interval) if turn >= 0 else 0  # which are not made up for
+            turn = max(turn + 1, missed)
             await asyncio.sleep(start + turn * interval - loop.time())
             if not wanted.is_set():
                 await wanted.wait()

@@ -50,6 +50,10 @@ class Reload:
                 log.error("the configuration stays as it was: %s", fault)
             self._hub.notice("bad_configuration", _notice(faults))
             return
+        except Exception as error:
+            log.exception("the configuration stays as it was: reading it failed by a fault of gpumon's own")
+            self._hub.notice("bad_configuration", _notice([f"a fault of gpumon's own ({type(error).__name__})"]))
+            return
         self._apply(self._config, config)
         self._config = config
         self._hub.notice("bad_configuration", None)

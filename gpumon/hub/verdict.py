@@ -97,9 +97,14 @@ def _why_link_is_silent(member: Member, tick: float, hub_url: str) -> Fault:
         if member.report_tick is None:
             return Fault(code="no_report", message="Its agent is connected, and has made no report yet.")
         if member.contact_tick == member.report_tick:
-            return Fault(code="no_report", message="No report has come from its agent in time.")
+            return _late()
         return _hung(member)
     return _by_poll(member, hub_url) or _by_link(member, hub_url)
+
+
+def _late() -> Fault:
+    """Of a node of which nothing was heard since its last report, and nobody knows yet why."""
+    return Fault(code="no_report", message="No report has come from its agent in time.")
 
 
 def _hung(member: Member) -> Fault:
@@ -118,7 +123,7 @@ def _by_poll(member: Member, hub_url: str) -> Fault | None:
     if poll is None:
         return None
     if poll == "answered":
-        return _hung(member)
+        return _late() if member.contact_tick == member.report_tick else _hung(member)
     was_there = member.contact_tick is not None
     match poll.code:
         case "refused" if was_there:

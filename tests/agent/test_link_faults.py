@@ -269,6 +269,24 @@ async def test_a_lost_link_is_told_once_and_again_only_after_a_link_has_held(
         assert sum("the connection was lost" in record.getMessage() for record in caplog.records) >= 3
 
 
+async def test_the_logs_last_word_on_a_hub_that_is_back_is_not_that_it_was_lost(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def abort_twice(connection: ServerConnection) -> None:
+        await welcome(connection)
+        if hub.visits <= 2:
+            connection.transport.abort()
+
+    def told() -> list[str]:
+        lines = [record.getMessage() for record in caplog.records if "hub http" in record.getMessage()]
+        return [line.partition(": ")[2] for line in lines]
+
+    with caplog.at_level("INFO", logger="gpumon.agent"):
+        async with fake_hub(abort_twice) as hub, running_agent(reporting_to(hub.url), pace=replace(QUICK, held=0.5)):
+            await until_true(lambda: len(told()) >= 3)
+    assert told() == ["connected to gpumon 0", "the connection was lost; trying again", "connected again"]
+
+
 async def test_a_refusal_by_one_hub_does_not_delay_another() -> None:
     async with raw_hub(answering("403 Forbidden")) as refusing, running_hub() as hub:
         pace = replace(QUICK, refused=600.0)

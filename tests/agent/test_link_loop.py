@@ -11,6 +11,7 @@ from websockets.asyncio.client import ClientConnection
 
 from gpumon import wire
 from gpumon.agent import dial, link
+from gpumon.agent.delivery import Delivery
 from gpumon.agent.identity import Identity
 from gpumon.agent.link import Link
 from gpumon.agent.outbox import Outbox
@@ -124,3 +125,25 @@ async def test_an_exception_ends_one_try_and_never_the_link(
             await asyncio.wait({task}, timeout=10)
             assert task.cancelled()
     assert taken == list(range(1, 21))
+
+
+async def test_an_agent_that_is_told_to_end_does_whatever_its_hub_has_done_wrong(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    outbox, sampler = Outbox(), Sampler(Still(), "n", 60)
+    outbox.put(1, b'{"sequence": 1}')
+    async with ledger() as (hub, taken):
+        arguments = (sampler, outbox, None, DnsSection(), nobody, Watchdog(), QUICK)
+        task = asyncio.create_task(Link([hub.url], *arguments).run())
+        await until_true(lambda: taken == [1])
+
+        def complain(*_: object) -> bytes:
+            raise WireError("it acknowledges nothing")
+
+        monkeypatch.setattr(Delivery, "next", complain)
+        task.cancel()
+        await asyncio.wait({task}, timeout=10)
+        is_ended = task.done()
+        task.cancel()
+        await asyncio.wait({task})
+        assert is_ended

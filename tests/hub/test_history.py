@@ -1,7 +1,9 @@
 """The past: what is remembered, for how long, and what it costs."""
 
 import math
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,7 +13,9 @@ from gpumon.hub.history import (
     FIELDS,
     FINE_BUCKETS,
     FINE_SECONDS,
+    MOST_OF_ONE_NODE,
     History,
+    Series,
     column,
     grid,
     step_for,
@@ -114,6 +118,34 @@ def test_a_full_history_lets_go_of_who_is_silent_for_longest_and_of_nobody_who_i
     history.take("new", report(1.0, uuid="GPU-n"), NOW + 3700, NOW + 3700)
     assert (history.gpus("old"), history.gpus("n"), history.gpus("new")) == ([], ["GPU-a"], ["GPU-n"])
     assert len(history) == 2
+
+
+def test_a_node_that_names_its_gpus_anew_all_the_time_leaves_room_for_others() -> None:
+    history = History(max_series=MOST_OF_ONE_NODE + 1)
+    for second in range(MOST_OF_ONE_NODE + 50):
+        history.take("odd", report(1.0, uuid=f"GPU-{second}"), NOW + second, NOW + second)
+    history.take("n", report(1.0), NOW, NOW)
+    assert (history.gpus("n"), history.refused, len(history)) == (["GPU-a"], 0, MOST_OF_ONE_NODE + 1)
+    assert history.gpus("odd")[0] == "GPU-50"
+
+
+def test_a_full_history_is_not_searched_for_each_newcomer(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Searched(dict[object, dict[str, Series]]):
+        count = 0
+
+        def values(self) -> Any:
+            self.count += 1
+            return super().values()
+
+    history = History(max_series=1)
+    nodes = Searched()
+    monkeypatch.setattr(history, "_nodes", nodes)
+    history.take("n", report(1.0), NOW, NOW)
+    for second in range(3600):
+        history.take("new", report(1.0, uuid="GPU-n"), NOW + second, NOW + second)
+    assert (history.refused, nodes.count) == (3600, 1)
+    history.take("new", report(1.0, uuid="GPU-n"), NOW + 3600, NOW + 3600)
+    assert (history.gpus("n"), history.gpus("new")) == ([], ["GPU-n"])
 
 
 def test_nodes_that_are_gone_take_their_past_along() -> None:

@@ -233,6 +233,14 @@ async def test_many_agents_share_what_a_hub_takes_of_late_reports(monkeypatch: p
         assert rates == [50, 30, 20]
 
 
+async def test_an_agent_may_always_catch_up(monkeypatch: pytest.MonkeyPatch, hub: Site) -> None:
+    monkeypatch.setattr(ingest, "LATE_REPORTS_PER_SECOND", 0.5)
+    for interval, rate in ((0.2, 10), (1.0, 2), (0.0, 10)):
+        async with raw_agent(hub) as agent:
+            await agent.say(hello(boot=f"boot-{interval}", interval_seconds=interval))
+            assert (await agent.hear())["late_reports_per_second"] == rate
+
+
 async def test_beyond_a_hundred_handshakes_at_once_agents_are_asked_to_come_later(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -319,3 +319,11 @@ async def test_a_node_that_is_gone_for_long_is_asked_rarely_and_at_once_when_its
             assert counted.requests == seen
             wanted.set()
             await until_true(lambda: counted.requests > seen)
+
+
+async def test_a_hub_asks_its_first_node_when_it_starts_however_long_the_interval() -> None:
+    settings = HubSection(poll_interval_seconds=60.0)
+    async with stranger(answer(json.dumps(GOOD_ANSWER).encode())) as port:
+        async with running_hub(Config(nodes=[NodeEntry(name="n", host="127.0.0.1", port=port)], hub=settings)) as hub:
+            node = await hub.node_when("n", lambda node: node["status"] == "online")
+            assert node["source"] == "poll"

@@ -226,6 +226,17 @@ async def test_a_file_that_may_not_be_looked_at_is_a_bad_one() -> None:
     assert "Permission denied" in hub.notices[0].message
 
 
+async def test_a_fault_in_reading_a_file_does_not_end_the_hub(caplog: pytest.LogCaptureFixture) -> None:
+    hub = Hub([A], clock=SteppedClock())
+
+    def read() -> Config:
+        raise RuntimeError("can't start new thread")
+
+    await reloaded(Reload(hub, Config(), read, lambda _before, _after: None), hub, lambda hub: hub.notices)
+    assert "a fault of gpumon's own (RuntimeError)" in hub.notices[0].message
+    assert "can't start new thread" in caplog.text
+
+
 async def test_another_address_to_listen_on_is_named_as_needing_a_restart() -> None:
     hub = Hub(clock=SteppedClock())
     wanted = [HubSection(port=9999), HubSection()]

@@ -109,6 +109,7 @@ ONE_CAUSE: list[tuple[str, Member]] = [
     ("no_report", member("stale", link="open", silent_seconds=5.5)),
     ("no_new_reports", member("stale", link="open", contact_tick=NOW - 3)),
     ("no_new_reports", member("stale", poll="answered", contact_tick=NOW - 3)),
+    ("no_report", member("stale", poll="answered", silent_seconds=6)),
     ("link_silent", member("stale", link="open", silent_seconds=9)),
     ("link_silent", member("stale", link="silent")),
     ("no_driver", member("online", link="open", report="no_driver", silent_seconds=1)),
