@@ -184,7 +184,7 @@ class FakeHub:
         newest = int(time() // 10) * 10
         nodes = {
             node: [
-                {"gpu": gpu, "metric": metric, "unit": "", "values": [None] * (length - len(values)) + values}
+                {"gpu": gpu, "metric": metric, "unit": "", "values": [*[None] * (length - len(values)), *values]}
                 for gpu, metrics in gpus.items()
                 for metric, values in metrics.items()
             ]
