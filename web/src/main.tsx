@@ -15,6 +15,7 @@ import "./style/nodes.css";
 import "./style/verdict.css";
 import "./style/past.css";
 import "./style/widths.css";
+import "./style/print.css";
 import { App } from "./views/App";
 
 const TICK_MS = 1_000;
