@@ -13,13 +13,14 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gpumon import __version__
 from gpumon.config import Config, name_server
-from gpumon.hub import page
 from gpumon.hub.api import Api
 from gpumon.hub.clock import BEAT_SECONDS
 from gpumon.hub.core import Hub
 from gpumon.hub.ingest import Ingest
 from gpumon.hub.live import Live
+from gpumon.hub.page import Page
 from gpumon.hub.past import PastApi
+from gpumon.hub.plain import Plain
 from gpumon.hub.poller import Poller
 from gpumon.hub.reload import Reload
 from gpumon.lifecycle import on_reload
@@ -64,9 +65,11 @@ async def _upgrade_required(_: Request) -> Response:
 def application(hub: Hub, ingest: Ingest) -> ASGIApp:
     """Everything that the hub serves."""
     live = Live(hub.feed)
+    page = Page()
     starlette = Starlette(
         routes=[
-            *page.routes(),
+            *Plain(hub, page.index).routes,
+            *page.routes,
             *PastApi(hub).routes,
             *Api(hub).routes,
             Route("/api/events", live.events, methods=["GET"]),

@@ -14,7 +14,7 @@ from gpumon.hub.member import LinkState, Member, Moment
 from gpumon.hub.outage import Outage
 from gpumon.hub.succession import predecessors, pushes
 from gpumon.hub.verdict import evidence_of, is_well, verdict_of
-from gpumon.model import Fault, Report, Resolution, Source
+from gpumon.model import Fault, Node, Report, Resolution, Source
 from gpumon.wire import Gap, encode
 
 _FORGETTABLE = ("offline", "pending")
@@ -273,6 +273,14 @@ class Fleet:
     def encoded_nodes(self) -> Iterable[bytes]:
         """Every node as JSON, in order."""
         return [self.encoded(name) for name in self._members]
+
+    def nodes(self) -> list[Node]:
+        """The newest state of every node, in order."""
+        tick = self.clock.monotonic()
+        for member in self:
+            if member.encoded is None:
+                self._explain(member, tick)
+        return [member.node() for member in self]
 
     def _explain(self, member: Member, tick: float) -> None:
         in_outage = self.outage.holds(member.name)

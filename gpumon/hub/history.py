@@ -82,6 +82,14 @@ class Ring:
                 count += 1
         return total / count if count else None
 
+    def bucket(self, index: int, bucket: int) -> float | None:
+        """What one bucket holds: the same as :meth:`mean` of it alone, and faster: pages ask for many thousands."""
+        column = self._columns[index]
+        if column is None or self.newest is None or not self.newest - self.length < bucket <= self.newest:
+            return None
+        value = column[bucket % self.length]
+        return value if value == value else None
+
     def _advance(self, bucket: int) -> None:
         assert self.newest is not None
         for passed in range(max(self.newest, bucket - self.length) + 1, bucket + 1):
@@ -226,7 +234,11 @@ def column(ring: Ring | None, field: str, width: int, starts: Iterable[int]) -> 
     """The means of ``field`` over the spans of :func:`grid`, None for gaps."""
     index = FIELDS.index(field)
     for start in starts:
-        yield None if ring is None else ring.mean(index, start, start + width - 1)
+        if ring is None:
+            yield None
+        else:
+            value = ring.bucket(index, start) if width == 1 else ring.mean(index, start, start + width - 1)
+            yield None if value is None else round(value, 3)  # no sensor tells more, and it is half as long
 
 
 _values: Final[Callable[[Gpu], Values]] = attrgetter(*FIELDS)

@@ -26,6 +26,12 @@ _PAST = [
         ("points", "integer", "The most spans that are wanted, 1 to 2000; left out: 180"),
     )
 ]
+_NODES = {
+    "name": "node",
+    "in": "query",
+    "schema": {"type": "string"},
+    "description": "Name of a node; may be given again; left out: all; one that is not there is left out",
+}
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,7 +122,8 @@ def document() -> dict[str, Any]:
             "/api/nodes/{name}": {"parameters": [name]} | _get("One node", node, more={"404": failure}),
             "/api/nodes/{name}/history": {"parameters": [name, *_PAST]}
             | _get("What a node's GPUs did", past, more={"400": failure, "404": failure}),
-            "/api/history": {"parameters": _PAST} | _get("What all GPUs did", fleet_past, more={"400": failure}),
+            "/api/history": {"parameters": [_NODES, *_PAST]}
+            | _get("What all GPUs did", fleet_past, more={"400": failure}),
             "/api/catalog": _get("Every metric with its unit", metrics),
             "/api/events": {"parameters": [pace]}
             | _get("Live, as Server-Sent Events", message, "text/event-stream", {"400": failure, "503": failure}),

@@ -2,6 +2,7 @@
 
 import hashlib
 import mimetypes
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from starlette.requests import Request
@@ -31,12 +32,14 @@ class File:
         return Response(self.body, headers=self.headers, media_type=self.media_type)
 
 
-def routes(folder: Path = FOLDER) -> list[Route]:
-    """A route for each file of the page, and ``/`` for its index; no other path reaches a disk."""
-    files = [File(folder, path) for path in sorted(folder.rglob("*")) if path.is_file() and path.name[0] != "."]
-    found = [Route(f"/{file.name}", file.__call__, methods=["GET"]) for file in files]
-    index = next((file for file in files if file.name == "index.html"), None)
-    return [Route("/", index.__call__ if index else _not_built, methods=["GET"]), *found]
+class Page:
+    """All files of the page: a route for each, and :attr:`index` for ``/``; no other path reaches a disk."""
+
+    def __init__(self, folder: Path = FOLDER) -> None:
+        files = [File(folder, path) for path in sorted(folder.rglob("*")) if path.is_file() and path.name[0] != "."]
+        index = next((file for file in files if file.name == "index.html"), None)
+        self.index: Callable[[Request], Awaitable[Response]] = index.__call__ if index else _not_built
+        self.routes = [Route(f"/{file.name}", file.__call__, methods=["GET"]) for file in files]
 
 
 async def _not_built(_: Request) -> Response:

@@ -1,5 +1,6 @@
 """The past by REST: ``/api/nodes/{name}/history`` for one node, ``/api/history`` for all at once."""
 
+import asyncio
 import math
 from collections.abc import Iterable
 from typing import Final
@@ -12,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gpumon.catalog import METRICS
+from gpumon.hub import packing
 from gpumon.hub.core import Hub
 from gpumon.hub.history import FIELDS, column, grid, step_for
 from gpumon.hub.member import Member
@@ -24,6 +26,8 @@ DEFAULT_SECONDS: Final = 900.0
 DEFAULT_POINTS: Final = 180
 MOST_POINTS: Final = 2000
 MOST_VALUES: Final = 1_000_000
+COMPRESS_FROM_BYTES: Final = 1024
+PARAMETERS: Final = ("gpu", "metric", "from", "to", "points")
 
 
 class _Question(Struct, frozen=True, kw_only=True):
@@ -62,12 +66,16 @@ class PastApi:
             if gpu not in known:
                 raise HTTPException(404, f"gpu: {gpu!r} has no history on node {name!r}; it knows: {_list(known)}")
         series = self._series(member, question.gpus or known, question)
-        return _json(Past(node=name, step_seconds=question.step * question.width, at=question.at, series=series))
+        past = Past(node=name, step_seconds=question.step * question.width, at=question.at, series=series)
+        return await _json(past, request)
 
     async def fleet(self, request: Request) -> Response:
-        """Every node's GPUs, for pages that show them all."""
-        question = self._read(request.query_params)
-        nodes = {member: self._hub.history.gpus(member) for member in self._hub.fleet}
+        """The GPUs of every node, or of those that are named, for pages that show many."""
+        question = self._read(request.query_params, *PARAMETERS, "node")
+        named = set(request.query_params.getlist("node"))
+        nodes = {
+            member: self._hub.history.gpus(member) for member in self._hub.fleet if not named or member.name in named
+        }
         values = sum(map(len, nodes.values())) * len(question.metrics) * len(question.starts)
         if values > MOST_VALUES:
             raise HTTPException(
@@ -78,7 +86,8 @@ class PastApi:
             member.name: self._series(member, [gpu for gpu in gpus if gpu in (question.gpus or gpus)], question)
             for member, gpus in nodes.items()
         }
-        return _json(FleetPast(step_seconds=question.step * question.width, at=question.at, nodes=told))
+        past = FleetPast(step_seconds=question.step * question.width, at=question.at, nodes=told)
+        return await _json(past, request)
 
     def _series(self, node: Member, gpus: Iterable[str], question: _Question) -> list[Column]:
         found = []
@@ -89,10 +98,11 @@ class PastApi:
                 found.append(Column(gpu=gpu, metric=metric, unit=UNITS[metric], values=values))
         return found
 
-    def _read(self, query: QueryParams) -> _Question:
-        unknown = query.keys() - {"gpu", "metric", "from", "to", "points"}
+    def _read(self, query: QueryParams, *allowed: str) -> _Question:
+        allowed = allowed or PARAMETERS
+        unknown = query.keys() - set(allowed)
         if unknown:
-            raise HTTPException(400, f"{min(unknown)[:60]!r} is no parameter; allowed: gpu, metric, from, to, points")
+            raise HTTPException(400, f"{min(unknown)[:60]!r} is no parameter; allowed: {_list(allowed)}")
         now = self._hub.clock.time()
         end = min(_moment(query, "to", now), now)
         start = _moment(query, "from", end - DEFAULT_SECONDS)
@@ -145,5 +155,9 @@ def _list(names: Iterable[str]) -> str:
     return ", ".join(names)[:1000] or "none"
 
 
-def _json(value: Struct) -> Response:
-    return Response(encode(value), headers={"Cache-Control": "no-store"}, media_type="application/json")
+async def _json(value: Struct, request: Request) -> Response:
+    data, headers = encode(value), {"Cache-Control": "no-store", "Vary": "Accept-Encoding"}
+    if len(data) >= COMPRESS_FROM_BYTES and packing.accepts_gzip(request.headers.get("accept-encoding", "")):
+        headers["Content-Encoding"] = "gzip"
+        data = await asyncio.to_thread(packing.body, data)
+    return Response(data, headers=headers, media_type="application/json")

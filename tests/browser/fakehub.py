@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from queue import Empty, SimpleQueue
 from time import time
 from typing import Any
+from urllib.parse import unquote
 
 from gpumon.hub.app import SECURITY_HEADERS
 from gpumon.hub.page import FOLDER, File
@@ -128,6 +129,8 @@ class FakeHub:
         self.url = ""
         self.nodes: list[Json] = []
         self.notices: list[Json] = []
+        self.past: dict[str, dict[str, dict[str, list[float | None]]]] = {}
+        """By node, GPU and metric: what is remembered up to now, in spans of 10 s."""
         self._files = {f"/{one.name}": one for one in _files()}
         self._listeners: list[SimpleQueue[str | None]] = []
 
@@ -175,6 +178,21 @@ class FakeHub:
                 return
             yield message
 
+    def _remembered(self, name: str | None) -> Json:
+        """The past of one node, or of all, as the API tells it."""
+        length = max([0, *(len(v) for gpus in self.past.values() for one in gpus.values() for v in one.values())])
+        newest = int(time() // 10) * 10
+        nodes = {
+            node: [
+                {"gpu": gpu, "metric": metric, "unit": "", "values": [*[None] * (length - len(values)), *values]}
+                for gpu, metrics in gpus.items()
+                for metric, values in metrics.items()
+            ]
+            for node, gpus in self.past.items()
+        }
+        told = {"step_seconds": 10, "at": [newest - 10 * (length - 1 - one) for one in range(length)]}
+        return told | ({"nodes": nodes} if name is None else {"node": name, "series": nodes.get(name, [])})
+
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         """Answer one request."""
         path = request.path.partition("?")[0]
@@ -186,6 +204,12 @@ class FakeHub:
             _begin(request, "application/json")
             body = self.nodes if path == "/api/nodes" else {"status": "ok", "notices": self.notices}
             request.wfile.write(json.dumps(body).encode())
+        elif path == "/api/history":
+            _begin(request, "application/json")
+            request.wfile.write(json.dumps(self._remembered(None)).encode())
+        elif path.startswith("/api/nodes/") and path.endswith("/history"):
+            _begin(request, "application/json")
+            request.wfile.write(json.dumps(self._remembered(unquote(path.split("/")[3]))).encode())
         elif (file := self._files.get("/index.html" if path == "/" else path)) is not None:
             _begin(request, file.media_type)
             request.wfile.write(file.body)

@@ -133,3 +133,30 @@ async def test_the_distant_past_and_the_future_are_gaps_and_not_errors() -> None
             status, past = await asked(hub, "/api/nodes/n/history", metric="power_draw_watts", points=50, **query)
             assert status == 200
             assert len(past["at"]) <= 51
+
+
+async def test_the_past_of_some_nodes_can_be_asked_for_and_comes_compressed() -> None:
+    async with running_hub() as hub, raw_agent(hub) as agent, raw_agent(hub) as other:
+        await agent.say(hello())
+        await has_reported(hub, agent)
+        await other.say(hello(node="o", boot="boot-2"))
+        await other.say(report(1, node="o", boot="boot-2", gpus=GPUS))
+        await hub.node_when("o", lambda node: node["report"])
+        everyone = (await asked(hub, "/api/history"))[1]
+        assert set(everyone["nodes"]) == {"n", "o"}
+        status, some = await asked(hub, "/api/history", node=["o", "gone"], metric="power_draw_watts")
+        assert (status, set(some["nodes"])) == (200, {"o"})
+        assert [one["values"][-1] for one in some["nodes"]["o"]] == [100.0, 200.0]
+        async with hub.session.get(f"{hub.url}/api/history?node=o") as response:
+            assert response.headers["Content-Encoding"] == "gzip"
+        status, problem = await asked(hub, "/api/nodes/n/history", node="o")
+        assert (status, "'node' is no parameter" in problem["detail"]) == (400, True)
+
+
+async def test_values_are_no_longer_than_they_are_exact() -> None:
+    async with running_hub() as hub, raw_agent(hub) as agent:
+        await agent.say(hello())
+        await agent.say(report(1, gpus=[{"index": 0, "uuid": "GPU-a", "power_draw_watts": 312.4}]))
+        await hub.node_when("n", lambda node: node["report"])
+        _, past = await asked(hub, "/api/nodes/n/history", metric="power_draw_watts")
+        assert [value for value in past["series"][0]["values"] if value is not None] == [312.4]

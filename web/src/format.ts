@@ -22,6 +22,8 @@ export interface Format {
   ago(then: number, now: number): string;
   duration(milliseconds: number): string;
   clock(at: number): string;
+  /** "14:02" */
+  hourMinute(at: number): string;
   moment(at: number): string;
 }
 
@@ -30,6 +32,7 @@ export function createFormat(lang: string, text: Messages): Format {
   const tenths = new Intl.NumberFormat(lang, { minimumFractionDigits: 1, maximumFractionDigits: 1 });
   const relative = new Intl.RelativeTimeFormat(lang, { numeric: "always", style: "short" });
   const clock = new Intl.DateTimeFormat(lang, { timeStyle: "medium" });
+  const hourMinute = new Intl.DateTimeFormat(lang, { hour: "2-digit", minute: "2-digit" });
   const moment = new Intl.DateTimeFormat(lang, { dateStyle: "medium", timeStyle: "long" });
   const known = (value: number | null, format: (value: number) => string): string =>
     value === null ? "—" : format(value);
@@ -57,6 +60,7 @@ export function createFormat(lang: string, text: Messages): Format {
     },
     duration: (milliseconds) => duration(Math.max(0, milliseconds), text),
     clock: (at) => clock.format(at),
+    hourMinute: (at) => hourMinute.format(at),
     moment: (at) => moment.format(at),
   };
 }

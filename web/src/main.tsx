@@ -2,6 +2,7 @@ import { computed, effect } from "@preact/signals";
 import { render } from "preact";
 
 import { readAddress, writeAddress } from "./address";
+import { fillPast } from "./archive";
 import { press } from "./keys";
 import { htmlLanguage, pickLanguage } from "./locale";
 import { recall, remember } from "./memory";
@@ -12,7 +13,9 @@ import "./style/frame.css";
 import "./style/fleet.css";
 import "./style/nodes.css";
 import "./style/verdict.css";
+import "./style/past.css";
 import "./style/widths.css";
+import "./style/print.css";
 import { App } from "./views/App";
 
 const TICK_MS = 1_000;
@@ -27,6 +30,7 @@ const store = new Store({
   density: shared.density ?? kept.density ?? null,
 });
 const stream = new Stream(store);
+fillPast(store.past, () => store.now.peek());
 
 effect(() => {
   const { theme, language } = store.view.value;

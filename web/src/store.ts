@@ -4,6 +4,7 @@ import { HubClock } from "./clock";
 import { matchingGpus } from "./filter";
 import { heldAt, IdleWatch } from "./idle";
 import { insertNode, sumTallies, type Tally, tally } from "./fleet";
+import { Past } from "./past";
 import type { Fault, Gpu, LinkState, Message, Node } from "./types";
 import { type Density, densityFor, type View } from "./view";
 
@@ -63,6 +64,8 @@ export class Store {
   readonly notices: ReadonlySignal<readonly Fault[]> = this.#notices;
   /** Whether the hub has told its nodes at least once: before that, an empty page is no empty fleet. */
   readonly loaded: ReadonlySignal<boolean> = this.#loaded;
+  /** What GPUs did in the last quarter of an hour. */
+  readonly past = new Past();
   /** What the viewer has chosen to see. */
   readonly view: ReadonlySignal<View>;
   /** The nodes that the viewer asks for; the same list for as long as it holds the same ones. */
@@ -89,6 +92,7 @@ export class Store {
           this.observeTime(Date.parse(message.sent_at));
           this.#hubVersion.value = message.hub_version;
           this.replaceAll(message.nodes);
+          this.past.askAgain();
           if (message.notices === undefined) this.setNotices([]);
           break;
         case "nodes":
@@ -113,6 +117,7 @@ export class Store {
       const same = entries.length === before.length && entries.every((entry, at) => entry === before[at]);
       if (!same) this.#entries.value = entries;
       this.#loaded.value = true;
+      if (!same) this.past.keep(new Set(this.#byName().keys()));
     });
   }
 
@@ -148,6 +153,7 @@ export class Store {
 
   tick(): void {
     this.#now.value = this.#clock.hubTime(Date.now());
+    this.past.tick(this.#now.peek());
   }
 
   #byName(): Map<string, WritableEntry> {
@@ -179,6 +185,7 @@ export class Store {
 
   #watchIdle(entry: WritableEntry): void {
     const now = this.#now.peek();
+    this.past.observe(entry.node.peek(), now);
     entry.idleSince.value = entry.watch.observe(entry.node.peek(), now);
     const held = heldAt(entry.idleSince.peek(), now);
     // A new set draws its node again, so an equal one is no news.
@@ -213,5 +220,6 @@ export class Store {
 
   #remove(names: ReadonlySet<string>): void {
     this.#entries.value = this.#entries.peek().filter((entry) => !names.has(entry.name));
+    this.past.keep(new Set(this.#byName().keys()));
   }
 }

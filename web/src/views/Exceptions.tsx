@@ -47,6 +47,7 @@ function Item({ exception: { node, gpu, kind }, store }: { exception: Exception;
     <li data-exception={kind}>
       <button
         type="button"
+        class="name"
         onClick={() => {
           store.choose({ open: node.name });
           scrollTo({ top: 0 });

@@ -1,12 +1,16 @@
 import { gpuState, marksOf, modelOf } from "../fleet";
 import { parseMoment } from "../format";
 import { useLocale } from "../locale";
+import type { Store } from "../store";
 import type { Gpu, NodeStatus } from "../types";
 import { Bar, Doubt, FaultNote, Missing } from "./parts";
 import { Processes } from "./Processes";
 import { GPU_SHAPES, Shape } from "./Shape";
+import { Sparkline } from "./Sparkline";
 
 interface Props {
+  readonly store: Store;
+  readonly name: string;
   readonly gpu: Gpu;
   readonly status: NodeStatus;
   readonly isHeld: boolean;
@@ -17,7 +21,7 @@ interface Props {
 /** A GPU that is this much older than its report did not answer for it. */
 const OLD_MS = 2_500;
 
-export function GpuRow({ gpu, status, isHeld, reportAt }: Props) {
+export function GpuRow({ store, name, gpu, status, isHeld, reportAt }: Props) {
   const { text } = useLocale();
   const state = gpuState(gpu, status, isHeld);
   return (
@@ -40,6 +44,9 @@ export function GpuRow({ gpu, status, isHeld, reportAt }: Props) {
       <Memory gpu={gpu} />
       <Temperature gpu={gpu} />
       <Power gpu={gpu} />
+      <td data-field="past" data-label={text.column.past}>
+        <Sparkline past={store.past} name={name} gpus={[gpu]} />
+      </td>
       <td data-field="processes">
         {gpu.error !== null && <FaultNote fault={gpu.error} />}
         <ProcessList gpu={gpu} reportAt={reportAt} />

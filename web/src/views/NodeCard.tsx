@@ -8,6 +8,7 @@ import type { Entry, Store } from "../store";
 import type { Fault, Gpu, Node } from "../types";
 import { causeOf, reportedAt } from "../verdict";
 import { GpuRow } from "./GpuRow";
+import { LazyCharts } from "./LazyCharts";
 import { AdviceNote, Age, FaultNote } from "./parts";
 import { CAUSE_SHAPES, NODE_SHAPES, Shape } from "./Shape";
 import { Details, Verdict } from "./Verdict";
@@ -57,7 +58,8 @@ export function NodeBody({ entry, store, isOpen }: Props & { readonly isOpen: bo
     <>
       <Troubles node={node} now={store.now} />
       {isOpen && <Details node={node} gpus={gpus} now={store.now} id={detailsId(node)} />}
-      <Gpus node={node} gpus={gpus} held={entry.held.value} />
+      <Gpus store={store} node={node} gpus={gpus} held={entry.held.value} />
+      {isOpen && gpus.length > 0 && <LazyCharts entry={entry} store={store} />}
       {node.report?.advice?.map((advice) => (
         <AdviceNote key={advice.code} advice={advice} />
       ))}
@@ -233,12 +235,13 @@ function ReportTrouble({ status, error, known }: ReportTroubleProps) {
 }
 
 interface GpusProps {
+  readonly store: Store;
   readonly node: Node;
   readonly gpus: readonly Gpu[];
   readonly held: ReadonlySet<string>;
 }
 
-function Gpus({ node, gpus, held }: GpusProps) {
+function Gpus({ store, node, gpus, held }: GpusProps) {
   const { text } = useLocale();
   const { report } = node;
   if (report === null) return null;
@@ -260,6 +263,8 @@ function Gpus({ node, gpus, held }: GpusProps) {
         {gpus.map((gpu) => (
           <GpuRow
             key={gpuKey(gpu)}
+            store={store}
+            name={node.name}
             gpu={gpu}
             status={node.status}
             isHeld={held.has(gpuKey(gpu))}

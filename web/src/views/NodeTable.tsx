@@ -7,6 +7,7 @@ import type { Gpu } from "../types";
 import { causeOf } from "../verdict";
 import { NodeBody, NodeState } from "./NodeCard";
 import { Age, Dash } from "./parts";
+import { Sparkline } from "./Sparkline";
 import { Tiles } from "./Tiles";
 
 /** One line a node: for fleets whose cards would fill many screens. A line opens into all that its card has. */
@@ -62,6 +63,9 @@ function NodeLines({ entry, store }: { entry: Entry; store: Store }) {
           <Tiles entry={entry} numbered />
         </td>
         <Counts entry={entry} />
+        <td data-column="past">
+          <Sparkline past={store.past} name={node.name} gpus={entry.matching.value ?? []} />
+        </td>
         <td data-column="users">
           <Said entry={entry} />
         </td>
@@ -71,7 +75,7 @@ function NodeLines({ entry, store }: { entry: Entry; store: Store }) {
       </tr>
       {isOpen && (
         <tr class="opened">
-          <td colSpan={8}>
+          <td colSpan={9}>
             <NodeBody entry={entry} store={store} isOpen />
           </td>
         </tr>

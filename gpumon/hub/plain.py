@@ -1,0 +1,127 @@
+"""``GET /`` by what is asked for: the page for browsers, plain text for terminals, a plain table without scripts."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from typing import Final, NamedTuple
+
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from gpumon.hub.core import Hub
+from gpumon.hub.sheet import STYLE_SHEET, Language, as_html, as_text, sheet
+from gpumon.model import Node
+
+Endpoint = Callable[[Request], Awaitable[Response]]
+
+DEFAULT_COLUMNS: Final = 160
+MOST_COLUMNS: Final = 1000
+LEAST_COLUMNS: Final = 40
+FRESH_SECONDS: Final = 0.5
+MOST_KEPT: Final = 8
+BROWSERS: Final = ("text/html", "application/xhtml+xml")
+VARY: Final = "Accept, Accept-Language"
+
+
+class _Wish(NamedTuple):
+    """What is asked for; ``format`` is ``page``, ``text`` or ``html``."""
+
+    format: str
+    language: Language
+    columns: int
+    color: bool
+
+
+class Plain:
+    """Tells what ``hub`` knows to those who run no scripts; ``page`` answers everybody else.
+
+    A sheet of a large fleet takes a tenth of a second: it is made in a thread, one at a time, and serves everybody
+    who asks for the same within :data:`FRESH_SECONDS`.
+    """
+
+    def __init__(self, hub: Hub, page: Endpoint) -> None:
+        self._hub = hub
+        self._page = page
+        self._making = asyncio.Lock()
+        self._made: dict[_Wish, tuple[float, str]] = {}
+        self.routes = [
+            Route("/", self.root, methods=["GET"]),
+            Route("/plain.css", self.style, methods=["GET"]),
+        ]
+
+    async def root(self, request: Request) -> Response:
+        """The page, or what it would show."""
+        wish = _wish(request)
+        if wish.format == "page":
+            answer = await self._page(request)
+            answer.headers["Vary"] = VARY
+            return answer
+        media_type = "text/html" if wish.format == "html" else "text/plain"
+        return Response(
+            await self._told(wish), headers={"Cache-Control": "no-store", "Vary": VARY}, media_type=media_type
+        )
+
+    async def style(self, _: Request) -> Response:
+        """How the plain table looks."""
+        return Response(STYLE_SHEET, headers={"Cache-Control": "no-cache"}, media_type="text/css")
+
+    async def _told(self, wish: _Wish) -> str:
+        async with self._making:
+            made_at, body = self._made.get(wish, (0.0, ""))
+            if not body or time.monotonic() - made_at > FRESH_SECONDS:
+                nodes = self._hub.fleet.nodes()
+                body = await asyncio.to_thread(self._make, wish, nodes, self._hub.clock.time())
+                self._made.pop(wish, None)
+                self._made[wish] = (time.monotonic(), body)
+                while len(self._made) > MOST_KEPT:
+                    del self._made[next(iter(self._made))]
+            return body
+
+    @staticmethod
+    def _make(wish: _Wish, nodes: list[Node], now: float) -> str:
+        told = sheet(nodes, now, wish.language)
+        return as_html(told) if wish.format == "html" else as_text(told, wish.columns, color=wish.color)
+
+
+def _wish(request: Request) -> _Wish:
+    query = request.query_params
+    form = query.get("format") or ("page" if _is_browser(request.headers) else "text")
+    if form not in ("page", "text", "html"):
+        raise HTTPException(400, f"format: {form[:60]!r} is not allowed; allowed: page, text, html")
+    if form == "page":
+        return _Wish("page", "en", 0, color=False)
+    return _Wish(
+        form, _language(request), _columns(query.get("columns")), color=query.get("color", "0") not in ("", "0")
+    )
+
+
+def _is_browser(headers: Headers) -> bool:
+    """Whether who asks names HTML. ``*/*``, as curl says, or nothing at all is no browser's."""
+    offers = [offer.partition(";")[0].strip().lower() for offer in headers.get("accept", "").split(",")]
+    return any(media_type in offers for media_type in BROWSERS)
+
+
+def _language(request: Request) -> Language:
+    """That of ``?lang=``, else the reader's first that we speak."""
+    asked = [request.query_params.get("lang", ""), *request.headers.get("accept-language", "").split(",")]
+    for tag in asked:
+        match tag.strip().lower().replace(";", "-").split("-")[0]:
+            case "zh":
+                return "zh"
+            case "en":
+                return "en"
+    return "en"
+
+
+def _columns(text: str | None) -> int:
+    if text is None:
+        return DEFAULT_COLUMNS
+    if not (text.isascii() and text.isdigit()) or not LEAST_COLUMNS <= int(text[:9]) <= MOST_COLUMNS:
+        raise HTTPException(
+            400,
+            f"columns: {text[:60]!r} is not allowed; allowed: a whole number from {LEAST_COLUMNS} to {MOST_COLUMNS}",
+        )
+    return int(text)

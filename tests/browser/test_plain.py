@@ -1,0 +1,55 @@
+"""The page with scripts off: a plain table, in a real browser."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.lab import Lab
+from tests.fakenvml import Process, datacentre
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1440, 390])
+def test_with_scripts_off_there_is_a_plain_table_of_nodes_and_gpus(
+    lab: Callable[..., Lab],
+    browser: Browser,
+    keep_picture: Callable[[Page, str], None],
+    width: int,
+    theme: Literal["light", "dark"],
+) -> None:
+    scenario = datacentre(gpus=2)
+    scenario.gpus[0].utilization = 88
+    scenario.gpus[0].processes = [Process(3_999_991, 2**30)]
+    site = lab(scenario)
+    context = browser.new_context(
+        viewport={"width": width, "height": 900}, java_script_enabled=False, color_scheme=theme, locale="zh-CN"
+    )
+    try:
+        page = context.new_page()
+        page.goto(site.url)
+        page.wait_for_url("**/?format=html")
+        expect(page.get_by_role("table")).to_contain_text("H100")
+        rows = page.get_by_role("row")
+        expect(rows).to_have_count(3)
+        expect(rows.nth(1)).to_contain_text("88%")
+        expect(rows.nth(0)).to_contain_text("利用率")
+        right = page.locator("td.right").first
+        expect(right).to_have_css("text-align", "right")  # the style sheet is let through
+        keep_picture(page, f"plain-{width}-{theme}")
+        page.get_by_role("link", name="纯文本").click()
+        expect(page.locator("pre")).to_contain_text("88%")
+    finally:
+        context.close()
+
+
+def test_scripts_make_it_the_page(lab: Callable[..., Lab], browser: Browser) -> None:
+    site = lab()
+    page = browser.new_page()
+    try:
+        page.goto(f"{site.url}/?format=html")
+        page.get_by_role("link", name="The page").click()
+        expect(page.locator('[data-link="live"]')).to_be_visible()
+    finally:
+        page.close()

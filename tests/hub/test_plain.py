@@ -1,0 +1,213 @@
+"""``/`` for those who run no scripts, by a real client against a real hub."""
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from html.parser import HTMLParser
+
+import pytest
+
+from gpumon.config import Config, NodeEntry
+from gpumon.hub.sheet import sheet, state_of
+from gpumon.model import Fault, Gpu, Node, Process, Report
+from gpumon.terminal import width
+from tests.hub.agents import RawAgent, hello, raw_agent, report
+from tests.running import Site, running_hub
+
+GIB = 2**30
+CURL = {"Accept": "*/*", "User-Agent": "curl/8.5.0"}
+BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+FREE = {"index": 0, "uuid": "GPU-a", "name": "NVIDIA H100", "memory_used_bytes": 0, "processes": []}
+BUSY = {
+    "index": 1,
+    "uuid": "GPU-b",
+    "name": "NVIDIA H100",
+    "utilization_percent": 97,
+    "memory_used_bytes": 71 * GIB,
+    "memory_total_bytes": 80 * GIB,
+    "power_draw_watts": 655.0,
+    "power_limit_watts": 700.0,
+    "processes": [{"pid": 1, "user": "alice", "command": "python train.py", "type": "compute"}],
+}
+GONE = NodeEntry(name="gone", host="127.0.0.1", port=9, alias="走了")
+
+
+@asynccontextmanager
+async def fleet(*gpus: dict[str, object], error: object = None) -> AsyncIterator[tuple[Site, RawAgent]]:
+    """A hub with a node that is gone, and one that reports these GPUs."""
+    async with running_hub(Config(nodes=[GONE])) as hub, raw_agent(hub) as agent:
+        await agent.say(hello())
+        await agent.say(report(1, gpus=list(gpus or (FREE, BUSY)), error=error))
+        await hub.node_when("n", lambda node: node["report"])
+        yield hub, agent
+
+
+async def get(hub: Site, query: str = "", headers: dict[str, str] | None = None) -> tuple[str, str]:
+    """The media type and the text of ``/``."""
+    async with hub.session.get(f"{hub.url}/{query}", headers=headers or CURL) as response:
+        assert response.status == 200
+        assert response.headers["Vary"] == "Accept, Accept-Language"
+        return response.content_type, await response.text()
+
+
+class Text(HTMLParser):
+    """What a reader of a document sees, and the elements that it is made of."""
+
+    def __init__(self, document: str) -> None:
+        super().__init__()
+        self.text = ""
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        self.feed(document)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+async def test_curl_gets_a_line_for_each_gpu_that_can_be_searched() -> None:
+    async with fleet() as (hub, _):
+        media_type, text = await get(hub)
+        assert media_type == "text/plain"
+        assert "1 of 2 GPUs free" in text
+        assert "1 of 2 nodes online" in text
+        free, busy = re.findall(r"^n .*H100.*$", text, re.MULTILINE)
+        assert re.search(r"\bfree\b", free)
+        assert re.search(r"busy +H100 +97% +71\.0/80\.0 .* 655/700 +alice: python train\.py", busy)
+        assert re.search(r"^走了 \(gone\) +127\.0\.0\.1 +- +pending ", text, re.MULTILINE)
+        assert "\x1b" not in text
+
+
+async def test_a_browser_gets_the_page_and_a_terminal_the_text_whatever_else_they_take() -> None:
+    async with fleet() as (hub, _):
+        for headers, media_type in (
+            (BROWSER, "text/html"),
+            ({"Accept": "text/plain, text/html;q=0.5"}, "text/html"),
+            ({"Accept": "text/plain"}, "text/plain"),
+            ({"Accept": ""}, "text/plain"),
+        ):
+            assert (await get(hub, headers=headers))[0] == media_type
+        page = (await get(hub, headers=BROWSER))[1]
+        assert "<script" in page
+        assert "?format=html" in page
+        assert (await get(hub, "?format=page"))[1] == page
+
+
+async def test_the_plain_table_has_every_gpu_and_no_script() -> None:
+    async with fleet() as (hub, _):
+        for headers in (CURL, BROWSER):
+            media_type, document = await get(hub, "?format=html", headers)
+            seen = Text(document)
+            assert media_type == "text/html"
+            assert {"table", "th", "td"} <= seen.tags
+            assert not {"script", "style", "img"} & seen.tags
+            assert "style" not in seen.attributes
+            assert "alice: python train.py" in seen.text
+            assert "走了 (gone)" in seen.text
+        async with hub.session.get(f"{hub.url}/plain.css") as response:
+            assert (response.status, response.content_type) == (200, "text/css")
+
+
+async def test_head_answers_as_get_does_without_a_body() -> None:
+    async with fleet() as (hub, _):
+        for query, media_type in (("", "text/plain"), ("?format=html", "text/html"), ("?format=page", "text/html")):
+            async with hub.session.head(f"{hub.url}/{query}", headers=CURL) as response:
+                assert (response.status, response.content_type) == (200, media_type)
+                assert int(response.headers["Content-Length"]) > 100
+                assert await response.read() == b""
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["<script>alert(1)</script>", '"><img src=x onerror=alert(1)>', "</td></table>", "\u202eturned", "\x1b[31mred"],
+)
+async def test_what_strangers_say_is_text_in_both(text: str) -> None:
+    process = {"pid": 1, "user": text, "command": text, "type": "compute"}
+    fault = {"code": "x", "message": text, "hint": text}
+    async with fleet({"index": 0, "name": text, "error": fault, "processes": [process]}, error=fault) as (hub, _):
+        document = (await get(hub, "?format=html"))[1]
+        seen, harmless = Text(document), text.replace("\u202e", "\ufffd").replace("\x1b", "\ufffd")
+        assert seen.text.count(harmless) >= 4
+        assert not {"script", "img"} & seen.tags
+        assert document.count("</table>") == 1
+        for plain in ((await get(hub))[1], (await get(hub, "?color=1"))[1]):
+            assert harmless[:12] in plain
+            assert "\u202e" not in plain
+            assert "\x1b[31mred" not in plain
+
+
+async def test_colours_and_the_width_are_those_that_are_asked_for() -> None:
+    async with fleet() as (hub, _):
+        assert "\x1b[" in (await get(hub, "?color=1"))[1]
+        for columns in (60, 100, 200):
+            text = (await get(hub, f"?columns={columns}"))[1]
+            assert max(width(line) for line in text.splitlines()) <= columns
+        assert "ADDRESS" not in (await get(hub, "?columns=60"))[1]
+        assert "STATE" in (await get(hub, "?columns=60"))[1]
+
+
+async def test_it_speaks_the_language_of_who_asks() -> None:
+    async with fleet() as (hub, _):
+        assert "空闲 GPU 1 / 2" in (await get(hub, headers=CURL | {"Accept-Language": "zh-CN,zh;q=0.9,en;q=0.8"}))[1]
+        assert "空闲 GPU 1 / 2" in (await get(hub, "?lang=zh&format=html"))[1]
+        assert "1 of 2 GPUs free" in (await get(hub, headers=CURL | {"Accept-Language": "fr,en;q=0.8,zh;q=0.2"}))[1]
+
+
+@pytest.mark.parametrize("query", ["format=pdf", "columns=many", "columns=39", "columns=1001", "columns=²"])
+async def test_what_cannot_be_given_is_refused_with_what_can(query: str) -> None:
+    async with running_hub() as hub, hub.session.get(f"{hub.url}/?{query}", headers=CURL) as response:
+        assert (response.status, response.content_type) == (400, "application/problem+json")
+        assert "allowed:" in (await response.json(content_type=None))["detail"]
+
+
+async def test_a_hub_without_nodes_says_how_to_begin() -> None:
+    async with running_hub() as hub:
+        assert "gpumon agent --hub" in (await get(hub))[1]
+        assert "gpumon agent --hub" in (await get(hub, "?format=html"))[1]
+
+
+def node(*gpus: Gpu, status: str = "online", verdict: Fault | None = None) -> Node:
+    return Node(
+        name="n",
+        alias="Node",
+        host="h",
+        port=None,
+        configured=True,
+        status=status,  # type: ignore[arg-type]
+        status_since="2026-11-23T14:00:00.000Z",
+        last_seen_at="2026-11-23T14:02:31.500Z",
+        verdict=verdict,
+        report=Report(node="n", gpus=list(gpus)),
+    )
+
+
+USED = Gpu(index=0, memory_used_bytes=2 * GIB, memory_total_bytes=80 * GIB, processes=[])
+
+
+@pytest.mark.parametrize(
+    ("gpu", "status", "state"),
+    [
+        (Gpu(index=0, memory_used_bytes=0, processes=[]), "online", "free"),
+        (Gpu(index=0, memory_used_bytes=400 * 2**20, processes=[]), "online", "free"),
+        (Gpu(index=0, asleep=True), "online", "free"),
+        (Gpu(index=0, memory_used_bytes=0, processes=[Process(pid=1, type="graphics")]), "online", "free"),
+        (Gpu(index=0, memory_used_bytes=0, processes=[Process(pid=1)]), "online", "busy"),
+        (USED, "online", "busy"),
+        (Gpu(index=0, memory_used_bytes=0), "online", "unknown"),
+        (Gpu(index=0, processes=[]), "online", "unknown"),
+        (Gpu(index=0, status="lost"), "online", "fault"),
+        (Gpu(index=0, memory_used_bytes=0, processes=[]), "offline", "unknown"),
+    ],
+)
+def test_a_gpu_is_as_the_page_would_call_it(gpu: Gpu, status: str, state: str) -> None:
+    assert state_of(gpu, node(gpu, status=status)) == state
+
+
+def test_a_node_that_is_offline_keeps_its_numbers_says_since_when_and_why() -> None:
+    verdict = Fault(code="agent_died", message="The agent died.", hint="Start it.")
+    told = sheet([node(USED, status="offline", verdict=verdict)], 1_795_456_800.0)
+    assert [cell.text for cell in told.rows[0]][3:7] == ["offline", "-", "-", "2.0/80.0"]
+    assert told.troubles == ["Node: offline; last seen 2026-11-23 14:02:31 UTC; The agent died. Start it."]
