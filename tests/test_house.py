@@ -54,8 +54,9 @@ AGENT = [
     {"app"},
 ]
 HUB = [
-    {"letters", "packing", "page", "openapi", "legacy", "clock", "gaps", "outage", "admission", "claims", "history"},
-    {"member", "mailbox", "findings"},
+    {"letters", "packing", "page", "legacy", "clock", "gaps", "outage", "admission", "claims", "history"},
+    {"activity", "overview"},
+    {"openapi", "member", "mailbox", "findings"},
     {"liveness", "succession", "feed"},
     {"verdict"},
     {"fleet"},
