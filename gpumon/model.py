@@ -271,6 +271,8 @@ class Node(Struct, frozen=True, kw_only=True):
     ``report`` is kept while the node is offline; ``last_seen_at`` dates its last sign of life. A node that is
     not well has a ``verdict``, the most likely cause in one sentence, drawn from ``evidence``.
     ``reports_late`` came after a gap in its link, ``reports_lost`` never will, both of the agent's present run.
+    ``idle_since`` holds those GPUs that are idle, by UUID (PCI address or ``#`` and index, where there is none): since
+    when, as far as the hub knows.
     """
 
     name: Name
@@ -292,6 +294,7 @@ class Node(Struct, frozen=True, kw_only=True):
     resolution: Resolution | None = None
     reports_late: Count = 0
     reports_lost: Count = 0
+    idle_since: dict[Text, Timestamp] = {}
     report: Report | None = None
 
 

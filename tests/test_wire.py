@@ -97,7 +97,7 @@ def test_a_node_has_the_fields_of_the_contract_and_ours() -> None:
         *("name", "alias", "host", "port", "address", "configured", "status", "status_since", "last_seen_at"),
         *("source", "error", "clock_offset_seconds", "report"),
     }
-    ours = {"agent_id", "flapping", "verdict", "evidence", "resolution", "reports_late", "reports_lost"}
+    ours = {"agent_id", "flapping", "verdict", "evidence", "resolution", "reports_late", "reports_lost", "idle_since"}
     assert set(Node.__struct_fields__) == contract | ours
 
 

@@ -5,7 +5,6 @@ of it needs no event loop.
 """
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
 
 from gpumon.config import Config, HubSection, NodeEntry
@@ -15,7 +14,7 @@ from gpumon.hub.fleet import Fleet
 from gpumon.hub.history import History
 from gpumon.hub.member import LinkState, Member
 from gpumon.model import Fault, Report, Resolution, Source
-from gpumon.timestamp import rfc3339, seconds
+from gpumon.timestamp import rfc3339
 from gpumon.wire import Gap
 
 LONG_PAUSE_SECONDS = 5.0
@@ -45,6 +44,7 @@ class Hub:
         self.fleet = Fleet(self.settings, self.clock, url)
         self.feed = Feed(
             encoded=self.fleet.encoded,
+            glance=self.fleet.glance,
             names=lambda: [member.name for member in self.fleet],
             now=lambda: rfc3339(self.clock.time()),
             version=lambda: self.fleet.version + self._notices_version,
@@ -128,11 +128,8 @@ class Hub:
 
     def _remember(self, member: Member, report: Report) -> None:
         """Give the past what was sampled, dated by our clock whatever that of the node shows."""
-        now = sampled_at = self.clock.time()
-        with contextlib.suppress(ValueError, OverflowError):
-            if report.sampled_at is not None:
-                sampled_at = seconds(report.sampled_at) - (member.clock_offset_seconds or 0.0)
-        self.history.take(member, report, sampled_at, now)
+        now = self.clock.time()
+        self.history.take(member, report, member.sampled_wall(report, now), now)
 
     @property
     def notices(self) -> list[Fault]:

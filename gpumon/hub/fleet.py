@@ -12,6 +12,7 @@ from gpumon.hub.clock import Clock
 from gpumon.hub.liveness import ANSWERED_BADLY, CLAIM_SECONDS, NEVER, Liveness, is_unheard
 from gpumon.hub.member import LinkState, Member, Moment
 from gpumon.hub.outage import Outage
+from gpumon.hub.overview import Glance
 from gpumon.hub.succession import predecessors, pushes
 from gpumon.hub.verdict import evidence_of, is_well, verdict_of
 from gpumon.model import Fault, Node, Report, Resolution, Source
@@ -142,6 +143,9 @@ class Fleet:
         if is_new:
             member.pushed_sequence = sequence
             member.reports_late += late
+            if late:
+                wall = self.clock.time()
+                member.activity.take(report, member.sampled_wall(report, wall))
         if is_new and not late:
             self.record(member, report, "push")
         else:
@@ -270,6 +274,13 @@ class Fleet:
             member.encoded = encode(member.node())
         return member.encoded
 
+    def glance(self, name: str) -> Glance:
+        """The newest state of a node in short."""
+        member = self._members[name]
+        if member.glance is None:
+            self._explain(member, self.clock.monotonic())
+        return member.at_a_glance()
+
     def encoded_nodes(self) -> Iterable[bytes]:
         """Every node as JSON, in order."""
         return [self.encoded(name) for name in self._members]
@@ -289,7 +300,7 @@ class Fleet:
 
     def _changed(self, member: Member) -> None:
         if self._members.get(member.name) is member:  # else it is no longer one of the fleet
-            member.encoded = None
+            member.encoded = member.glance = None
             self.version += 1
             self.on_change(member.name)
 

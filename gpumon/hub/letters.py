@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Self
 
 import orjson
 
@@ -49,36 +50,71 @@ Form = Callable[[Message], bytes]
 """How a message travels on one kind of stream."""
 
 
-class Letter(Message):
-    """How nodes are: ``nodes`` maps names to their newest state as JSON, ``notices`` say what is wrong with the hub."""
+class News(Message):
+    """How nodes are, in one view of them; ``notices`` say what is wrong with the hub."""
 
-    def __init__(
-        self, kind: str, identity: str, sent_at: str, nodes: Mapping[str, bytes], notices: Sequence[Fault] = ()
-    ) -> None:
+    def __init__(self, kind: str, identity: str, sent_at: str, notices: Sequence[Fault] = ()) -> None:
         super().__init__(kind, identity, sent_at)
-        self.nodes = nodes
         self.notices = notices
+
+    @property
+    def names(self) -> Iterable[str]:
+        """The nodes that it tells of; ``in`` finds one of them at once."""
+        raise NotImplementedError
+
+    @property
+    def size(self) -> int:
+        """Its bytes, more or less."""
+        raise NotImplementedError
 
     def content(self) -> dict[str, object]:
         return {"notices": [orjson.Fragment(encode(notice)) for notice in self.notices]}
 
-    def items(self) -> list[bytes]:
-        return [b',"nodes":[', b",".join(self.nodes.values()), b"]"]
-
     async def render(self, forms: Iterable[Form]) -> None:
         """Render a large letter in a thread, so that nobody waits for it."""
-        if sum(map(len, self.nodes.values())) >= RENDER_ASIDE_FROM_BYTES:
+        if self.size >= RENDER_ASIDE_FROM_BYTES:
             for form in forms:
                 await asyncio.to_thread(self.rendered, form)
 
-    def followed_by(self, later: "Letter") -> "Letter":
-        """One letter in place of two."""
-        return Letter(self.kind, later.identity, later.sent_at, {**self.nodes, **later.nodes}, later.notices)
+    def followed_by(self, later: Self) -> Self:
+        """One letter in place of two, of which the newest of each node wins."""
+        raise NotImplementedError
 
-    def without(self, gone: Iterable[str]) -> "Letter":
+    def among(self, names: Iterable[str]) -> Self:
+        """The same, of those nodes only."""
+        raise NotImplementedError
+
+    def without(self, gone: Iterable[str]) -> Self:
         """The same, less those nodes."""
-        nodes = {name: node for name, node in self.nodes.items() if name not in gone}
-        return Letter(self.kind, self.identity, self.sent_at, nodes, self.notices)
+        return self.among({name for name in self.names if name not in gone})
+
+
+class Letter(News):
+    """How nodes are in full: ``nodes`` maps names to their newest state as JSON."""
+
+    def __init__(
+        self, kind: str, identity: str, sent_at: str, nodes: Mapping[str, bytes], notices: Sequence[Fault] = ()
+    ) -> None:
+        super().__init__(kind, identity, sent_at, notices)
+        self.nodes = nodes
+
+    @property
+    def names(self) -> Iterable[str]:
+        return self.nodes
+
+    @property
+    def size(self) -> int:
+        return sum(map(len, self.nodes.values()))
+
+    def items(self) -> list[bytes]:
+        return [b',"nodes":[', b",".join(self.nodes.values()), b"]"]
+
+    def followed_by(self, later: Self) -> Self:
+        return type(self)(self.kind, later.identity, later.sent_at, {**self.nodes, **later.nodes}, later.notices)
+
+    def among(self, names: Iterable[str]) -> Self:
+        nodes = {name: node for name, node in self.nodes.items() if name in names}
+        return type(self)(self.kind, self.identity, self.sent_at, nodes, self.notices)
 
 
 class Removal(Message):
@@ -97,5 +133,9 @@ class Removal(Message):
 
     def without(self, back: Iterable[str]) -> "Removal | None":
         """The same, less those nodes that are back; None if that is all of them."""
-        names = [name for name in self.names if name not in back]
-        return Removal(self.identity, self.sent_at, names) if names else None
+        return self.among({name for name in self.names if name not in back})
+
+    def among(self, names: Iterable[str]) -> "Removal | None":
+        """The same, of those nodes only; None if that is none of them."""
+        among = [name for name in self.names if name in names]
+        return Removal(self.identity, self.sent_at, among) if among else None

@@ -7,6 +7,7 @@ ASGI opens and ends a stream. In between the feed writes to the connection itsel
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 from starlette.datastructures import QueryParams
 from starlette.requests import Request
@@ -15,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from gpumon.hub import packing
-from gpumon.hub.feed import DEFAULT_PACE, PACES, Feed
+from gpumon.hub.feed import DEFAULT_PACE, PACES, VIEWS, Feed, Only, View
 from gpumon.hub.letters import Form, Message
 from gpumon.hub.mailbox import Mailbox
 from gpumon.problem import problem
@@ -23,9 +24,18 @@ from gpumon.serve import chunk, pipe_of, text_frame
 from gpumon.wire import Close
 
 MAX_VIEWERS = 2000
+MOST_NODES_NAMED = 16
 SEND_BUFFER_BYTES = 128 * 1024
 RETRY = b"retry: 3000\n\n"
 COMMENT = b": still here\n\n"
+
+
+class _Wish(NamedTuple):
+    """What a viewer wants to be told, and how often."""
+
+    pace: float
+    view: View
+    only: Only | None
 
 
 class Live:
@@ -36,18 +46,18 @@ class Live:
 
     async def events(self, request: Request) -> Response:
         """``GET /api/events``."""
-        pace = _pace(request.query_params)
-        if (refusal := self._refusal(pace)) is not None:
-            return refusal
+        wish = self._wish(request.query_params)
+        if isinstance(wish, Response):
+            return wish
         packed = packing.accepts_gzip(request.headers.get("accept-encoding", ""))
-        stream = _EventStream(self._feed, pace or 0.0, packed=packed and request.scope["http_version"] == "1.1")
+        stream = _EventStream(self._feed, wish, packed=packed and request.scope["http_version"] == "1.1")
         return stream if request.method == "GET" else Response(headers=stream.headers)
 
     async def stream(self, websocket: WebSocket) -> None:
         """``GET /api/stream``: letters go out, whatever comes in is ignored."""
-        pace = _pace(websocket.query_params)
-        if (refusal := self._refusal(pace)) is not None:
-            await websocket.send_denial_response(refusal)
+        wish = self._wish(websocket.query_params)
+        if isinstance(wish, Response):
+            await websocket.send_denial_response(wish)
             return
         await websocket.accept()
 
@@ -55,22 +65,33 @@ class Live:
             while (await websocket.receive())["type"] != "websocket.disconnect":
                 pass
 
-        if await _deliver(self._feed, pace or 0.0, websocket.scope, _message, b"", gone):
+        if await _deliver(self._feed, wish, websocket.scope, _message, b"", gone):
             with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # the server may have said so already
                 await websocket.close(Close.GOING_AWAY, "the hub ends")
 
-    def _refusal(self, pace: float | None) -> Response | None:
-        if pace is None:
+    def _wish(self, query: QueryParams) -> _Wish | Response:
+        """What is asked for, or why it is refused."""
+        if (pace := _number(query, "pace", DEFAULT_PACE)) is None or pace > PACES[-1]:
             return problem(400, f"pace: the least seconds between two messages, a number from 0 to {PACES[-1]:g}")
+        view = next((view for view in VIEWS if view == query.get("view", "full")), None)
+        if view is None:
+            return problem(400, f"view: allowed: {', '.join(VIEWS)}")
+        if (few := _number(query, "full_up_to", -1.0)) is None:
+            return problem(400, "full_up_to: the most nodes that are told in full, a number")
+        names = query.getlist("node")
+        if len(names) > MOST_NODES_NAMED:
+            return problem(400, f"node: {len(names)} were named; allowed: at most {MOST_NODES_NAMED}")
         if len(self._feed.viewers) >= MAX_VIEWERS:
             return problem(503, f"{MAX_VIEWERS} viewers are watching already", {"Retry-After": "10"})
-        return None
+        if self._feed.node_count <= few:
+            view = "full"
+        return _Wish(pace, view, frozenset(names) or None)
 
 
 class _EventStream(Response):
     """An endless response."""
 
-    def __init__(self, feed: Feed, pace: float, *, packed: bool) -> None:
+    def __init__(self, feed: Feed, wish: _Wish, *, packed: bool) -> None:
         headers = {
             "Content-Type": "text/event-stream; charset=utf-8",
             "Cache-Control": "no-store",
@@ -80,7 +101,7 @@ class _EventStream(Response):
         super().__init__(headers=headers | ({"Content-Encoding": "gzip"} if packed else {}))
         del self.headers["Content-Length"]
         self._feed = feed
-        self._pace = pace
+        self._wish = wish
         self._packed = packed
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -98,7 +119,7 @@ class _EventStream(Response):
             while (await receive())["type"] != "http.disconnect":
                 pass
 
-        if await _deliver(self._feed, self._pace, scope, form, comment, gone):
+        if await _deliver(self._feed, self._wish, scope, form, comment, gone):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
@@ -119,7 +140,7 @@ def _packed_chunk(message: Message) -> bytes:
 
 
 async def _deliver(
-    feed: Feed, pace: float, scope: Scope, form: Form, comment: bytes, gone: Callable[[], Awaitable[None]]
+    feed: Feed, wish: _Wish, scope: Scope, form: Form, comment: bytes, gone: Callable[[], Awaitable[None]]
 ) -> bool:
     """Serve a viewer until it leaves, is cut off since it takes nothing, or the feed ends (then: true)."""
     pipe = pipe_of(scope)
@@ -130,7 +151,7 @@ async def _deliver(
         await gone()
         mailbox.close()
 
-    snapshot = feed.open(mailbox, pace)
+    snapshot = feed.open(mailbox, *wish)
     try:
         async with asyncio.TaskGroup() as group:
             watcher = group.create_task(watch())
@@ -147,10 +168,12 @@ async def _deliver(
     return here and feed.closed
 
 
-def _pace(query: QueryParams) -> float | None:
-    """Seconds between two messages, as asked for; None for nonsense."""
+def _number(query: QueryParams, name: str, default: float) -> float | None:
+    """A number that is not negative, as asked for; None for nonsense."""
+    if (text := query.get(name)) is None:
+        return default
     try:
-        pace = float(query.get("pace", DEFAULT_PACE))
+        number = float(text)
     except ValueError:
         return None
-    return pace if 0 <= pace <= PACES[-1] else None
+    return number if number >= 0 else None

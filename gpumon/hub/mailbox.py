@@ -5,7 +5,7 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
-from gpumon.hub.letters import Form, Letter, Message, Removal
+from gpumon.hub.letters import Form, Message, News, Removal
 
 log = logging.getLogger(__name__)
 
@@ -45,21 +45,21 @@ class Mailbox:
         self._comment = comment
         self._begun = False
         self._removal: Removal | None = None
-        self._letter: Letter | None = None
+        self._letter: News | None = None
         self._removal_is_newer = False
         self._told = False
         self._quiet_since: float | None = None
         self._blocked: _Blocked | None = None
         line.on_writable = self._resume
 
-    def begin(self, snapshot: Letter) -> None:
+    def begin(self, snapshot: News) -> None:
         """Tell the first letter, and what has come since."""
         self._begun = True
         self._tell(snapshot)
         if not self._line.blocked:
             self._resume()
 
-    def put(self, letter: Letter) -> None:
+    def put(self, letter: News) -> None:
         """Tell how nodes are."""
         if self._is_ready:
             self._tell(letter)
@@ -69,7 +69,7 @@ class Mailbox:
             return
         self._letter = letter if self._letter is None else self._letter.followed_by(letter)
         if self._removal is not None:
-            self._removal = self._removal.without(letter.nodes)
+            self._removal = self._removal.without(letter.names)
         self._removal_is_newer = False
 
     def remove(self, removal: Removal) -> None:

@@ -4,7 +4,9 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from gpumon.hub.activity import Activity
 from gpumon.hub.gaps import Gaps
+from gpumon.hub.overview import Card, Glance, glance_of
 from gpumon.model import Evidence, Fault, Node, NodeStatus, Report, Resolution, Source
 from gpumon.timestamp import rfc3339, seconds
 
@@ -61,6 +63,9 @@ class Member:
     resolution: Resolution | None = None
     flapping: bool = False
     encoded: bytes | None = None
+    glance: Glance | None = None
+    card: Card | None = None
+    """The last card that was made of it."""
 
     report: Report | None = None
     report_tick: float | None = None
@@ -68,6 +73,7 @@ class Member:
     seen_wall: float | None = None
     pushed_boot_id: str | None = None
     pushed_sequence: int = 0
+    activity: Activity = field(default_factory=Activity)
     reports_late: int = 0
     gaps: Gaps = field(default_factory=Gaps)
 
@@ -141,6 +147,14 @@ class Member:
         if report.status != "ok" and (self.report is None or _trouble(report) != _trouble(self.report)):
             self.driver_at = now.at
         self.report, self.report_tick, self.source, self.error = report, now.tick, source, None
+        self.activity.take(report, now.wall)
+
+    def sampled_wall(self, report: Report, now: float) -> float:
+        """When a report of it was made, by our clock whatever its own shows; ``now`` where it does not tell."""
+        try:
+            return min(now, seconds(report.sampled_at or "") - (self.clock_offset_seconds or 0.0))
+        except (ValueError, OverflowError):
+            return now
 
     def node(self) -> Node:
         """What the contract tells of a member."""
@@ -164,8 +178,16 @@ class Member:
             resolution=self.resolution,
             reports_late=self.reports_late,
             reports_lost=self.gaps.total,
+            idle_since=self.activity.idle_since(self.report),
             report=self.report,
         )
+
+    def at_a_glance(self) -> Glance:
+        """The same in short; made once for each change."""
+        if self.glance is None:
+            self.glance = glance_of(self.node(), self.seen_wall, self.card)
+            self.card = self.glance.card
+        return self.glance
 
 
 def _code(outcome: PollOutcome) -> str:

@@ -6,6 +6,7 @@ import msgspec
 
 from gpumon import __version__
 from gpumon.catalog import Metric
+from gpumon.hub.overview import NodeCard, Numbers
 from gpumon.model import Fault, Node, Problem
 from gpumon.problem import MEDIA_TYPE
 
@@ -32,6 +33,21 @@ _NODES = {
     "schema": {"type": "string"},
     "description": "Name of a node; may be given again; left out: all; one that is not there is left out",
 }
+
+
+_STREAM = [
+    {"name": name, "in": "query", "schema": schema, "description": text}
+    for name, schema, text in (
+        (
+            "pace",
+            {"type": "number", "minimum": 0, "maximum": 60, "default": 0.25},
+            "Least seconds between two messages; rounded up to what the hub offers",
+        ),
+        ("view", {"enum": ["full", "overview"], "default": "full"}, "Nodes with all that is known, or at a glance"),
+        ("full_up_to", {"type": "integer"}, "Begin in full in spite of `view` where there are no more nodes than this"),
+        ("node", {"type": "array", "items": {"type": "string"}, "maxItems": 16}, "These nodes only; may be repeated"),
+    )
+]
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
@@ -65,6 +81,20 @@ class Removed(msgspec.Struct, frozen=True, kw_only=True):
     names: list[str]
 
 
+class Overview(msgspec.Struct, frozen=True, kw_only=True):
+    """What the streams carry with ``?view=overview`` in place of :class:`Message`: numbers of the nodes that changed,
+    and the cards of those whose card did. In a card what is null, empty or as usual is left out.
+    """
+
+    type: str
+    sent_at: str
+    hub_version: str
+    view: str
+    notices: list[Fault]
+    cards: list[NodeCard]
+    numbers: Numbers
+
+
 class Column(msgspec.Struct, frozen=True, kw_only=True):
     """One metric of one GPU, a value for each moment of ``at``; null where nothing is known."""
 
@@ -95,9 +125,11 @@ class FleetPast(msgspec.Struct, frozen=True, kw_only=True):
 
 def document() -> dict[str, Any]:
     """The OpenAPI 3.1 document."""
-    (node, nodes, metrics, health, message, past, fleet_past, _, problem), components = msgspec.json.schema_components(
-        [Node, list[Node], list[Metric], Health, Message, Past, FleetPast, Removed, Problem],
-        ref_template="#/components/schemas/{name}",
+    (node, nodes, metrics, health, message, overview, past, fleet_past, _, problem), components = (
+        msgspec.json.schema_components(
+            [Node, list[Node], list[Metric], Health, Message, Overview, Past, FleetPast, Removed, Problem],
+            ref_template="#/components/schemas/{name}",
+        )
     )
     name = {
         "name": "name",
@@ -105,12 +137,6 @@ def document() -> dict[str, Any]:
         "required": True,
         "schema": {"type": "string"},
         "description": "The node's name",
-    }
-    pace = {
-        "name": "pace",
-        "in": "query",
-        "schema": {"type": "number", "minimum": 0, "maximum": 60, "default": 0.25},
-        "description": "Least seconds between two messages; rounded up to what the hub offers",
     }
     failure = {"description": "What went wrong, in words", "content": {MEDIA_TYPE: {"schema": problem}}}
     unchanged = {"description": "Nothing has changed since the ETag that was sent along"}
@@ -125,8 +151,13 @@ def document() -> dict[str, Any]:
             "/api/history": {"parameters": [_NODES, *_PAST]}
             | _get("What all GPUs did", fleet_past, more={"400": failure}),
             "/api/catalog": _get("Every metric with its unit", metrics),
-            "/api/events": {"parameters": [pace]}
-            | _get("Live, as Server-Sent Events", message, "text/event-stream", {"400": failure, "503": failure}),
+            "/api/events": {"parameters": _STREAM}
+            | _get(
+                "Live, as Server-Sent Events",
+                {"anyOf": [message, overview]},
+                "text/event-stream",
+                {"400": failure, "503": failure},
+            ),
             "/health": _get("Whether the hub lives", health),
         },
         "components": {"schemas": components},

@@ -1,11 +1,13 @@
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 
 from gpumon.hub.feed import Feed
 from gpumon.hub.letters import Letter, Removal
 from gpumon.hub.mailbox import BLOCKED_SECONDS, COMMENT_SECONDS, STALLED_SECONDS, Mailbox
+from gpumon.hub.overview import Card, Glance, Row
 from tests.hub.viewers import FakeLine, as_json, look, telling
 from tests.running import until_true
 
@@ -16,12 +18,27 @@ class State:
     def __init__(self) -> None:
         self.values = {"a": 1, "b": 1}
         self.version = 0
+        self.cards: dict[str, Card] = {}
+        self.on_encoded: Callable[[str], None] = lambda _: None
         self.feed = Feed(
-            encoded=lambda name: json.dumps({"name": name, "value": self.values[name]}).encode(),
+            encoded=self.encoded,
+            glance=self.glance,
             names=lambda: list(self.values),
             now=lambda: "2026-01-01T00:00:00.000Z",
             version=lambda: self.version,
         )
+
+    def encoded(self, name: str) -> bytes:
+        self.on_encoded(name)
+        return json.dumps({"name": name, "value": self.values[name]}).encode()
+
+    def glance(self, name: str) -> Glance:
+        """Hundreds are on the card, the rest is a number."""
+        hundreds, value = divmod(self.values[name], 100)
+        data = json.dumps({"name": name, "hundreds": hundreds}).encode()
+        if name not in self.cards or self.cards[name].json != data:
+            self.cards[name] = Card(data)
+        return Glance(self.cards[name], Row(None, None, None, [value], [None], [None], [None], [None]))
 
     def set(self, name: str, value: int) -> None:
         self.values[name] = value
@@ -221,3 +238,106 @@ async def test_of_a_new_order_and_nodes_that_went_viewers_hear_one_snapshot(stat
     state.feed.removed(["a"])
     state.feed.reordered()
     assert [one["type"] for one in await line.next()] == ["snapshot"]
+
+
+# ---- the overview ----
+
+
+def cards(message: dict[str, Any]) -> dict[str, int]:
+    assert message["view"] == "overview"
+    return {card["name"]: card["hundreds"] for card in message["cards"]}
+
+
+def numbers(message: dict[str, Any]) -> dict[str, int]:
+    columns = message["numbers"]
+    return {name: gpus[0] for name, gpus in zip(columns["names"], columns["utilization_percent"], strict=True)}
+
+
+async def test_of_the_overview_a_card_travels_only_when_it_has_changed(state: State) -> None:
+    _, line = look(state.feed, view="overview")
+    (snapshot,) = line.told()
+    assert (snapshot["type"], cards(snapshot), numbers(snapshot)) == ("snapshot", {"a": 0, "b": 0}, {"a": 1, "b": 1})
+    found = []
+    for value in (302, 303, 404):
+        state.set("a", value)
+        (message,) = await line.next()
+        found.append((message["type"], cards(message), numbers(message)))
+    assert found == [("nodes", {"a": 3}, {"a": 2}), ("nodes", {}, {"a": 3}), ("nodes", {"a": 4}, {"a": 4})]
+
+
+async def test_a_slow_viewer_of_the_overview_loses_no_card_and_gets_the_newest_numbers(state: State) -> None:
+    (_, slow), (_, quick) = look(state.feed, view="overview"), look(state.feed, view="overview")
+    slow.told()
+    quick.told()
+    slow.blocked = True
+    for name, value in (("a", 101), ("b", 2), ("a", 102), ("b", 3), ("a", 103)):
+        state.set(name, value)
+        await quick.next()
+    slow.unblock()
+    (message,) = slow.told()
+    assert (cards(message), numbers(message)) == ({"a": 1}, {"a": 3, "b": 3})
+
+
+async def test_a_card_that_changed_back_between_two_messages_reaches_who_saw_it_changed(state: State) -> None:
+    _, early = look(state.feed, view="overview")
+    state.set("a", 100)
+    await early.next()
+    await early.next()
+    state.set("a", 200)
+    _, late = look(state.feed, view="overview")
+    assert cards(late.told()[0])["a"] == 2
+    state.set("a", 100)
+    assert cards((await late.next())[-1]) == {"a": 1}
+
+
+async def test_the_overview_is_rendered_once_for_all(state: State) -> None:
+    lines = [look(state.feed, view="overview")[1] for _ in range(3)]
+    state.set("a", 102)
+    await until_true(lambda: all(len(line.written) == 2 for line in lines))
+    for number in range(2):
+        assert len({id(line.written[number]) for line in lines}) == 1
+
+
+async def test_a_new_order_is_told_with_all_cards(state: State) -> None:
+    _, line = look(state.feed, view="overview")
+    line.told()
+    state.feed.reordered()
+    (snapshot,) = await line.next()
+    assert (snapshot["type"], cards(snapshot)) == ("snapshot", {"a": 0, "b": 0})
+
+
+# ---- some nodes only ----
+
+
+async def test_who_wants_one_node_hears_of_no_other(state: State) -> None:
+    _, line = look(state.feed, only=frozenset({"b", "not there yet"}))
+    _, other = look(state.feed)
+    assert told(line) == [("snapshot", {"b": 1})]
+    other.told()
+    state.set("a", 2)
+    await other.next()
+    state.set("b", 2)
+    await other.next()
+    assert told(line) == [("nodes", {"b": 2})]
+    state.feed.removed(["a"])
+    await other.next()
+    state.feed.removed(["b"])
+    (gone,) = await line.next()
+    assert (gone["type"], gone["names"]) == ("removed", ["b"])
+
+
+async def test_nodes_that_nobody_wants_are_not_made_into_words(state: State) -> None:
+    look(state.feed, only=frozenset({"b"}))
+    _, line = look(state.feed, only=frozenset({"a"}))
+    line.told()
+    asked: list[str] = []
+    state.values["c"] = 1
+    state.on_encoded = asked.append
+    state.set("c", 2)
+    state.set("a", 2)
+    assert told_names(await line.next()) == [["a"]]
+    assert asked == ["a"]
+
+
+def told_names(messages: list[dict[str, Any]]) -> list[list[str]]:
+    return [[node["name"] for node in message["nodes"]] for message in messages]

@@ -208,3 +208,62 @@ async def test_a_viewer_that_stops_reading_is_cut_off_and_freed(hub: Site, monke
                 return sequence > 20 and bool((await hub.get("/health"))["viewers"] == 0)
 
             await until(freed)
+
+
+async def test_the_overview_and_single_nodes_are_told_to_who_asks_for_them(hub: Site) -> None:
+    url = hub.url.replace("http", "ws") + "/api/stream"
+    async with (
+        raw_agent(hub) as agent,
+        connect(f"{url}?view=overview&pace=0", proxy=None) as overview,
+        connect(f"{url}?node=m&node=n&pace=0", proxy=None) as detail,
+        connect(f"{url}?node=m&pace=0", proxy=None) as other,
+    ):
+        first = json.loads(await overview.recv())
+        assert (first["type"], first["view"], first["cards"], first["numbers"]["names"]) == (
+            *("snapshot", "overview", []),
+            [],
+        )
+        await agent.say(hello())
+        await agent.hear()
+        processes = [{"pid": 7, "user": "alice", "memory_used_bytes": 3 * 2**30}]
+        gpu = {"index": 0, "utilization_percent": 41.6, "sm_clock_megahertz": 1980, "processes": processes}
+        await agent.say(report(1, gpus=[gpu]))
+        told: dict[str, Any] = {}
+        cards: dict[str, Any] = {}
+        while told.get("utilization_percent") != [[42]]:
+            message = json.loads(await overview.recv())
+            told, cards = message["numbers"], cards | {card["name"]: card for card in message["cards"]}
+        assert cards["n"]["report"]["gpus"][0]["holders"] == [
+            {"pid": 7, "user": "alice", "memory_used_mebibytes": 3072}
+        ]
+        full: dict[str, Any] = {}
+        while not full.get("report"):
+            full = {node["name"]: node for node in json.loads(await detail.recv())["nodes"]}.get("n", {})
+        assert full["report"]["gpus"][0]["sm_clock_megahertz"] == 1980
+        assert json.loads(await other.recv())["nodes"] == []
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(other.recv(), 0.05)
+
+
+@pytest.mark.parametrize(("few", "view"), [("0", "overview"), ("1", None)])
+async def test_a_fleet_of_few_nodes_is_told_in_full_to_who_asks_for_that(hub: Site, few: str, view: str | None) -> None:
+    async with raw_agent(hub) as agent:
+        await agent.say(hello())
+        await agent.hear()
+        address = f"{hub.url.replace('http', 'ws')}/api/stream?view=overview&full_up_to={few}"
+        async with connect(address, proxy=None) as viewer:
+            assert json.loads(await viewer.recv()).get("view") == view
+
+
+@pytest.mark.parametrize(
+    ("query", "words"),
+    [
+        ("view=everything", "allowed: full, overview"),
+        ("full_up_to=many", "a number"),
+        ("&".join(f"node=n{number}" for number in range(17)), "at most 16"),
+    ],
+)
+async def test_a_wish_that_cannot_be_is_refused_in_words(hub: Site, query: str, words: str) -> None:
+    async with hub.session.get(f"{hub.url}/api/events?{query}") as response:
+        assert response.status == 400
+        assert words in (await response.json(content_type=None))["detail"]

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from gpumon.hub.feed import Feed
+from gpumon.hub.feed import Feed, Only, View
 from gpumon.hub.letters import Message
 from gpumon.hub.mailbox import Mailbox
 from tests.running import until_true
@@ -52,11 +52,13 @@ def as_json(message: Message) -> bytes:
     return b"".join(message.json())
 
 
-def look(feed: Feed, pace: float = 0.0, comment: bytes = b"") -> tuple[Mailbox, FakeLine]:
+def look(
+    feed: Feed, pace: float = 0.0, comment: bytes = b"", view: View = "full", only: Only | None = None
+) -> tuple[Mailbox, FakeLine]:
     """A viewer of ``feed`` that has begun."""
     line = FakeLine()
     mailbox = Mailbox(line, as_json, comment)
-    mailbox.begin(feed.open(mailbox, pace))
+    mailbox.begin(feed.open(mailbox, pace, view, only))
     return mailbox, line
 
 
