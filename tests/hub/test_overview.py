@@ -150,7 +150,7 @@ def test_the_machine_is_told_by_its_size_and_how_much_of_it_is_used() -> None:
 
 def test_a_message_is_columns_and_cards_of_the_types_in_the_schema() -> None:
     two = node(Gpu(index=0, utilization_percent=1), Gpu(index=1))
-    told = json.loads(message(glance_of(two, SEEN - 2), glance_of(node(), None)).json)
+    told = json.loads(b"".join(message(glance_of(two, SEEN - 2), glance_of(node(), None)).json()))
     assert (told["type"], told["view"], told["notices"]) == ("nodes", "overview", [])
     numbers = msgspec.convert(told["numbers"], Numbers)
     assert numbers.names == ["n0", "n1"]
