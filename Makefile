@@ -44,6 +44,11 @@ page: $(STAMPS)/node ## build the hub's page, if its sources have changed
 	@$(PAGE)
 web: page
 
+.PHONY: page-dev
+page-dev: $(NPM) $(STAMPS)/run ## the page at http://localhost:5173, anew as you type, before a demo hub on port 8080
+	@.venv/bin/gpumon demo --port 8080 & hub=$$!; trap "kill $$hub; wait $$hub" EXIT; trap "exit 0" INT TERM; \
+	$(PAGE) npm run dev
+
 .PHONY: bench
 bench: $(STAMPS)/dev ## every benchmark, one after the other (ARGS=--long for longer ones)
 	@$(PYTHON) -m benchmarks $(ARGS)

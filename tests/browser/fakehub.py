@@ -129,6 +129,7 @@ class FakeHub:
         self.url = ""
         self.nodes: list[Json] = []
         self.notices: list[Json] = []
+        self.version = "0.1.0"
         self.past: dict[str, dict[str, dict[str, list[float | None]]]] = {}
         """By node, GPU and metric: what is remembered up to now, in spans of 10 s."""
         self._files = {f"/{one.name}": one for one in _files()}
@@ -136,7 +137,7 @@ class FakeHub:
 
     def message(self, kind: str, **values: Any) -> str:
         """A message of ``/api/events``, with the present notices."""
-        body = {"type": kind, "sent_at": ago(0), "hub_version": "0.1.0", "notices": self.notices} | values
+        body = {"type": kind, "sent_at": ago(0), "hub_version": self.version, "notices": self.notices} | values
         return f"event: {kind}\nid: 1\ndata: {json.dumps(body)}\n\n"
 
     def show(self, *nodes: Json, notices: list[Json] | None = None) -> None:

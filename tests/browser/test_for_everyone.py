@@ -127,7 +127,15 @@ def test_on_paper_there_are_numbers_in_black_and_no_controls(
     page = open_page(f"{hub.url}/{view}", theme="dark").page
     expect(page.get_by_role("main")).to_contain_text(re.compile("alice|gpu01"))
     page.emulate_media(media="print")
-    for control in (".toolbar", "main button:not(.name, .block)", "input", "select", ".skip", "footer summary"):
+    for control in (
+        ".toolbar",
+        "main button:not(.name, .block)",
+        "input",
+        "select",
+        ".skip",
+        "footer button",
+        "footer summary",
+    ):
         assert all(not one.is_visible() for one in page.locator(control).all()), control
     expect(page.locator("html")).to_have_css("background-color", "rgb(255, 255, 255)")
     expect(page.locator("h1")).to_have_css("color", "rgb(27, 31, 36)")

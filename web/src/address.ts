@@ -3,7 +3,7 @@
 import type { Filters } from "./filter";
 import { DENSITIES, TABS, type View } from "./view";
 
-export type Shared = Pick<View, "tab" | "open" | "filters" | "density">;
+export type Shared = Pick<View, "tab" | "open" | "filters" | "density" | "isKiosk" | "areUsersBlurred">;
 
 export function readAddress(search: string): Shared {
   const asked = new URLSearchParams(search);
@@ -25,6 +25,8 @@ export function readAddress(search: string): Shared {
     open: text("node"),
     density: DENSITIES.find((one) => one === asked.get("as")) ?? null,
     filters,
+    isKiosk: asked.get("kiosk") === "1",
+    areUsersBlurred: asked.get("blur") === "1",
   };
 }
 
@@ -35,6 +37,7 @@ export function writeAddress(search: string, view: Shared & Pick<View, "language
   const put = (name: string, value: string | number | null): void =>
     value === null || value === "" ? parameters.delete(name) : parameters.set(name, String(value));
   const { text, freeOnly, freeMemoryGib, model, user, gpuCount } = view.filters;
+  put("blur", view.areUsersBlurred ? 1 : null);
   put("view", view.tab === "nodes" ? null : view.tab);
   put("node", view.open);
   put("as", view.density);

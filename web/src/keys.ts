@@ -5,7 +5,7 @@ import type { Store } from "./store";
 import { DENSITIES, nextOf, THEMES } from "./view";
 
 /** In the order in which the help tells them. */
-export const KEYS = ["/", "j k", "Enter", "Esc", "f", "u", "d", "t", "?"] as const;
+export const KEYS = ["/", "j k", "Enter", "Esc", "f", "u", "d", "t", "b", "?"] as const;
 
 /** The controls that stand for a node or a user, one each, in the order of the page. */
 const ROWS = "[data-row]";
@@ -42,6 +42,9 @@ export function press(store: Store, pressed: Pressed, page: Document): boolean {
       return true;
     case "d":
       store.choose({ density: nextOf(DENSITIES, store.density.peek()) });
+      return true;
+    case "b":
+      store.choose({ areUsersBlurred: !view.areUsersBlurred });
       return true;
     case "t":
       store.choose({ theme: nextOf(THEMES, view.theme) });

@@ -15,6 +15,7 @@ import "./style/nodes.css";
 import "./style/verdict.css";
 import "./style/past.css";
 import "./style/widths.css";
+import "./style/wall.css";
 import "./style/print.css";
 import { App } from "./views/App";
 
@@ -33,7 +34,9 @@ const stream = new Stream(store);
 fillPast(store.past, () => store.now.peek());
 
 effect(() => {
-  const { theme, language } = store.view.value;
+  const { theme, language, isKiosk, areUsersBlurred } = store.view.value;
+  document.body.classList.toggle("kiosk", isKiosk);
+  document.body.classList.toggle("blurred", areUsersBlurred);
   document.documentElement.lang = htmlLanguage(language);
   document.documentElement.dataset["theme"] = theme;
 });
@@ -52,11 +55,21 @@ effect(() => {
 });
 addEventListener("popstate", () => store.choose(readAddress(location.search)));
 
+let firstVersion: string | null = null;
+
 const freeGpus = computed(() => store.totals.value.gpus.free);
 effect(() => {
   const { state } = store.link.value;
   document.body.dataset["link"] = state;
   document.title = state === "lost" ? "(!) gpumon" : store.loaded.value ? `(${freeGpus.value}) gpumon` : "gpumon";
+});
+
+// Nobody stands before a wall to load the page that belongs to a new hub.
+effect(() => {
+  const version = store.hubVersion.value;
+  if (version === null) return;
+  if (firstVersion !== null && firstVersion !== version && store.view.peek().isKiosk) location.reload();
+  firstVersion ??= version;
 });
 
 addEventListener("keydown", (event) => {

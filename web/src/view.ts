@@ -22,6 +22,10 @@ export type Tab = (typeof TABS)[number];
 
 export interface View {
   readonly isHelpOpen: boolean;
+  /** On a wall nobody presses anything, and everybody stands far away. */
+  readonly isKiosk: boolean;
+  /** For pictures that leave the lab, and for walls that guests see. */
+  readonly areUsersBlurred: boolean;
   readonly tab: Tab;
   readonly theme: Theme;
   readonly language: Language;

@@ -3,7 +3,7 @@ import type { Gpu, Node, Process, Report } from "../src/types";
 import type { View } from "../src/view";
 
 export function view(values: Partial<View> = {}): View {
-  return { isHelpOpen: false, tab: "nodes", theme: "system", language: "en", density: null, filters: NO_FILTERS, open: null, ...values };
+  return { isHelpOpen: false, isKiosk: false, areUsersBlurred: false, tab: "nodes", theme: "system", language: "en", density: null, filters: NO_FILTERS, open: null, ...values };
 }
 
 export function process(values: Partial<Process> = {}): Process {

@@ -16,12 +16,23 @@ describe("the address", () => {
       user: "alice",
       gpuCount: 4,
     };
-    const shown = view({ tab: "users", open: "gpu 01&x=机", density: "map", filters });
-    expect(readAddress(writeAddress("", shown))).toEqual({ tab: "users", open: shown.open, density: "map", filters });
+    const shown = view({ tab: "users", open: "gpu 01&x=机", density: "map", filters, areUsersBlurred: true });
+    expect(readAddress(writeAddress("", shown))).toEqual({
+      tab: "users",
+      open: shown.open,
+      density: "map",
+      filters,
+      isKiosk: false,
+      areUsersBlurred: true,
+    });
   });
   test("of an untouched page is bare, and keeps what is not ours", () => {
     expect(writeAddress("?node=a", view())).toBe("");
     expect(writeAddress("?kiosk=1&node=a", view())).toBe("?kiosk=1");
+  });
+  test("makes a page one for the wall", () => {
+    expect(readAddress("?kiosk=1").isKiosk).toBe(true);
+    expect(readAddress("?kiosk=0").isKiosk).toBe(false);
   });
   test("names a language only where one was asked for, and then the one that is shown", () => {
     expect(writeAddress("", view({ language: "zh" }))).toBe("");

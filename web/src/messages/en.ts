@@ -218,6 +218,7 @@ export const en = {
   copy: "Copy",
   copied: "copied",
   help: "Keys",
+  blurUsers: "blur users",
   close: "Close",
   keys: {
     "/": "find",
@@ -228,6 +229,7 @@ export const en = {
     u: "users, and back",
     d: "next density: cards, table, map",
     t: "next theme",
+    b: "blur the names of users, as for a picture, and back",
     "?": "this help",
   } satisfies Record<(typeof KEYS)[number], string>,
   skip: "Skip to the GPUs",

@@ -163,6 +163,7 @@ export const zh: Messages = {
   copy: "复制",
   copied: "已复制",
   help: "快捷键",
+  blurUsers: "模糊用户名",
   close: "关闭",
   keys: {
     "/": "查找",
@@ -173,6 +174,7 @@ export const zh: Messages = {
     u: "切换到用户视图，再按返回",
     d: "切换显示方式：卡片、表格、热图",
     t: "切换主题",
+    b: "模糊用户名（例如截图时），再按恢复",
     "?": "本帮助",
   },
   skip: "跳到 GPU 列表",
