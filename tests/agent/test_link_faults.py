@@ -393,6 +393,7 @@ class NameServer:
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.bind(("127.0.0.1", 0))
         self.knows = False
+        self.address = "127.0.0.1"
         self.port = self.socket.getsockname()[1]
         threading.Thread(target=self._serve, daemon=True).start()
 
@@ -411,7 +412,7 @@ class NameServer:
             if not self.knows:
                 answer.set_rcode(dns.rcode.SERVFAIL)
             elif query.question[0].rdtype.name == "A":
-                answer.answer.append(dns.rrset.from_text_list(query.question[0].name, 60, "IN", "A", ["127.0.0.1"]))
+                answer.answer.append(dns.rrset.from_text_list(query.question[0].name, 300, "IN", "A", [self.address]))
             self.socket.sendto(answer.to_wire(), peer)
 
 
@@ -423,6 +424,22 @@ async def test_names_are_asked_of_the_configured_server_as_soon_as_that_knows_th
         async with running_agent(settings, pace=replace(QUICK, name=5.0), dns=dns) as agent:
             await until_said(agent, "No address for hub.lab.invalid")
             server.knows = True
+            await hub.node_when("n", lambda node: node["status"] == "online")
+    server.socket.close()
+
+
+async def test_a_hub_that_is_not_where_its_name_led_is_looked_up_again_before_that_answer_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gpumon.resolver.LEAST_TTL_SECONDS", 0.1)
+    server = NameServer()
+    server.knows, server.address = True, "127.0.0.2"
+    dns = DnsSection(server=f"127.0.0.1:{server.port}", enabled=True)
+    async with running_hub() as hub:
+        settings = reporting_to(f"http://hub.lab.invalid:{hub.port}")
+        async with running_agent(settings, pace=QUICK, dns=dns) as agent:
+            await until_said(agent, "127.0.0.2: Connection refused")
+            server.address = "127.0.0.1"
             await hub.node_when("n", lambda node: node["status"] == "online")
     server.socket.close()
 
