@@ -161,7 +161,7 @@ async def test_what_does_not_fit_into_an_agents_outbox_is_told_lost_to_the_last_
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The hub goes on, so that it knows exactly what it has; what the outbox keeps is scaled down."""
-    monkeypatch.setattr("gpumon.agent.app.Outbox", partial(Outbox, full_seconds=2.0, thinned_seconds=4.0))
+    monkeypatch.setattr("gpumon.agent.app.Outbox", partial(Outbox, full_seconds=1.0, thinned_seconds=2.0))
     async with hub_process(tmp_path) as hub, bad_link(hub.port) as link, fleet(link.url, 2) as agents:
         await until(lambda: all_online(hub.site, 2))
         await link.refuse()
@@ -169,14 +169,14 @@ async def test_what_does_not_fit_into_an_agents_outbox_is_told_lost_to_the_last_
 
         async def have_dropped() -> bool:
             states = [(await agent.get("/health?verbose"))["link"] for agent in agents]
-            return all(state["reports_dropped"] > 20 for state in states)
+            return all(state["reports_dropped"] > 10 for state in states)
 
         await until(have_dropped)
         await link.open()
 
         async def is_settled() -> bool:
             nodes, missing = await hub.site.get("/api/nodes"), hub.ledger.missing()
-            return all(node["reports_lost"] == len(missing.get(node["report"]["boot_id"], ())) > 20 for node in nodes)
+            return all(node["reports_lost"] == len(missing.get(node["report"]["boot_id"], ())) > 10 for node in nodes)
 
         await until(is_settled)
         assert hub.ledger.repeated() == []
