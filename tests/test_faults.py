@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -22,7 +21,7 @@ from gpumon.config import AgentSection, Config, HubSection
 from tests.agent.hubs import QUICK
 from tests.badlink import BadLink, Weather, bad_link
 from tests.ledgerhub import Ledger
-from tests.running import Site, running_agent, running_hub, until, until_true
+from tests.running import Site, free_port, running_agent, running_hub, until, until_true
 
 ROOT = Path(__file__).parents[1]
 PATIENT = replace(QUICK, upgrade=5.0, welcome=5.0)
@@ -32,9 +31,7 @@ class HubProcess:
     """A hub with a ledger, killed and started again on one port."""
 
     def __init__(self, file: Path, session: aiohttp.ClientSession) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = int(free.getsockname()[1])
+        self.port = free_port()
         self.ledger = Ledger(file)
         self.site = Site(self.port, session)
         self._file = file

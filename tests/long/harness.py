@@ -8,7 +8,6 @@ import argparse
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from tests.ledgerhub import Ledger
+from tests.running import free_port
 
 ROOT = Path(__file__).parents[2]
 ISOLATED = "TESTS_LONG_IS_ISOLATED"
@@ -276,12 +276,6 @@ def wait_for(condition: Callable[[], T], what: str, seconds: float = START_SECON
             raise RuntimeError(f"{what} did not come within {seconds:g} s")
         time.sleep(0.1)
     return found
-
-
-def free_port(address: str = "127.0.0.1") -> int:
-    with socket.socket() as one:
-        one.bind((address, 0))
-        return int(one.getsockname()[1])
 
 
 def resident_bytes(process: "subprocess.Popen[bytes]") -> int:
