@@ -56,6 +56,7 @@ class _Name:
 
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     used_tick: float = 0.0
+    asked_tick: float = 0.0
     fresh_until: float = 0.0
     kept_until: float = 0.0
     silences: int = 0
@@ -90,6 +91,13 @@ class Resolver:
                 raise type(name.failure)(str(name.failure))
             return tuple(name.resolution.addresses)
 
+    def doubt(self, host: str) -> None:
+        """Whoever was sought is not at the addresses of ``host``, which may have moved: whatever time its answer was
+        to hold, the next look-up asks again, if the last one was not just now.
+        """
+        if (name := self._names.get(_key(host))) is not None:
+            name.fresh_until = min(name.fresh_until, name.asked_tick + LEAST_TTL_SECONDS)
+
     def resolution(self, host: str) -> Resolution | None:
         """How ``host`` became the addresses that it has now; None of an address, or where there are none."""
         name = self._names.get(_key(host))
@@ -110,6 +118,7 @@ class Resolver:
         old = name.resolution if time.monotonic() < name.kept_until else None
         patient = old is None or name.silences % PATIENT_EVERY == PATIENT_EVERY - 1
         failures: dict[str, ResolveError] = {}
+        name.asked_tick = time.monotonic()
         found = await self._ask(host, LIFETIME_SECONDS if patient else PATIENCE_SECONDS, failures)
         if found is None:
             _note_failure(name, old, _failure(host, failures, old.server if old else None))

@@ -4,13 +4,14 @@ import getpass
 import os
 import shutil
 import signal
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from subprocess import DEVNULL, PIPE, Popen
 
 import pytest
+
+from tests.running import free_port
 
 PROGRAM = shutil.which("dnsmasq", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 needs_dnsmasq = pytest.mark.skipif(PROGRAM is None, reason="dnsmasq is not here (Debian: apt install dnsmasq-base)")
@@ -20,7 +21,7 @@ class Dnsmasq:
     """Knows the names in a hosts file of its own; tells ``ttl`` seconds with each."""
 
     def __init__(self, folder: Path, ttl: int) -> None:
-        self.port = _free_port()
+        self.port = free_port()
         self._hosts = folder.absolute() / "names"
         self._ttl = ttl
         self._process: Popen[str] | None = None
@@ -70,11 +71,3 @@ def dnsmasq(folder: Path, names: dict[str, str], ttl: int = 60) -> Iterator[Dnsm
         yield server
     finally:
         server.kill()
-
-
-def _free_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as one:
-        one.bind(("127.0.0.1", 0))
-        port = one.getsockname()[1]
-        assert isinstance(port, int)
-        return port

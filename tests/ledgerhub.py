@@ -1,4 +1,6 @@
-"""A hub that writes down every report that it takes, for tests that kill it: ``python -m tests.ledgerhub PORT FILE``.
+"""A hub that writes down every report that it takes, for tests that kill it.
+
+    python -m tests.ledgerhub PORT FILE [ADDRESS]
 
 A line of the file is ``boot_id sequence``, written before the report is acknowledged and never buffered: what a
 killed hub had taken stands there.
@@ -20,7 +22,7 @@ from gpumon.serve import listen
 NEW_LIFE = "new life"
 
 
-def main(port: int, file: Path) -> None:
+def main(port: int, file: Path, address: str = "127.0.0.1") -> None:
     """Be the hub."""
     number = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.write(number, f"{NEW_LIFE}\n".encode())
@@ -31,7 +33,7 @@ def main(port: int, file: Path) -> None:
             super()._remember(member, report)
 
     setattr(app, "Hub", Witness)  # noqa: B010  (typed, it would be an assignment to a class)
-    run(app.run(Config(), listen("127.0.0.1", port, "test")))
+    run(app.run(Config(), listen(address, port, "test")))
 
 
 class Ledger:
@@ -76,4 +78,4 @@ class Ledger:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), Path(sys.argv[2]))
+    main(int(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])

@@ -4,23 +4,24 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import aiohttp
 import pytest
 
 from gpumon.agent.backoff import Pace
+from gpumon.agent.outbox import Outbox
 from gpumon.config import AgentSection, Config, HubSection
 from tests.agent.hubs import QUICK
 from tests.badlink import BadLink, Weather, bad_link
 from tests.ledgerhub import Ledger
-from tests.running import Site, running_agent, running_hub, until, until_true
+from tests.running import Site, free_port, running_agent, running_hub, until, until_true
 
 ROOT = Path(__file__).parents[1]
 PATIENT = replace(QUICK, upgrade=5.0, welcome=5.0)
@@ -30,9 +31,7 @@ class HubProcess:
     """A hub with a ledger, killed and started again on one port."""
 
     def __init__(self, file: Path, session: aiohttp.ClientSession) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = int(free.getsockname()[1])
+        self.port = free_port()
         self.ledger = Ledger(file)
         self.site = Site(self.port, session)
         self._file = file
@@ -153,6 +152,31 @@ async def test_links_that_are_cut_in_every_way_lose_nothing_and_repeat_nothing(t
         await cuts_through(link, ["reset", "half close", "refused for a while", "swallowed"] * 2, hub.site, 4)
         await until(lambda: all_is_taken(agents, hub.ledger))
         assert (hub.ledger.repeated(), hub.ledger.missing()) == ([], {})
+
+
+async def test_what_does_not_fit_into_an_agents_outbox_is_told_lost_to_the_last_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The hub goes on, so that it knows exactly what it has; what the outbox keeps is scaled down."""
+    monkeypatch.setattr("gpumon.agent.app.Outbox", partial(Outbox, full_seconds=1.0, thinned_seconds=2.0))
+    async with hub_process(tmp_path) as hub, bad_link(hub.port) as link, fleet(link.url, 2) as agents:
+        await until(lambda: all_online(hub.site, 2))
+        await link.refuse()
+        link.reset()
+
+        async def have_dropped() -> bool:
+            states = [(await agent.get("/health?verbose"))["link"] for agent in agents]
+            return all(state["reports_dropped"] > 10 for state in states)
+
+        await until(have_dropped)
+        await link.open()
+
+        async def is_settled() -> bool:
+            nodes, missing = await hub.site.get("/api/nodes"), hub.ledger.missing()
+            return all(node["reports_lost"] == len(missing.get(node["report"]["boot_id"], ())) > 10 for node in nodes)
+
+        await until(is_settled)
+        assert hub.ledger.repeated() == []
 
 
 async def test_a_long_and_uneven_way_makes_nobody_stale() -> None:

@@ -160,6 +160,23 @@ async def test_an_answer_is_kept_for_its_time_to_live(world: World, tmp_path: Pa
     assert len(world.server.asked) == 2
 
 
+async def test_addresses_at_which_nobody_is_are_asked_for_again_but_not_at_once(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resolver = world.resolver(tmp_path)
+    resolver.doubt("both.lab")  # whom nobody has asked for
+    await resolver.addresses("both.lab")
+    monkeypatch.setattr(module, "LEAST_TTL_SECONDS", 600.0)
+    resolver.doubt("both.lab")
+    await resolver.addresses("both.lab")
+    assert len(world.server.asked) == 2
+    monkeypatch.setattr(module, "LEAST_TTL_SECONDS", 0.0)
+    resolver.doubt("both.lab")
+    assert resolver.resolution("both.lab") is not None
+    await resolver.addresses("both.lab")
+    assert len(world.server.asked) == 4
+
+
 async def test_many_who_ask_at_once_cost_one_question(world: World, tmp_path: Path) -> None:
     resolver = world.resolver(tmp_path)
     await asyncio.gather(*(resolver.addresses("both.lab") for _ in range(20)))

@@ -43,6 +43,10 @@ class Names:
             raise result
         return result
 
+    def doubt(self, host: str) -> None:
+        """No hub is at the addresses of ``host``: they are to be asked for again."""
+        self._resolver.doubt(host)
+
     async def _ask(self, host: str) -> Sequence[str] | Exception:
         try:
             return await self._resolver.addresses(host)

@@ -139,6 +139,8 @@ class Link:
             failure = self._failure(hub, error)
         else:
             failure = Failure(Setback.UNWELCOME, "end", "the link ended")
+        if self._welcomed_at is None and self._names is not None:
+            self._names.doubt(urlsplit(hub).hostname or "")
         held = 0.0 if self._welcomed_at is None else time.monotonic() - self._welcomed_at
         self._schedule.failed(hub, failure.setback, held, failure.retry_after_seconds)
         self._diary.failed(hub, failure, has_held=held >= self._pace.held)

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -18,10 +19,10 @@ Conversation = Callable[[ServerConnection], Awaitable[None]]
 Stream = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 QUICK = Pace(
-    name=2.0,
-    tcp=1.0,
-    upgrade=1.0,
-    welcome=1.0,
+    name=5.0,
+    tcp=5.0,
+    upgrade=5.0,
+    welcome=5.0,
     first=0.005,
     lost_most=0.05,
     unwelcome_most=0.1,
@@ -29,7 +30,7 @@ QUICK = Pace(
     hint_least=0.01,
     hint_most=0.6,
 )
-"""A hundred times faster; the deadlines leave a busy machine its time."""
+"""A hundred times faster back; the deadlines leave a busy machine its time."""
 
 HURRIED = replace(QUICK, name=0.1, tcp=0.1, upgrade=0.1, welcome=0.1)
 """For hubs that do not answer at all."""
@@ -61,7 +62,9 @@ async def fake_hub(talk: Conversation) -> AsyncIterator[FakeHub]:
 
 
 @asynccontextmanager
-async def raw_hub(talk: Stream, address: str = "127.0.0.1", port: int = 0) -> AsyncIterator[FakeHub]:
+async def raw_hub(
+    talk: Stream, address: str = "127.0.0.1", port: int = 0, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[FakeHub]:
     """Something that listens, and does with each connection what ``talk`` does."""
     hub = FakeHub()
     writers: list[asyncio.StreamWriter] = []
@@ -72,11 +75,13 @@ async def raw_hub(talk: Stream, address: str = "127.0.0.1", port: int = 0) -> As
         with contextlib.suppress(OSError, EOFError):
             await talk(reader, writer)
 
-    async with await asyncio.start_server(meet, address, port) as server:
+    async with await asyncio.start_server(meet, address, port, ssl=tls) as server:
         hub.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        yield hub
-        for writer in writers:
-            writer.transport.abort()
+        try:
+            yield hub
+        finally:
+            for writer in writers:
+                writer.transport.abort()
 
 
 def answering(head: str, body: str = "no") -> Stream:

@@ -17,7 +17,7 @@ from gpumon.config import DnsSection
 from gpumon.model import Gpu
 from gpumon.wire import Close
 from tests.agent.hubs import QUICK, fake_hub, hear, hear_in_order, reporting_to, welcome
-from tests.running import running_agent, running_hub, until_true
+from tests.running import free_port, running_agent, running_hub, until_true
 
 
 async def nobody() -> Identity:
@@ -48,8 +48,8 @@ async def test_an_agent_says_which_agent_it_is_on_which_machine_and_stays_the_sa
 
 
 async def test_an_agent_finds_its_hub_whenever_that_starts_and_restarts() -> None:
-    async with running_hub() as first:
-        port = first.port
+    port = free_port()
+    async with running_hub(port=port) as first:
         await first.get("/health")
     async with running_agent(reporting_to(f"http://127.0.0.1:{port}"), pace=QUICK):
         for _ in range(2):

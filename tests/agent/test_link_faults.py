@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from websockets.asyncio.server import ServerConnection
@@ -109,7 +110,8 @@ async def endless_head(_: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 async def test_what_is_no_hub_is_left_in_time_and_tried_again(
     talk: Stream, setback: Setback, words: str, failures: list[tuple[Setback, float, float | None]]
 ) -> None:
-    async with raw_hub(talk) as hub, running_agent(reporting_to(hub.url), pace=HURRIED) as agent:
+    pace = HURRIED if setback is Setback.LOST else QUICK
+    async with raw_hub(talk) as hub, running_agent(reporting_to(hub.url), pace=pace) as agent:
         await until_true(lambda: hub.visits >= 3 and len(failures) >= 2)
         assert words in await last_error(agent)
         assert (await agent.get("/health"))["status"] == "ok"
@@ -240,7 +242,7 @@ async def test_a_hub_that_accepts_and_closes_is_not_hit_without_end(
         started = time.monotonic()
         await until_true(lambda: hub.visits >= 5)
         took = time.monotonic() - started
-    assert all(held < 1 for _, held, _ in failures)
+    assert all(held < 5 for _, held, _ in failures)
     # Delays double, by chance of at most 0.05, 0.1, 0.2, 0.4, 0.8 ...: without that there would be hundreds.
     assert hub.visits <= 6 + took / 0.05
 
@@ -317,11 +319,11 @@ async def test_every_address_of_a_name_is_tried_in_turn() -> None:
         for one in (silent_one, *waiting):
             sockets.enter_context(one)
         addresses = ("127.0.0.2", "::1", "127.0.0.3", "127.0.0.1")
-        with pytest.raises(OSError, match=r"127\.0\.0\.2: no answer within 0\.1 s; ::1: .*; 127\.0\.0\.3: .*refused"):
-            await dial(addresses, port, 0.1, lambda: tried.append(True))
+        with pytest.raises(OSError, match=r"127\.0\.0\.2: no answer within 1 s; ::1: .*; 127\.0\.0\.3: .*refused"):
+            await dial(addresses, port, 1, lambda: tried.append(True))
         listener = sockets.enter_context(socket.create_server(("127.0.0.1", port)))
         assert listener.getsockname()[1] == port
-        found, address = await dial(addresses, port, 0.1, lambda: tried.append(True))
+        found, address = await dial(addresses, port, 1, lambda: tried.append(True))
         with found:
             assert address == "127.0.0.1"
             assert len(tried) == 8
@@ -357,7 +359,7 @@ async def test_an_address_that_takes_connections_and_does_nothing_does_not_hide_
     Names(monkeypatch, "127.0.0.2", "127.0.0.3", "127.0.0.1")
     async with running_hub() as hub, raw_hub(silent, "127.0.0.2", hub.port), raw_hub(silent, "127.0.0.3", hub.port):
         settings = reporting_to(f"http://hub.lab:{hub.port}", "http://hub.lab:9")
-        async with running_agent(settings, pace=replace(QUICK, upgrade=0.2)):
+        async with running_agent(settings, pace=replace(QUICK, upgrade=0.5)):
             await hub.node_when("n", lambda node: node["status"] == "online")
 
 
@@ -378,7 +380,10 @@ async def test_a_look_up_that_hangs_is_waited_for_no_longer_than_its_deadline_an
 ) -> None:
     known = Names(monkeypatch)
     known.answer = None
-    async with running_hub() as hub, running_agent(reporting_to(f"http://hub.lab:{hub.port}"), pace=HURRIED) as agent:
+    async with (
+        running_hub() as hub,
+        running_agent(reporting_to(f"http://hub.lab:{hub.port}"), pace=replace(QUICK, name=0.1)) as agent,
+    ):
         await until_said(agent, "its name is not resolved within 0.1 s")
         await asyncio.sleep(0.5)  # time enough for many more tries
         assert known.asked == 1
@@ -390,7 +395,7 @@ async def test_a_look_up_that_failed_late_is_begun_anew(monkeypatch: pytest.Monk
     known = Names(monkeypatch)
     known.answer = None
     async with running_hub() as hub:
-        pace = replace(HURRIED, first=0.3, lost_most=0.3)
+        pace = replace(QUICK, name=0.1, first=0.3, lost_most=0.3)
         async with running_agent(reporting_to(f"http://hub.lab:{hub.port}"), pace=pace) as agent:
             await until_said(agent, "its name is not resolved")
             known.answer = ResolveError("late")
@@ -406,6 +411,7 @@ class NameServer:
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
         self.socket.bind(("127.0.0.1", 0))
         self.knows = False
+        self.address = "127.0.0.1"
         self.port = self.socket.getsockname()[1]
         threading.Thread(target=self._serve, daemon=True).start()
 
@@ -424,7 +430,7 @@ class NameServer:
             if not self.knows:
                 answer.set_rcode(dns.rcode.SERVFAIL)
             elif query.question[0].rdtype.name == "A":
-                answer.answer.append(dns.rrset.from_text_list(query.question[0].name, 60, "IN", "A", ["127.0.0.1"]))
+                answer.answer.append(dns.rrset.from_text_list(query.question[0].name, 300, "IN", "A", [self.address]))
             self.socket.sendto(answer.to_wire(), peer)
 
 
@@ -436,6 +442,22 @@ async def test_names_are_asked_of_the_configured_server_as_soon_as_that_knows_th
         async with running_agent(settings, pace=replace(QUICK, name=5.0), dns=dns) as agent:
             await until_said(agent, "No address for hub.lab.invalid")
             server.knows = True
+            await hub.node_when("n", lambda node: node["status"] == "online")
+    server.socket.close()
+
+
+async def test_a_hub_that_is_not_where_its_name_led_is_looked_up_again_before_that_answer_is_over(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("gpumon.resolver.LEAST_TTL_SECONDS", 0.1)
+    server = NameServer()
+    server.knows, server.address = True, "127.0.0.2"
+    dns = DnsSection(server=f"127.0.0.1:{server.port}", enabled=True)
+    async with running_hub() as hub:
+        settings = reporting_to(f"http://hub.lab.invalid:{hub.port}")
+        async with running_agent(settings, pace=QUICK, dns=dns) as agent:
+            await until_said(agent, "127.0.0.2: Connection refused")
+            server.address = "127.0.0.1"
             await hub.node_when("n", lambda node: node["status"] == "online")
     server.socket.close()
 
@@ -469,17 +491,16 @@ async def test_over_tls_the_name_of_the_address_is_asked_for_and_checked(
 
     with certified(tmp_path) as (context, certificate):
         context.sni_callback = lambda _, name, __: asked.append(name)
-        server = await asyncio.start_server(talk, "127.0.0.1", 0, ssl=context)
-        port = server.sockets[0].getsockname()[1]
-        settings = reporting_to(f"https://hub.lab:{port}")
-        async with running_agent(settings, pace=QUICK) as agent:
-            await until_true(lambda: asked)
-            await until_said(agent, "certificate verify failed")
-        assert not heads
-        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
-        async with running_agent(settings, pace=QUICK):
-            await until_true(lambda: heads)
-        server.close()
+        async with raw_hub(talk, tls=context) as server:
+            port = urlsplit(server.url).port
+            settings = reporting_to(f"https://hub.lab:{port}")
+            async with running_agent(settings, pace=QUICK) as agent:
+                await until_true(lambda: asked)
+                await until_said(agent, "certificate verify failed")
+            assert not heads
+            monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+            async with running_agent(settings, pace=QUICK):
+                await until_true(lambda: heads)
     assert set(asked) == {"hub.lab"}
     assert f"Host: hub.lab:{port}\r\n".encode() in heads[0]
 

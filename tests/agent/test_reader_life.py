@@ -9,7 +9,7 @@ from gpumon.agent.reader import NvmlReader
 from gpumon.agent.sample import Sample
 from gpumon.agent.trouble import Limits
 from tests import fakenvml
-from tests.agent.drivers import FAST, TEMPERATURE, Driver, children, gone, is_ok, states, temperatures, until
+from tests.agent.drivers import FAST, IMPATIENT, TEMPERATURE, Driver, children, gone, is_ok, states, temperatures, until
 from tests.fakenvml import HANDLE
 
 # ---- the driver is reloaded, and counts anew ----
@@ -63,7 +63,7 @@ async def test_row_62_a_pause_ends_by_itself(driver: Driver) -> None:
     driver.start(fakenvml.datacentre(1))
     async with NvmlReader(FAST) as reader:
         await until(reader, is_ok)
-        reader.pause(0.2)
+        reader.pause(2.0)
         await until(reader, lambda sample: sample.error is not None and sample.error.code == "paused")
         await until(reader, is_ok)
 
@@ -210,7 +210,7 @@ async def test_row_71_while_the_stream_of_xids_is_dead_nothing_is_known_of_them(
 async def test_row_72_a_stream_of_xids_that_hangs_costs_the_xids_alone(driver: Driver) -> None:
     scenario = fakenvml.datacentre(2)
     driver.start(scenario)
-    async with NvmlReader(replace(FAST, quarantine=1.0)) as reader:
+    async with NvmlReader(replace(IMPATIENT, quarantine=1.0)) as reader:
         await until(reader, is_ok)
         scenario.does["nvmlEventSetWait_v2"] = "hang"
         scenario.gpus[0].temperature = 66

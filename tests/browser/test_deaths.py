@@ -3,7 +3,6 @@
 import json
 import re
 import signal
-import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from tests.browser.conftest import Open
 from tests.browser.lab import HOST, Lab
 from tests.fakenvml import datacentre
 from tests.hub.agents import hello, report
+from tests.running import free_port
 
 
 def shows(page: Page, cause: str) -> Locator:
@@ -41,9 +41,7 @@ def test_an_agent_that_is_stopped_says_goodbye(lab: Callable[..., Lab], open_pag
 
 
 def test_an_agent_that_is_killed_has_died(lab: Callable[..., Lab], open_page: Open, tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     entry = {"name": "n", "host": HOST, "port": port}
     (tmp_path / "config.json").write_text(json.dumps({"nodes": [entry], "hub": {"poll_interval_seconds": 0.5}}))
     site = lab(agent_port=port)

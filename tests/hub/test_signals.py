@@ -2,25 +2,17 @@
 
 import asyncio
 import signal
-import socket
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 
 from gpumon.config import Config, HubSection, NodeEntry
-from tests.running import Program, Site, program, running_hub
+from tests.running import Program, Site, free_port, program, running_hub
 
 QUICK = HubSection(poll_interval_seconds=0.5)
 PATIENT = HubSection(poll_interval_seconds=0.5, offline_after_seconds=600)
 """Whoever is offline within a test is so for a better reason than silence."""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def agent(hub: Site, name: str = "n", port: int = 0, state: Path | None = None) -> Any:
