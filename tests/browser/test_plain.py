@@ -1,13 +1,22 @@
 """The page with scripts off: a plain table, in a real browser."""
 
+import time
 from collections.abc import Callable
 from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, BrowserContext, Page, expect
 
 from tests.browser.lab import Lab
 from tests.fakenvml import Process, datacentre
+
+
+def has_reported(context: BrowserContext, url: str) -> None:
+    """Wait for the first report: the plain page is as it was when it was asked for."""
+    deadline = time.monotonic() + 20
+    while not any(node["report"] for node in context.request.get(f"{url}/api/nodes").json()):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -28,6 +37,7 @@ def test_with_scripts_off_there_is_a_plain_table_of_nodes_and_gpus(
     )
     try:
         page = context.new_page()
+        has_reported(context, site.url)
         page.goto(site.url)
         page.wait_for_url("**/?format=html")
         expect(page.get_by_role("table")).to_contain_text("H100")
