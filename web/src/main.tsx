@@ -1,7 +1,8 @@
-import { computed, effect } from "@preact/signals";
+import { computed, effect, signal } from "@preact/signals";
 import { render } from "preact";
 
 import { readAddress, writeAddress } from "./address";
+import { DetailStream } from "./detail";
 import { press } from "./keys";
 import { htmlLanguage, pickLanguage } from "./locale";
 import { recall, remember } from "./memory";
@@ -27,6 +28,8 @@ const store = new Store({
   density: shared.density ?? kept.density ?? null,
 });
 const stream = new Stream(store);
+const details = new DetailStream(store);
+const isHidden = signal(document.hidden);
 
 effect(() => {
   const { theme, language } = store.view.value;
@@ -63,6 +66,7 @@ let ticking: ReturnType<typeof setInterval> | undefined;
 
 function showOrHide(): void {
   clearInterval(ticking);
+  isHidden.value = document.hidden;
   if (document.hidden) {
     stream.stop();
     return;
@@ -71,6 +75,14 @@ function showOrHide(): void {
   ticking = setInterval(() => store.tick(), TICK_MS);
   stream.start();
 }
+
+effect(() => {
+  const isNeeded = store.toldAs.value === "overview" && !isHidden.value;
+  details.follow(isNeeded ? store.view.value.open : null);
+});
+effect(() => {
+  if (store.isMisfit.value) stream.renew();
+});
 
 document.addEventListener("visibilitychange", showOrHide);
 showOrHide();
