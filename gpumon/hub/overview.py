@@ -345,7 +345,7 @@ def _gpu_card(gpu: Gpu, idle_since: Mapping[str, str], told_before: str) -> GpuC
         power_limit_watts=_whole(gpu.power_limit_watts),
         throttle_reasons=None if reasons is None else [reason for reason in reasons if reason in WORTH_A_LOOK],
         ecc_uncorrected_total=gpu.ecc_uncorrected_total or None,
-        recovery_action=gpu.recovery_action,
+        recovery_action=None if gpu.recovery_action == "none" else gpu.recovery_action,
         xids=[xid.code for xid in gpu.xids or () if xid.gravity != "info"],
         mig_enabled=gpu.mig_enabled,
         mig_profiles=[one.profile or "" for one in gpu.mig_devices] if gpu.mig_devices else None,

@@ -127,7 +127,7 @@ def test_a_hub_that_hangs_is_noticed_too(lab: Callable[..., Lab], open_page: Ope
 def test_where_streams_are_not_let_through_the_page_polls(lab: Callable[..., Lab], open_page: Open) -> None:
     site = lab()
     watched = open_page("about:blank")
-    watched.page.route("**/api/events", lambda route: route.abort())
+    watched.page.route("**/api/events?*", lambda route: route.abort())
     watched.page.goto(site.url)
     expect(watched.page.locator('[data-link="polling"]')).to_be_visible()
     site.scenario.gpus[0].utilization = 31

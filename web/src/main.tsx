@@ -1,8 +1,9 @@
-import { computed, effect } from "@preact/signals";
+import { computed, effect, signal } from "@preact/signals";
 import { render } from "preact";
 
 import { readAddress, writeAddress } from "./address";
 import { fillPast } from "./archive";
+import { DetailStream } from "./detail";
 import { press } from "./keys";
 import { htmlLanguage, pickLanguage } from "./locale";
 import { recall, remember } from "./memory";
@@ -32,6 +33,8 @@ const store = new Store({
 });
 const stream = new Stream(store);
 fillPast(store.past, () => store.now.peek());
+const details = new DetailStream(store);
+const isHidden = signal(document.hidden);
 
 effect(() => {
   const { theme, language, isKiosk, areUsersBlurred } = store.view.value;
@@ -80,6 +83,7 @@ let ticking: ReturnType<typeof setInterval> | undefined;
 
 function showOrHide(): void {
   clearInterval(ticking);
+  isHidden.value = document.hidden;
   if (document.hidden) {
     stream.stop();
     return;
@@ -88,6 +92,14 @@ function showOrHide(): void {
   ticking = setInterval(() => store.tick(), TICK_MS);
   stream.start();
 }
+
+effect(() => {
+  const isNeeded = store.toldAs.value === "overview" && !isHidden.value;
+  details.follow(isNeeded ? store.view.value.open : null);
+});
+effect(() => {
+  if (store.isMisfit.value) stream.renew();
+});
 
 document.addEventListener("visibilitychange", showOrHide);
 showOrHide();

@@ -1,12 +1,15 @@
-import { batch, computed, type ReadonlySignal, type Signal, signal } from "@preact/signals";
+import { batch, computed, type ReadonlySignal, type Signal, signal, untracked } from "@preact/signals";
 
+import { heldAt, idleOf } from "./activity";
 import { HubClock } from "./clock";
 import { matchingGpus } from "./filter";
-import { heldAt, IdleWatch } from "./idle";
 import { insertNode, sumTallies, type Tally, tally } from "./fleet";
+import { type Glimpse, glimpsesOf, laterOf } from "./overview";
 import { Past } from "./past";
+import { Sketches } from "./sketches";
+import { Slices } from "./slices";
 import type { Fault, Gpu, LinkState, Message, Node } from "./types";
-import { type Density, densityFor, type View } from "./view";
+import { type Density, densityFor, FULL_UP_TO, type View } from "./view";
 
 /**
  * The link to the hub; `contactAt` is the hub's last sign of life before this state, in
@@ -33,10 +36,14 @@ export interface Entry {
 
 interface WritableEntry extends Entry {
   readonly node: Signal<Node>;
-  readonly idleSince: Signal<ReadonlyMap<string, number>>;
   readonly held: Signal<ReadonlySet<string>>;
-  readonly watch: IdleWatch;
 }
+
+/** One node as a message tells of it. */
+type Told = Node | Glimpse;
+
+/** Numbers in the overview of a large fleet are drawn twice a second at most. */
+const REST_MS = 500;
 
 const NOBODY: ReadonlySet<string> = new Set();
 
@@ -50,6 +57,13 @@ export class Store {
   readonly #heardAt = signal<number | null>(null);
   readonly #notices = signal<readonly Fault[]>([]);
   readonly #loaded = signal(false);
+  readonly #pending = signal<ReadonlySet<string>>(new Set());
+  readonly #settled = signal(0);
+  readonly #toldAs = signal<"full" | "overview">("full");
+  readonly #wereFew = signal(true);
+  #order: ReadonlyMap<string, number> = new Map();
+  readonly #sketches = new Sketches();
+  readonly #slices: Slices<Told>;
   readonly #view: Signal<View>;
   readonly #filters = computed(() => this.#view.value.filters);
 
@@ -72,52 +86,88 @@ export class Store {
   readonly shown: ReadonlySignal<readonly Entry[]> = this.#sameWhileEqual(() =>
     this.#entries.value.filter((entry) => entry.matching.value !== null),
   );
+  /** How many nodes the hub has told of, those included that are still to be drawn. */
+  readonly count: ReadonlySignal<number> = computed(() => this.#entries.value.length + this.#pending.value.size);
   readonly density: ReadonlySignal<Density> = computed(
-    () => this.#view.value.density ?? densityFor(this.#entries.value.length),
+    () => this.#view.value.density ?? densityFor(this.count.value),
   );
-  readonly totals: ReadonlySignal<Tally> = computed(() =>
+  readonly totals: ReadonlySignal<Tally> = this.calm(() =>
     sumTallies(this.#entries.value.map((entry) => entry.tally.value)),
   );
+  /** Whether nodes are told in full, or at a glance. */
+  readonly toldAs: ReadonlySignal<"full" | "overview"> = this.#toldAs;
+  /** Whether the fleet has grown, or shrunk, so that it should be told the other way. */
+  readonly isMisfit: ReadonlySignal<boolean> = computed(
+    () => this.#loaded.value && this.#wereFew.value !== this.count.value <= FULL_UP_TO,
+  );
 
-  constructor(view: View) {
+  constructor(view: View, slices?: ConstructorParameters<typeof Slices>[2]) {
     this.#view = signal(view);
     this.view = this.#view;
+    this.#slices = new Slices<Told>((told, isLast) => this.#take(told, isLast), newest, slices);
+  }
+
+  /** What follows from all nodes: found anew once a message is worked off, not with each of its slices. */
+  calm<T>(find: () => T): ReadonlySignal<T> {
+    return computed(() => {
+      void this.#settled.value;
+      void this.#filters.value;
+      void this.#entries.value;
+      return untracked(find);
+    });
   }
 
   apply(message: Message): void {
     batch(() => {
-      switch (message.type) {
-        case "snapshot":
-          this.#clock.forget();
-          this.observeTime(Date.parse(message.sent_at));
-          this.#hubVersion.value = message.hub_version;
-          this.replaceAll(message.nodes);
+      if (message.type === "snapshot") this.#clock.forget();
+      if (message.sent_at !== undefined) this.observeTime(Date.parse(message.sent_at));
+      if (message.type === "removed") {
+        this.#remove(new Set(message.names));
+      } else {
+        const told: ReadonlyMap<string, Told> =
+          message.view === "overview" ? glimpsesOf(message) : new Map(message.nodes.map((node) => [node.name, node]));
+        if (message.type === "snapshot") {
+          this.#begin(message.view ?? "full", message.hub_version, told);
           this.past.askAgain();
-          if (message.notices === undefined) this.setNotices([]);
-          break;
-        case "nodes":
-          this.observeTime(Date.parse(message.sent_at));
-          this.#update(message.nodes);
-          break;
-        case "removed":
-          if (message.sent_at !== undefined) this.observeTime(Date.parse(message.sent_at));
-          this.#remove(new Set(message.names));
-          break;
+        }
+        this.#slices.put(told, message.view === "overview" ? REST_MS : 0);
       }
       if (message.notices !== undefined) this.setNotices(message.notices);
+      else if (message.type === "snapshot") this.setNotices([]);
     });
   }
 
   /** The whole fleet at once, in the order of the page. */
   replaceAll(nodes: readonly Node[]): void {
     batch(() => {
-      const known = this.#byName();
-      const entries = nodes.map((node) => this.#place(known.get(node.name), node));
-      const before = this.#entries.peek();
-      const same = entries.length === before.length && entries.every((entry, at) => entry === before[at]);
-      if (!same) this.#entries.value = entries;
-      this.#loaded.value = true;
-      if (!same) this.past.keep(new Set(this.#byName().keys()));
+      const told = new Map(nodes.map((node) => [node.name, node]));
+      this.#begin("full", this.#hubVersion.peek(), told);
+      this.#slices.put(told);
+    });
+  }
+
+  /** Nodes in full, of a fleet that is told at a glance. */
+  applyDetails(nodes: readonly Node[]): void {
+    if (this.#toldAs.peek() === "full") return;
+    const known = this.#byName();
+    batch(() => {
+      for (const node of nodes) {
+        this.#sketches.detail(node);
+        const entry = known.get(node.name);
+        if (entry !== undefined) this.#place(entry, node);
+      }
+      this.#settled.value += 1;
+    });
+  }
+
+  /** Nobody tells details any longer: what is told at a glance is newer. */
+  endDetails(): void {
+    const known = this.#byName();
+    batch(() => {
+      for (const node of this.#sketches.endDetails()) {
+        const entry = known.get(node.name);
+        if (entry !== undefined) this.#place(entry, node);
+      }
     });
   }
 
@@ -160,11 +210,38 @@ export class Store {
     return new Map(this.#entries.peek().map((entry) => [entry.name, entry]));
   }
 
+  /** A snapshot comes, of these names in this order: what else stands on the page goes, nothing waits any longer. */
+  #begin(toldAs: "full" | "overview", version: string | null, told: ReadonlyMap<string, Told>): void {
+    this.#slices.clear();
+    this.#hubVersion.value = version;
+    this.#toldAs.value = toldAs;
+    this.#wereFew.value = told.size <= FULL_UP_TO;
+    this.#sketches.begin(toldAs === "overview" ? told.keys() : []);
+    const known = this.#byName();
+    const entries = [...told.keys()].map((name) => known.get(name)).filter((entry) => entry !== undefined);
+    const before = this.#entries.peek();
+    const same = entries.length === before.length && entries.every((entry, at) => entry === before[at]);
+    if (!same) this.#entries.value = entries;
+    this.past.keep(new Set(told.keys()));
+    this.#pending.value = new Set([...told.keys()].filter((name) => !known.has(name)));
+    this.#order = new Map([...told.keys()].map((name, at) => [name, at]));
+    this.#loaded.value = true;
+  }
+
+  #take(told: readonly Told[], isLast: boolean): void {
+    batch(() => {
+      const nodes = told.map((one) => ("row" in one ? this.#sketches.nodeOf(one) : one)).filter((one) => one !== null);
+      this.#update(nodes);
+      if (isLast) this.#settled.value += 1;
+    });
+  }
+
   /** The entry that `node` now has; a node that became configured, or ceased to be, gets a new one. */
   #place(entry: WritableEntry | undefined, node: Node): WritableEntry {
+    this.past.observe(node, this.#now.peek());
     if (entry !== undefined && entry.configured === node.configured) {
       entry.node.value = node;
-      this.#watchIdle(entry);
+      this.#judgeHeld(entry);
       return entry;
     }
     const current = signal(node);
@@ -173,21 +250,17 @@ export class Store {
       name: node.name,
       configured: node.configured,
       node: current,
-      watch: new IdleWatch(),
-      idleSince: signal(new Map()),
+      idleSince: computed(() => idleOf(current.value)),
       held,
       tally: computed(() => tally(current.value, held.value)),
       matching: computed(() => matchingGpus(current.value, this.#filters.value)),
     };
-    this.#watchIdle(placed);
+    this.#judgeHeld(placed);
     return placed;
   }
 
-  #watchIdle(entry: WritableEntry): void {
-    const now = this.#now.peek();
-    this.past.observe(entry.node.peek(), now);
-    entry.idleSince.value = entry.watch.observe(entry.node.peek(), now);
-    const held = heldAt(entry.idleSince.peek(), now);
+  #judgeHeld(entry: WritableEntry): void {
+    const held = heldAt(entry.idleSince.peek(), this.#now.peek());
     // A new set draws its node again, so an equal one is no news.
     const before = entry.held.peek();
     if (held.size !== before.size || [...held].some((key) => !before.has(key))) entry.held.value = held;
@@ -196,17 +269,29 @@ export class Store {
   #update(nodes: readonly Node[]): void {
     const known = this.#byName();
     let entries: readonly WritableEntry[] = this.#entries.peek();
+    const arrived = new Set<string>();
     for (const node of nodes) {
       const before = known.get(node.name);
       const entry = this.#place(before, node);
       if (entry === before) continue;
-      entries = insertNode(
+      entries = this.#insert(
         entries.filter((other) => other !== before),
         entry,
+        before === undefined,
       );
       known.set(node.name, entry);
+      arrived.add(node.name);
     }
     this.#entries.value = entries;
+    if (this.#pending.peek().size > 0) this.#pending.value = less(this.#pending.peek(), arrived);
+  }
+
+  /** A node of the snapshot stands where that has it, another where its kind stands. */
+  #insert(entries: readonly WritableEntry[], entry: WritableEntry, isNew: boolean): readonly WritableEntry[] {
+    const rank = isNew && this.#pending.peek().has(entry.name) ? this.#order.get(entry.name) : undefined;
+    if (rank === undefined) return insertNode(entries, entry);
+    const found = entries.findIndex(({ name }) => (this.#order.get(name) ?? -1) > rank);
+    return found < 0 ? [...entries, entry] : entries.toSpliced(found, 0, entry);
   }
 
   #sameWhileEqual(list: () => readonly Entry[]): ReadonlySignal<readonly Entry[]> {
@@ -219,7 +304,18 @@ export class Store {
   }
 
   #remove(names: ReadonlySet<string>): void {
+    this.#slices.drop(names);
+    this.#sketches.drop(names);
+    this.#pending.value = less(this.#pending.peek(), names);
     this.#entries.value = this.#entries.peek().filter((entry) => !names.has(entry.name));
     this.past.keep(new Set(this.#byName().keys()));
   }
+}
+
+function less(names: ReadonlySet<string>, gone: ReadonlySet<string>): ReadonlySet<string> {
+  return new Set([...names].filter((name) => !gone.has(name)));
+}
+
+function newest(before: Told, later: Told): Told {
+  return "row" in before && "row" in later ? laterOf(before, later) : later;
 }

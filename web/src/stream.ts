@@ -1,4 +1,7 @@
 import type { Fault, LinkState, Message, Node } from "./types";
+import { FULL_UP_TO } from "./view";
+
+const URL_OF_ALL = `api/events?view=overview&full_up_to=${FULL_UP_TO}`;
 
 /** No message for this long: ask whether the hub is there, since EventSource cannot see a silent stall. */
 export const QUIET_MS = 3_000;
@@ -34,7 +37,7 @@ export interface Surroundings {
   readonly fetch: (url: string, init: RequestInit) => Promise<Response>;
 }
 
-const BROWSER: Surroundings = {
+export const BROWSER: Surroundings = {
   openEvents: (url) => new EventSource(url) as unknown as Events,
   fetch: (url, init) => fetch(url, init),
 };
@@ -90,11 +93,16 @@ export class Stream {
     this.#setState("connecting");
   }
 
+  /** Ask anew, since the fleet is no longer as it was when the hub was asked; until it answers all stays as it is. */
+  renew(): void {
+    if (this.#running && this.#state === "live") this.#open();
+  }
+
   #open(): void {
     this.#closeEvents();
     this.#retry = undefined;
     this.#delivered = false;
-    const events = this.#around.openEvents("api/events");
+    const events = this.#around.openEvents(URL_OF_ALL);
     this.#events = events;
     this.#messageAt = Date.now();
     for (const type of MESSAGE_TYPES) {

@@ -52,6 +52,8 @@ export interface Process {
   readonly started_at: string | null;
   readonly container: string | null;
   readonly job: string | null;
+  /** How many processes of one user and job this line stands for, where it is more than one. */
+  readonly together?: number;
 }
 
 export interface MigDevice {
@@ -145,6 +147,8 @@ export interface Node {
   readonly resolution?: Resolution | null;
   readonly reports_late?: number;
   readonly reports_lost?: number;
+  /** Of the GPUs that are idle: since when, as far as the hub knows. */
+  readonly idle_since?: Readonly<Record<string, string>>;
   readonly report: Report | null;
 }
 
@@ -155,6 +159,7 @@ interface Noticing {
 
 export interface SnapshotMessage extends Noticing {
   readonly type: "snapshot";
+  readonly view?: never;
   readonly sent_at: string;
   readonly hub_version: string;
   readonly nodes: readonly Node[];
@@ -162,6 +167,7 @@ export interface SnapshotMessage extends Noticing {
 
 export interface NodesMessage extends Noticing {
   readonly type: "nodes";
+  readonly view?: never;
   readonly sent_at: string;
   readonly nodes: readonly Node[];
 }
@@ -172,7 +178,54 @@ export interface RemovedMessage extends Noticing {
   readonly names: readonly string[];
 }
 
-export type Message = SnapshotMessage | NodesMessage | RemovedMessage;
+/** The processes of one user and job on a GPU; `pid` and `command` are those of the largest. */
+export interface Holder extends Partial<Pick<Process, "user" | "command" | "type" | "started_at" | "container" | "job">> {
+  readonly pid: number;
+  readonly memory_used_mebibytes?: number;
+  readonly processes?: number;
+}
+
+/** Of a GPU what rarely changes; what is left out is null, empty or as usual. */
+export interface GpuCard extends Partial<Omit<Gpu, "index" | "processes" | "mig_devices">> {
+  readonly index: number;
+  readonly mig_profiles?: readonly string[];
+  readonly idle_since?: string;
+  readonly process_count?: number;
+  readonly holders?: readonly Holder[];
+}
+
+/** Of a node what rarely changes, likewise. */
+export interface NodeCard extends Partial<Omit<Node, "name" | "alias" | "status_since" | "report" | "idle_since">> {
+  readonly name: string;
+  readonly alias: string;
+  readonly status_since: string;
+  readonly report?: Partial<Omit<Report, "gpus">> & { readonly gpus?: readonly GpuCard[] };
+}
+
+type Values = readonly (number | null)[];
+
+/** What changes all the time, in columns over `names`; of each GPU a whole number, in the order of the card. */
+export interface Numbers {
+  readonly names: readonly string[];
+  readonly seen_seconds_ago: Values;
+  readonly utilization_percent: readonly Values[];
+  readonly memory_used_mebibytes: readonly Values[];
+  readonly temperature_celsius: readonly Values[];
+  readonly power_draw_watts: readonly Values[];
+  readonly fan_speed_percent: readonly Values[];
+}
+
+/** All nodes at a glance: numbers of those that changed, cards where these did. */
+export interface OverviewMessage extends Noticing {
+  readonly type: "snapshot" | "nodes";
+  readonly view: "overview";
+  readonly sent_at: string;
+  readonly hub_version: string;
+  readonly cards: readonly NodeCard[];
+  readonly numbers: Numbers;
+}
+
+export type Message = SnapshotMessage | NodesMessage | RemovedMessage | OverviewMessage;
 
 /** How this page gets its numbers: pushed, asked for, not at all, or not yet known. */
 export type LinkState = "connecting" | "live" | "polling" | "lost";

@@ -10,6 +10,8 @@ export const DENSITIES = ["cards", "table", "map"] as const;
 export type Density = (typeof DENSITIES)[number];
 
 const MOST_CARDS = 12;
+/** A fleet of no more nodes is told in full; beyond, details travel only of what is open. */
+export const FULL_UP_TO = MOST_CARDS;
 const MOST_LINES = 100;
 
 /** How a fleet of that many nodes is shown to a viewer who did not choose. */

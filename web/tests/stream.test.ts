@@ -159,6 +159,16 @@ describe("a hub that falls silent", () => {
   });
 });
 
+test("asks anew when it is told to, stays live meanwhile, and hears the new stream alone", () => {
+  world.events.say("snapshot");
+  const first = world.events;
+  world.stream.renew();
+  expect([world.opened.length, first.closed, world.state]).toEqual([2, true, "live"]);
+  first.say("nodes");
+  world.events.say("snapshot");
+  expect(world.messages).toHaveLength(2);
+});
+
 describe("a hub that is gone", () => {
   test("is lost at once, and dated by its last sign of life", async () => {
     world.events.say("snapshot");

@@ -1,4 +1,4 @@
-import { expect, test, vi } from "vitest";
+import { expect, test } from "vitest";
 
 import { Store } from "../src/store";
 import type { Node } from "../src/types";
@@ -36,13 +36,9 @@ test("nobody is said to be on a node that is not online", () => {
   expect(users([node("a", { status: "offline", report: report([SHARED]) })])).toEqual([]);
 });
 
-test("how long a user's GPUs idle is told as far as it was watched", () => {
-  vi.useFakeTimers({ now: 1_000_000 });
+test("how long a user's GPUs idle is told as far as the hub knows", () => {
   const idle = gpu({ utilization_percent: 0, memory_used_bytes: 40 * GIB, processes: [process({ user: "dave" })] });
-  const store = new Store(view());
-  users([node("a", { report: report([idle]) })], store);
-  vi.advanceTimersByTime(30_000);
-  const [dave] = users([node("a", { report: report([idle]) })], store);
-  expect(dave).toMatchObject({ idleCount: 1, idleSince: 1_000_000 });
-  vi.useRealTimers();
+  const since = "2026-11-23T12:00:00.000Z";
+  const [dave] = users([node("a", { report: report([idle]), idle_since: { "GPU-0": since } })]);
+  expect(dave).toMatchObject({ idleCount: 1, idleSince: Date.parse(since) });
 });

@@ -1,4 +1,4 @@
-import { useComputed } from "@preact/signals";
+import { useMemo } from "preact/hooks";
 
 import { type Exception, exceptionsOf, worstFirst } from "../exceptions";
 import { gpuKey } from "../fleet";
@@ -12,13 +12,18 @@ const MOST = 60;
 
 export function Exceptions({ store }: { store: Store }) {
   const { text, format } = useLocale();
-  const all = useComputed(() =>
-    worstFirst(
-      store.shown.value.flatMap(({ node, matching, held }) =>
-        exceptionsOf(node.value, matching.value ?? [], held.value),
+  const found = useMemo(
+    () =>
+      store.calm(() =>
+        worstFirst(
+          store.shown.value.flatMap(({ node, matching, held }) =>
+            exceptionsOf(node.value, matching.value ?? [], held.value),
+          ),
+        ),
       ),
-    ),
-  ).value;
+    [store],
+  );
+  const all = found.value;
   const { items, hold } = useSteady(all, keyOf);
   const more = all.length - MOST;
   return (

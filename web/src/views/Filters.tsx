@@ -1,4 +1,5 @@
 import { useComputed } from "@preact/signals";
+import { useMemo } from "preact/hooks";
 
 import { type Filters as Wanted, isFiltering, NO_FILTERS } from "../filter";
 import { modelOf, total } from "../fleet";
@@ -111,7 +112,7 @@ interface NamesProps {
 function Names({ store, name, value, onChoose }: NamesProps) {
   const { text } = useLocale();
   // One string, so that reports which bring no new name draw nothing.
-  const joined = useComputed(() => JSON.stringify(namesOf(store, name)));
+  const joined = useMemo(() => store.calm(() => JSON.stringify(namesOf(store, name))), [store, name]);
   const names = JSON.parse(joined.value) as string[];
   if (names.length < 2 && value === null) return null;
   return (

@@ -1,4 +1,4 @@
-import { useComputed } from "@preact/signals";
+import { useMemo } from "preact/hooks";
 
 import { type Offer, offersOf } from "../filter";
 import { useLocale } from "../locale";
@@ -12,11 +12,16 @@ const MOST_OFFERS = 6;
 /** The first question of all: which GPUs can be had, and where. The largest offers come first. */
 export function FreeNow({ store }: { store: Store }) {
   const { text, format } = useLocale();
-  const offers = useComputed(() =>
-    store.shown.value
-      .flatMap((entry) => offersOf(entry.node.value, entry.matching.value ?? []))
-      .sort((a, b) => b.gpus.length - a.gpus.length),
-  ).value;
+  const found = useMemo(
+    () =>
+      store.calm(() =>
+        store.shown.value
+          .flatMap((entry) => offersOf(entry.node.value, entry.matching.value ?? []))
+          .sort((a, b) => b.gpus.length - a.gpus.length),
+      ),
+    [store],
+  );
+  const offers = found.value;
   const { items, hold } = useSteady(offers, keyOf);
   if (offers.length === 0) return null;
   const more = offers.length - MOST_OFFERS;

@@ -1,4 +1,5 @@
 import { useComputed } from "@preact/signals";
+import { useMemo } from "preact/hooks";
 
 import { gpuKey, gpuState, modelOf } from "../fleet";
 import { useLocale } from "../locale";
@@ -13,7 +14,8 @@ import { Tiles } from "./Tiles";
 export function HeatMap({ store }: { store: Store }) {
   const { text } = useLocale();
   // One string, so that reports which move no node draw nothing here.
-  const grouped = useComputed(() => JSON.stringify(groupNames(store.shown.value))).value;
+  const found = useMemo(() => store.calm(() => JSON.stringify(groupNames(store.shown.value))), [store]);
+  const grouped = found.value;
   const entries = new Map(store.shown.value.map((entry) => [entry.name, entry]));
   return (
     <>

@@ -41,6 +41,7 @@ function ProcessLine({ process, at }: { process: Process; at: number | null }) {
       </span>
       <span class="program" data-field="command">
         {process.command ?? process.name ?? text.unknownName}
+        {process.together !== undefined && ` ×${process.together}`}
       </span>
       <span class="running" data-field="running">
         {startedAt !== null && at !== null && format.duration(at - startedAt)}

@@ -51,7 +51,7 @@ function DensityChoice({ store }: { store: Store }) {
         store.choose({ density: DENSITIES.find((density) => density === value) ?? null })
       }
     >
-      <option value="">{text.densityByNumber(text.density[densityFor(store.entries.value.length)])}</option>
+      <option value="">{text.densityByNumber(text.density[densityFor(store.count.value)])}</option>
       {DENSITIES.map((density) => (
         <option key={density} value={density}>
           {text.density[density]}

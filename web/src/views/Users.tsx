@@ -1,4 +1,4 @@
-import { useComputed } from "@preact/signals";
+import { useMemo } from "preact/hooks";
 
 import { NO_FILTERS } from "../filter";
 import { useLocale } from "../locale";
@@ -12,7 +12,8 @@ const MOST_PLACES = 8;
 /** Who uses how many GPUs, how much of their memory, how well, and where. */
 export function Users({ store }: { store: Store }) {
   const { text } = useLocale();
-  const usage = useComputed(() => usageOf(store.shown.value)).value;
+  const found = useMemo(() => store.calm(() => usageOf(store.shown.value)), [store]);
+  const usage = found.value;
   const { items, hold } = useSteady(usage, ({ user }) => user ?? "");
   if (!store.loaded.value) return <p class="loading">{text.loading}</p>;
   if (usage.length === 0) return <p class="loading">{text.nobody}</p>;

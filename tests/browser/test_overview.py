@@ -1,0 +1,84 @@
+"""A fleet that is told at a glance, by a real hub: details travel only of what is open, and nothing to who is hidden."""
+
+import json
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import PATIENCE_MILLISECONDS, Open
+from tests.browser.lab import Lab
+
+HIDE = """(hidden) => {
+  Object.defineProperty(document, "hidden", {value: hidden, configurable: true});
+  document.dispatchEvent(new Event("visibilitychange"));
+}"""
+
+
+@pytest.fixture
+def many(lab: Callable[..., Lab], tmp_path: Path) -> Lab:
+    """A lab in which a dozen more nodes are configured, and never there."""
+    absent = [{"name": f"absent-{number}", "host": "127.0.0.1", "port": 9} for number in range(12)]
+    file = tmp_path / "many.json"
+    file.write_text(json.dumps({"nodes": absent}))
+    return lab(None, f"--config={file}")
+
+
+def line(page: Page) -> Any:
+    return page.locator('tbody[data-node="n"]')
+
+
+def viewers(site: Lab) -> int:
+    with urllib.request.urlopen(f"{site.url}/health", timeout=5) as answer:
+        return int(json.load(answer)["viewers"])
+
+
+def watched_by(site: Lab, count: int, page: Page) -> None:
+    """Wait until so many streams are open."""
+    deadline = time.monotonic() + PATIENCE_MILLISECONDS / 1000
+    while viewers(site) != count:
+        assert time.monotonic() < deadline, f"{viewers(site)} streams, not {count}"
+        page.wait_for_timeout(50)
+
+
+def test_what_is_open_is_told_in_full_and_the_rest_at_a_glance(many: Lab, open_page: Open) -> None:
+    watched = open_page(f"{many.url}?as=table")
+    page = watched.page
+    expect(page.locator("tbody[data-node]")).to_have_count(13)
+    many.scenario.gpus[0].utilization = 37
+    many.write()
+    expect(line(page).locator('[data-column="gpus"]')).to_contain_text("37")
+    assert not any("node=" in url for url in watched.requests)
+    line(page).get_by_role("button", name="n").first.click()
+    expect(line(page).locator('[data-detail="agent_id"]')).to_be_visible()  # no card holds it
+    many.scenario.gpus[0].utilization = 38
+    many.write()
+    expect(line(page).locator('[data-field="utilization_percent"]').first).to_contain_text("38%")
+    watched_by(many, 2, page)
+    page.keyboard.press("Escape")
+    expect(line(page).locator('[data-detail="agent_id"]')).to_have_count(0)
+    watched_by(many, 1, page)
+
+
+def test_a_hidden_page_takes_nothing_and_is_current_when_it_is_shown(many: Lab, open_page: Open) -> None:
+    page = open_page(f"{many.url}?as=table&node=n").page
+    expect(line(page).locator('[data-detail="agent_id"]')).to_be_visible()
+    page.evaluate(HIDE, True)
+    watched_by(many, 0, page)
+    many.scenario.gpus[0].utilization = 41
+    many.write()
+    page.evaluate(HIDE, False)
+    expect(line(page).locator('[data-field="utilization_percent"]').first).to_contain_text("41%")
+    expect(page.locator('[data-link="live"]')).to_be_visible()
+    watched_by(many, 2, page)
+
+
+def test_a_small_fleet_is_told_in_full_by_one_stream(lab: Callable[..., Lab], open_page: Open) -> None:
+    site = lab()
+    watched = open_page(f"{site.url}?node=n")
+    expect(watched.page.locator('[data-detail="agent_id"]')).to_be_visible()
+    watched_by(site, 1, watched.page)
