@@ -1,4 +1,4 @@
-"""A fleet that is told at a glance, by a real hub: details travel only of what is open, and nothing to who is hidden."""
+"""Fleets too large for cards, told at a glance: the same page, with details where somebody looks for them."""
 
 import json
 import time
