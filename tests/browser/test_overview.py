@@ -1,4 +1,4 @@
-"""A fleet that is told at a glance, by a real hub: details travel only of what is open, and nothing to who is hidden."""
+"""A fleet told at a glance, by a real hub: details travel only of what is open, and nothing to who is hidden."""
 
 import json
 import time
