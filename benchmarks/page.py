@@ -132,16 +132,27 @@ async def heap_megabytes(session: CDPSession) -> float:
     return float((await session.send("Runtime.getHeapUsage"))["usedSize"]) / 1e6
 
 
-async def busiest_milliseconds(page: Page) -> float:
-    """The longest task of the page's main thread by its own processor time: what others took does not count."""
+@asynccontextmanager
+async def traced(page: Page) -> AsyncIterator[list[float]]:
+    """The tasks of the page's main thread within the block, in milliseconds of its own processor time: what others on
+    the machine took does not count.
+    """
+    found: list[float] = []
     browser = page.context.browser
     assert browser is not None
     await browser.start_tracing(page=page, categories=["devtools.timeline", "disabled-by-default-devtools.timeline"])
-    await asyncio.sleep(TRACED_SECONDS)
+    yield found
     events = json.loads(await browser.stop_tracing())["traceEvents"]
     main = {(one["pid"], one["tid"]) for one in events if one["name"] == "FunctionCall"}
-    tasks = [one.get("tdur", 0) for one in events if one["name"] == "RunTask" and (one["pid"], one["tid"]) in main]
-    return max(tasks, default=0) / 1000
+    found += [
+        one.get("tdur", 0) / 1000 for one in events if one["name"] == "RunTask" and (one["pid"], one["tid"]) in main
+    ]
+
+
+async def all_there(page: Page, nodes: int) -> None:
+    """Wait until every node stands on the page. Its policy allows no script that is a text."""
+    last = page.locator("[data-block], tbody[data-node], article[data-node]").nth(nodes - 1)
+    await last.wait_for(state="attached")
 
 
 async def viewers(page: Page) -> int:
@@ -157,30 +168,34 @@ async def measure(hub: Served, nodes: int, reports: Callable[[], int], seconds: 
         await page.evaluate(BARE)
         await asyncio.sleep(SETTLE_SECONDS)
         bare, _ = await cost.shares(REFERENCE_SECONDS)
-    async with chromium(executable) as (page, session, cost):
-        await session.send("Performance.enable")
-        await page.add_init_script(WATCH)
-        await page.goto(url)
-        last = page.locator("[data-block], tbody[data-node], article[data-node]").nth(nodes - 1)
-        await last.wait_for(state="attached")
-        whole = float(await page.evaluate("performance.now()"))
-        paint = float(await page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
-        await asyncio.sleep(SETTLE_SECONDS)
-        opening = await page.evaluate("[window.tasks_.splice(0), window.frames_.splice(0)]")
-        received, reported = counter.received, reports()
-        shares = await cost.shares(seconds)
-        a_node = (counter.received - received) / (reports() - reported)
-        tasks, frames = await page.evaluate("[window.tasks_, window.frames_]")
-        by_processor = await busiest_milliseconds(page)
-        heap = await heap_megabytes(session)
-        peak = {one["name"]: one["value"] for one in (await session.send("Performance.getMetrics"))["metrics"]}
-        elements = int(await page.evaluate("document.querySelectorAll('*').length"))
+    async with chromium(executable) as (page, _, cost):
+        async with traced(page) as opening:
+            await page.goto(url)
+            await all_there(page, nodes)
         watching = await viewers(page)
         await page.evaluate(HIDE, True)
         await asyncio.sleep(1)
         left = watching - await viewers(page)
-        await page.evaluate("requestAnimationFrame = () => 0")
+        await asyncio.sleep(SETTLE_SECONDS)
         hidden, _ = await cost.shares(HIDDEN_SECONDS)
+    async with chromium(executable) as (page, session, cost):
+        await session.send("Performance.enable")
+        await page.add_init_script(WATCH)
+        await page.goto(url)
+        await all_there(page, nodes)
+        whole = float(await page.evaluate("performance.now()"))
+        paint = float(await page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
+        await asyncio.sleep(SETTLE_SECONDS)
+        late = await page.evaluate("[window.tasks_.splice(0), window.frames_.splice(0)]")
+        received, reported = counter.received, reports()
+        shares = await cost.shares(seconds)
+        a_node = (counter.received - received) / (reports() - reported)
+        tasks, frames = await page.evaluate("[window.tasks_, window.frames_]")
+        async with traced(page) as standing:
+            await asyncio.sleep(TRACED_SECONDS)
+        heap = await heap_megabytes(session)
+        peak = {one["name"]: one["value"] for one in (await session.send("Performance.getMetrics"))["metrics"]}
+        elements = int(await page.evaluate("document.querySelectorAll('*').length"))
     counter.transport.close()
     return [
         Figure(
@@ -194,14 +209,8 @@ async def measure(hub: Served, nodes: int, reports: Callable[[], int], seconds: 
         Figure("processor of all of Chromium", f"{shares[1]:.1f} %"),
         Figure("heap of its scripts", f"{heap:.0f} MB", goal="< 150 MB", met=heap < 150),
         Figure("heap, garbage included", f"{peak['JSHeapTotalSize'] / 1e6:.0f} MB"),
-        Figure(
-            "longest task by processor time, once it stands",
-            f"{by_processor:.0f} ms",
-            goal="< 50 ms",
-            met=by_processor < 50,
-        ),
-        *tasks_of("once it stands", tasks, frames),
-        *tasks_of("while it opens", *opening),
+        *tasks_of("once it stands", standing, tasks, frames),
+        *tasks_of("while it opens", opening, *late),
         Figure("bytes for a node's report, in the overview", f"{a_node:.0f}", goal="< 120", met=a_node < 120),
         Figure("first paint", f"{paint:.0f} ms", goal="< 1 s", met=paint < 1000),
         Figure("all nodes on the page", f"{whole:.0f} ms"),
@@ -211,10 +220,12 @@ async def measure(hub: Served, nodes: int, reports: Callable[[], int], seconds: 
     ]
 
 
-def tasks_of(when: str, tasks: Sequence[float], frames: Sequence[float]) -> list[Figure]:
+def tasks_of(when: str, tasks: Sequence[float], late: Sequence[float], frames: Sequence[float]) -> list[Figure]:
+    longest = max(tasks, default=0.0)
     return [
-        Figure(f"longest task, {when}", _longest(tasks), goal="< 50 ms", met=not tasks),
-        Figure(f"longest frame, {when}", _longest(frames), goal="< 50 ms", met=not frames),
+        Figure(f"longest task {when}, processor time", f"{longest:.0f} ms", goal="< 50 ms", met=longest < 50),
+        Figure(f"longest task {when}, by the clock", _longest(late)),
+        Figure(f"longest frame {when}, by the clock", _longest(frames)),
     ]
 
 

@@ -1,6 +1,6 @@
 // A large message is not worked off in one piece: a frame that takes long is one in which nobody can scroll.
 
-/** So many items are applied in a frame. */
+/** So many items are applied in a frame. Each frame costs, whatever is in it: the fewer the better, as long as each is short. */
 export const SLICE = 100;
 
 export interface Surroundings {
@@ -35,6 +35,7 @@ export class Slices<T> {
   readonly #apply: (items: readonly T[], isLast: boolean) => void;
   readonly #merge: (before: T, later: T) => T;
   readonly #around: Surroundings;
+  readonly #size: () => number;
   #waiting = new Map<string, T>();
   #isScheduled = false;
   #beganAt = Number.NEGATIVE_INFINITY;
@@ -45,16 +46,18 @@ export class Slices<T> {
     apply: (items: readonly T[], isLast: boolean) => void,
     merge: (before: T, later: T) => T,
     around: Surroundings = BROWSER,
+    size: () => number = () => SLICE,
   ) {
     this.#apply = apply;
     this.#merge = merge;
     this.#around = around;
+    this.#size = size;
   }
 
   /** Few items are applied at once, unless others wait already; many a slice a frame, `restMs` after the last began. */
   put(items: ReadonlyMap<string, T>, restMs = 0): void {
     const waitMs = this.#beganAt + restMs - this.#around.now();
-    if (!this.#isScheduled && items.size <= SLICE && waitMs <= 0) {
+    if (!this.#isScheduled && items.size <= this.#size() && waitMs <= 0) {
       this.#beganAt = this.#around.now();
       this.#apply([...items.values()], true);
       return;
@@ -94,8 +97,9 @@ export class Slices<T> {
   #work(era: number): void {
     if (era !== this.#era) return;
     const slice: T[] = [];
+    const size = this.#size();
     for (const [name, item] of this.#waiting) {
-      if (slice.length === SLICE) break;
+      if (slice.length >= size) break;
       slice.push(item);
       this.#waiting.delete(name);
     }

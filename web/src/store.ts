@@ -7,7 +7,7 @@ import { insertNode, sumTallies, type Tally, tally } from "./fleet";
 import { type Glimpse, glimpsesOf, laterOf } from "./overview";
 import { Past } from "./past";
 import { Sketches } from "./sketches";
-import { Slices } from "./slices";
+import { SLICE, Slices } from "./slices";
 import type { Fault, Gpu, LinkState, Message, Node } from "./types";
 import { type Density, densityFor, FULL_UP_TO, type View } from "./view";
 
@@ -42,8 +42,11 @@ interface WritableEntry extends Entry {
 /** One node as a message tells of it. */
 type Told = Node | Glimpse;
 
-/** Numbers in the overview of a large fleet are drawn twice a second at most. */
-const REST_MS = 500;
+/** Numbers of a large fleet are drawn once a second, as often as they are reported: each frame costs, whatever is in it. */
+const REST_MS = 1_000;
+
+/** To make what stands for a node costs several times as much as to change it. */
+export const NEW_A_SLICE = 30;
 
 const NOBODY: ReadonlySet<string> = new Set();
 
@@ -104,7 +107,8 @@ export class Store {
   constructor(view: View, slices?: ConstructorParameters<typeof Slices>[2]) {
     this.#view = signal(view);
     this.view = this.#view;
-    this.#slices = new Slices<Told>((told, isLast) => this.#take(told, isLast), newest, slices);
+    const size = (): number => (this.#pending.peek().size > 0 ? NEW_A_SLICE : SLICE);
+    this.#slices = new Slices<Told>((told, isLast) => this.#take(told, isLast), newest, slices, size);
   }
 
   /** What follows from all nodes: found anew once a message is worked off, not with each of its slices. */
