@@ -3,11 +3,15 @@
 from gpumon.model import Fault
 
 WINDOW_SECONDS = 15.0
+LONGEST_SECONDS = 900.0
+"""After so long the hub's side would have been mended: then each node's silence has a cause of its own again."""
 LEAST_NODES = 5
 
 
 class Outage:
-    """Watches for at least 5 nodes and half of those online falling silent within 15 s, until most are back."""
+    """Watches for at least 5 nodes and half of those online falling silent within 15 s, until most are back or 15 minutes
+    have passed.
+    """
 
     def __init__(self) -> None:
         self.notice: Fault | None = None
@@ -45,7 +49,7 @@ class Outage:
             self._silent |= self._fell_at.keys()
             self._fell_at.clear()
             self.notice = _notice(len(self._struck), online)
-        if len(self._silent) * 2 < len(self._struck):
+        if len(self._silent) * 2 < len(self._struck) or tick - self._began > LONGEST_SECONDS:
             self._struck, self._silent, self.notice = set(), set(), None
 
 

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Open
-from tests.browser.fakehub import FakeHub, gpu, node, process
+from tests.browser.fakehub import FakeHub, ago, gpu, node, process
 
 GIB = 2**30
 
@@ -15,7 +15,11 @@ GIB = 2**30
 def page(hub: FakeHub, open_page: Open) -> Page:
     alice = gpu(1, utilization_percent=80, memory_used_bytes=30 * GIB, processes=[process(1, "alice", 30)])
     held = gpu(2, utilization_percent=0, memory_used_bytes=20 * GIB, processes=[process(2, "bob", 20)])
-    hub.show(node("a", gpu(0), alice, held), node("b", alice | {"index": 0}), node("c", gpu(0)))
+    hub.show(
+        node("a", gpu(0), alice, held, idle_since={held["uuid"]: ago(1800)}),
+        node("b", alice | {"index": 0}),
+        node("c", gpu(0)),
+    )
     page = open_page(hub.url).page
     expect(page.locator('[data-node="c"]')).to_be_visible()
     return page

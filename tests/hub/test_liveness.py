@@ -165,6 +165,16 @@ def test_when_half_the_fleet_falls_silent_the_hub_suspects_itself_once() -> None
     assert codes == {"link_silent"}
 
 
+def test_after_a_quarter_of_an_hour_each_silence_has_a_cause_of_its_own_again() -> None:
+    lab = Lab()
+    lab.run(20, silent=40)
+    assert lab.notices()
+    lab.run(920, silent=40)
+    assert lab.notices() == []
+    codes = {member.verdict.code for member in lab.members[:40] if member.verdict}
+    assert codes == {"link_silent"}
+
+
 def test_less_than_half_or_a_few_are_events_of_their_own() -> None:
     lab = Lab()
     lab.run(20, silent=29)
