@@ -5,10 +5,12 @@ The file is that of the program gpumon replaces (``nodes``, ``aggregator``, ``dn
 and of the page.
 """
 
+import contextlib
 import difflib
 import ipaddress
 import json
 from collections.abc import Iterator
+from math import inf
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Annotated, Any, Union, get_args, get_origin
@@ -135,11 +137,10 @@ def parse(data: bytes) -> Config:
     """The configuration written in ``data`` (JSON, UTF-8). Raises :class:`ConfigError` as :func:`load` does."""
     value, wrong = _read_json(data)
     wrong += _type_faults(value, _File, "")
-    if not wrong:
-        file = msgspec.convert(value, _File)
-        wrong += _meaning_faults(file, value)
+    wrong += _meaning_faults(value)
     if wrong:
         raise ConfigError(*wrong)
+    file = msgspec.convert(value, _File)
     return Config(
         nodes=file.nodes,
         hub=file.aggregator if "aggregator" in value else file.hub,
@@ -151,9 +152,9 @@ def parse(data: bytes) -> Config:
 def faults(values: dict[str, object], section: type[Struct]) -> list[str]:
     """What is wrong with the ``values`` of one section that come from elsewhere than the file."""
     wrong = list(_type_faults(values, section, ""))
-    if not wrong and section is AgentSection:
-        urls = msgspec.convert(values, AgentSection).hub
-        wrong += [f"hub[{index}]: {url!r} {fault}" for index, url in enumerate(urls) if (fault := hub_url_fault(url))]
+    if section is AgentSection:
+        urls = _items(values, "hub", HubUrl)
+        wrong += [f"hub[{index}]: {url!r} {fault}" for index, url in urls if (fault := hub_url_fault(url))]
     return wrong
 
 
@@ -187,11 +188,13 @@ def _read_json(data: bytes) -> tuple[Any, list[str]]:
 def _type_faults(value: object, kind: Any, path: str) -> Iterator[str]:  # noqa: ANN401  (a type form has no type)
     """What is wrong with ``value``, which should be of type ``kind`` and stands at ``path``."""
     description = None
+    most = inf
     while (origin := get_origin(kind)) in (Annotated, Union, UnionType):
         if origin is Annotated:
             kind, *metas = get_args(kind)
             constraints = [meta for meta in metas if isinstance(meta, Meta)]
             description = next((meta.description for meta in constraints if meta.description), description)
+            most = next((meta.max_length for meta in constraints if meta.max_length is not None), most)
             if not (isinstance(kind, type) and issubclass(kind, Struct)) and get_origin(kind) is not list:
                 kind = Annotated[(kind, *constraints)] if constraints else kind
                 break
@@ -205,6 +208,8 @@ def _type_faults(value: object, kind: Any, path: str) -> Iterator[str]:  # noqa:
         if not isinstance(value, list):
             yield f"{path}: {_show(value)} is not allowed; allowed: {description or 'a list'}"
             return
+        if len(value) > most:
+            yield f"{path}: {len(value)} are too many; allowed: {description}"
         for index, item in enumerate(value):
             yield from _type_faults(item, get_args(kind)[0], f"{path}[{index}]")
     else:
@@ -232,38 +237,76 @@ def _struct_faults(value: object, kind: type[Struct], path: str) -> Iterator[str
             yield f"{prefix}{name}: missing; it must be given"
 
 
-def _meaning_faults(file: _File, value: dict[str, object]) -> Iterator[str]:
-    """What is wrong although every value by itself is allowed."""
+def _meaning_faults(value: object) -> Iterator[str]:
+    """What is wrong although each value by itself is allowed. Values that are not allowed are left out: they have been
+    told of.
+    """
+    if not isinstance(value, dict):
+        return
     if "hub" in value and "aggregator" in value:
         yield "aggregator: is the older name of hub, which is given as well; allowed: one of the two"
-    first: dict[str, int] = {}
-    for index, node in enumerate(file.nodes):
-        if node.name in first:
+    yield from _node_faults(value)
+    for section in ("hub", "aggregator"):
+        hub = _allowed(value.get(section, {}), HubSection)
+        stale, offline = hub.get("stale_after_seconds") or 0, hub.get("offline_after_seconds", inf)
+        if stale > offline:
             yield (
-                f"nodes[{index}].name: {_show(node.name)} is the name of nodes[{first[node.name]}] already; "
-                "allowed: names that differ"
+                f"{section}.stale_after_seconds: {stale:g} is not allowed; "
+                f"allowed: at most {section}.offline_after_seconds, {offline:g}"
             )
-        first.setdefault(node.name, index)
-        if (":" in node.host and not _is_address(node.host)) or not _can_be_host(node.host):
-            yield (
-                f"nodes[{index}].host: {_show(node.host)} is not allowed; allowed: a host name or an IP address "
-                "(the port has a key of its own)"
-            )
-    if (file.hub.stale_after_seconds or 0) > file.hub.offline_after_seconds:
+    dns = _allowed(value.get("dns", {}), DnsSection)
+    server = dns.get("server")
+    if server and name_server(server) is None:
         yield (
-            f"hub.stale_after_seconds: {file.hub.stale_after_seconds:g} is not allowed; "
-            f"allowed: at most hub.offline_after_seconds, {file.hub.offline_after_seconds:g}"
-        )
-    if file.dns.server and name_server(file.dns.server) is None:
-        yield (
-            f"dns.server: {_show(file.dns.server)} is not allowed; allowed: the IP address of a DNS server, "
+            f"dns.server: {_show(server)} is not allowed; allowed: the IP address of a DNS server, "
             "with or without a port, such as 127.0.0.1:5353 or [::1]:53"
         )
-    if file.dns.enabled and not file.dns.server:
+    if dns.get("enabled") and server == "":
         yield "dns.server: missing; it must be given while dns.enabled is true"
-    for index, url in enumerate(file.agent.hub):
+    for index, url in _items(value.get("agent"), "hub", HubUrl):
         if fault := hub_url_fault(url):
             yield f"agent.hub[{index}]: {_show(url)} {fault}"
+
+
+def _node_faults(value: dict[str, object]) -> Iterator[str]:
+    nodes = value.get("nodes")
+    first: dict[str, int] = {}
+    for index, entry in enumerate(nodes if isinstance(nodes, list) else []):
+        node = _allowed(entry, NodeEntry)
+        name, host = node.get("name"), node.get("host")
+        if name in first:
+            yield (
+                f"nodes[{index}].name: {_show(name)} is the name of nodes[{first[name]}] already; "
+                "allowed: names that differ"
+            )
+        elif name is not None:
+            first[name] = index
+        if host is not None and ((":" in host and not _is_address(host)) or not _can_be_host(host)):
+            yield (
+                f"nodes[{index}].host: {_show(host)} is not allowed; allowed: a host name or an IP address "
+                "(the port has a key of its own)"
+            )
+
+
+def _allowed(value: object, kind: type[Struct]) -> dict[str, Any]:
+    """Those values of an object of ``kind`` that are allowed, defaults among them."""
+    found: dict[str, Any] = {}
+    if isinstance(value, dict):
+        for field in msgspec.structs.fields(kind):
+            with contextlib.suppress(msgspec.ValidationError):
+                if field.name in value:
+                    found[field.name] = msgspec.convert(value[field.name], field.type)
+                elif field.default is not msgspec.NODEFAULT:
+                    found[field.name] = field.default
+    return found
+
+
+def _items(value: object, key: str, kind: Any) -> Iterator[tuple[int, Any]]:  # noqa: ANN401  (a type form has no type)
+    """Those items of the list ``key`` of an object that are allowed, and where they stand."""
+    items = value.get(key) if isinstance(value, dict) else None
+    for index, item in enumerate(items if isinstance(items, list) else []):
+        with contextlib.suppress(msgspec.ValidationError):
+            yield index, msgspec.convert(item, kind)
 
 
 def name_server(text: str) -> tuple[str, int] | None:

@@ -199,6 +199,7 @@ def test_a_broken_configuration_says_every_fault_on_a_line_and_starts_nothing(
             "nodes[0].host",
             "nodes[1].host",
             "nodes[1].port",
+            "nodes[1].name",
         ]
         assert " on http://" not in hub.said
 

@@ -110,6 +110,40 @@ def test_every_fault_is_told_at_once() -> None:
     ]
 
 
+def test_a_value_of_the_wrong_type_hides_no_fault_of_another_kind() -> None:
+    nodes = [{"name": "z", "host": "h", "port": "x"}, {"name": "a", "host": "h"}, {"name": "a", "host": "h"}]
+    found = faults(json.dumps({"nodes": nodes, "dns": {"enabled": True}}))
+    assert [fault.split(":")[0] for fault in found] == ["nodes[0].port", "nodes[2].name", "dns.server"]
+    found = faults(
+        json.dumps(
+            {
+                "nodes": [{"name": "a", "host": "h:1", "port": 0}, {"name": "a"}],
+                "aggregator": {"port": "x", "stale_after_seconds": 60},
+                "dns": {"enabled": True, "server": 5},
+                "agent": {"hub": [5, "ftp://x"]},
+            }
+        )
+    )
+    assert [fault.split(":")[0] for fault in found] == [
+        "nodes[0].port",
+        "nodes[1].host",
+        "aggregator.port",
+        "dns.server",
+        "agent.hub[0]",
+        "nodes[0].host",
+        "nodes[1].name",
+        "aggregator.stale_after_seconds",
+        "agent.hub[1]",
+    ]
+
+
+def test_a_list_that_is_too_long_is_a_fault() -> None:
+    (fault,) = faults(json.dumps({"nodes": [{"name": str(number), "host": "h"} for number in range(10_001)]}))
+    assert fault == "nodes: 10001 are too many; allowed: a list of at most 10000 nodes"
+    (fault,) = faults(json.dumps({"agent": {"hub": ["http://h"] * 17}}))
+    assert fault.startswith("agent.hub: 17 are too many; ")
+
+
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nowhere\.json: cannot be read: No such file"):
         load(tmp_path / "nowhere.json")
