@@ -4,13 +4,13 @@ from gpumon.model import Fault
 
 WINDOW_SECONDS = 15.0
 LONGEST_SECONDS = 900.0
-"""After so long the hub's side would have been mended: then each node's silence has a cause of its own again."""
+"""After so long the hub's side would have been mended: each node's silence has a cause of its own again."""
 LEAST_NODES = 5
 
 
 class Outage:
-    """Watches for at least 5 nodes and half of those online falling silent within 15 s, until most are back or 15 minutes
-    have passed.
+    """Watches for at least 5 nodes and half of those online falling silent within 15 s, until most are back, or for
+    15 minutes.
     """
 
     def __init__(self) -> None:
