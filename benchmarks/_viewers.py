@@ -133,6 +133,13 @@ async def join(port: int, make: Callable[[], V]) -> V:
     return viewer
 
 
+def glances(data: bytes) -> list[str]:
+    """Of a message of the view at a glance: the names of the nodes that have new numbers."""
+    start = data.index(b'"names":[') + len(b'"names":[')
+    names = data[start : data.index(b"]", start)].decode()
+    return [name.strip('"') for name in names.split(",") if name]
+
+
 def updates(data: bytes) -> list[tuple[str, int]]:
     """Of a message: each node's name with the sequence of its report. Looked for, not parsed: it must cost little."""
     found = []

@@ -83,14 +83,14 @@ async def window(server: Served, send: list[object], rate: float, seconds: float
 
 
 async def compare(
-    words: list[Words], rounds: int, gzip: bool, viewers: int = VIEWERS
+    words: list[Words], rounds: int, gzip: bool, viewers: int = VIEWERS, query: str = ""
 ) -> tuple[list[float], list[float]]:
     """Microseconds a report, for the hub and the bare server, round by round."""
     loop = asyncio.get_running_loop()
     with a_hub() as hub, a_server(BARE) as bare:
         fleet = await agents(hub.port, words)
         plain = [(await loop.create_connection(partial(Bare, one), HOST, bare.port))[1] for one in words]
-        watching = [await join(hub.port, lambda: Viewer(events_request(gzip=gzip))) for _ in range(viewers)]
+        watching = [await join(hub.port, lambda: Viewer(events_request(query, gzip=gzip))) for _ in range(viewers)]
         ours, theirs = [], []
         await window(hub, [one.report for one in fleet], RATE, 2)
         await window(bare, [one.report for one in plain], RATE, 1)
@@ -275,8 +275,14 @@ def main() -> None:
         return options.only in (None, part)
 
     if wanted("compare") or wanted("prometheus"):
-        for name, gzip, viewers in (("as browsers read", True, VIEWERS), ("plain", False, VIEWERS), ("", False, 0)):
-            here, bare = asyncio.run(compare(words, options.rounds, gzip, viewers))
+        cases = (
+            ("at a glance, as the page reads so many", True, VIEWERS, "?view=overview"),
+            ("in full, compressed", True, VIEWERS, ""),
+            ("in full, plain", False, VIEWERS, ""),
+            ("", False, 0, ""),
+        )
+        for name, gzip, viewers, query in cases:
+            here, bare = asyncio.run(compare(words, options.rounds, gzip, viewers, query))
             what = f"a report of {words[0].size / 1000:.1f} KB, {RATE}/s, {viewers} viewers {name}"
             figures.append(compared(what, here, bare, "µs", 1.8))
             ours = ours or here
