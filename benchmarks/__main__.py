@@ -1,6 +1,6 @@
 """Every benchmark, one after the other, each in a process of its own: the tables of docs/performance.md.
 
-    python -m benchmarks [--long]
+python -m benchmarks [--long]
 """
 
 import argparse
