@@ -1,6 +1,7 @@
 """The rules of the house, read from the source: docs/architecture.md says why."""
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -74,7 +75,8 @@ def module_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imports_of(path: Path) -> set[str]:
+@functools.cache
+def imports_of(path: Path) -> frozenset[str]:
     """Every module that ``path`` imports, wherever in the file."""
     found: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
@@ -82,13 +84,13 @@ def imports_of(path: Path) -> set[str]:
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {f"{node.module}.{alias.name}" for alias in node.names} | {node.module}
-    return found
+    return frozenset(found)
 
 
 def rooms_of(path: Path) -> set[str]:
     """The modules of gpumon among them."""
     modules = {module_of(file) for file in FILES} - {"gpumon", "gpumon.agent", "gpumon.hub"}
-    return (imports_of(path) & modules) - {module_of(path)}
+    return set(imports_of(path) & modules) - {module_of(path)}
 
 
 def files_that_import(library: str) -> set[str]:

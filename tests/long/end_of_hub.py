@@ -90,8 +90,7 @@ def main(run: Run, options: argparse.Namespace) -> None:
     run.claim(texts, "agents were told", sorted(texts))
     time.sleep(options.down)
     hub.start()
-    back = time.monotonic()
-    run.within(20, "all agents are back", lambda: len(agents.first("connected", back)) == options.agents, patience=60)
+    run.within(20, "all agents are back", lambda: len(agents.first("connected", began)) == options.agents, patience=60)
     run.within(30, "everything is in", hub.has_all, patience=90)
     run.claim(not hub.ledger.repeated() and not hub.ledger.missing(), "nothing lost, nothing twice")
     with stuck_viewer(hub):

@@ -101,7 +101,7 @@ class Hub:
         self._file = run.folder / "ledger"
         self.ledger = Ledger(self._file)
 
-    def start(self, *, answers: bool = True) -> None:
+    def start(self) -> None:
         """Start it, and wait until it answers."""
         command = [
             *self._prefix,
@@ -113,8 +113,7 @@ class Hub:
             self.address,
         ]
         self.process = self._run.start(*command, environment=self.environment, output=self.log)
-        if answers:
-            wait_for(lambda: self.get("/health"), "the hub's answer")
+        wait_for(lambda: self.get("/health"), "the hub's answer")
 
     def send(self, number: int) -> None:
         self.process.send_signal(number)

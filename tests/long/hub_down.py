@@ -23,14 +23,14 @@ def main(run: Run, options: argparse.Namespace) -> None:
     wait_for(lambda: hub.all_online(options.agents), "all agents", 60)
     time.sleep(5)
     memory = resident_bytes(agents.process)
+    killed = time.monotonic()
     hub.kill()
     run.say(f"the hub is killed, for {options.down:g} s")
     time.sleep(options.down)
     grown = (resident_bytes(agents.process) - memory) / options.agents / 2**20
     run.claim(grown <= 16, "what an agent keeps (at most 16 MiB)", f"{grown:.2f} MiB")
     hub.start()
-    back = time.monotonic()
-    run.within(20, "all agents are back", lambda: len(agents.first("connected", back)) == options.agents)
+    run.within(20, "all agents are back", lambda: len(agents.first("connected", killed)) == options.agents)
     run.within(120, "everything that was kept is in", hub.has_all, patience=600)
     run.claim(not hub.ledger.repeated(), "taken twice by one hub", len(hub.ledger.repeated()))
     lost = {node["report"]["boot_id"]: node["reports_lost"] for node in hub.nodes()}

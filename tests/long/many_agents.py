@@ -21,10 +21,10 @@ def main(run: Run, options: argparse.Namespace) -> None:
     fleets = [Agents(run, hub.url, each, limit, first=place * each) for place in range(PROCESSES)]
     wait_for(lambda: hub.all_online(count), "all agents", 180)
     run.say(f"{count} agents are online; the hub has {hub.memory_bytes() / 2**20:.0f} MiB")
+    killed = time.monotonic()
     hub.kill()
     time.sleep(options.down)
     hub.start()
-    back = time.monotonic()
     slowest = failed = 0.0
 
     def all_are_back() -> bool:
@@ -32,7 +32,7 @@ def main(run: Run, options: argparse.Namespace) -> None:
         asked = time.monotonic()
         failed += hub.get("/health") is None
         slowest = max(slowest, time.monotonic() - asked)
-        return all(len(fleet.first("connected", back)) == fleet.count for fleet in fleets)
+        return all(len(fleet.first("connected", killed)) == fleet.count for fleet in fleets)
 
     run.within(45, "all are back", all_are_back, patience=180)
     run.claim(not failed, "questions of a viewer that were not answered", int(failed))

@@ -19,7 +19,7 @@ def main(run: Run, options: argparse.Namespace) -> None:
     began = time.monotonic()
     for _ in range(options.times):
         hub.kill()
-        hub.start(answers=False)
+        hub.start()
         time.sleep(options.apart)
     took = time.monotonic() - began
     tries = Counter(event.agent for event in agents.events(began, "tries"))

@@ -19,7 +19,6 @@ def main(run: Run, options: argparse.Namespace) -> None:
     with stopped(hub.process):
         time.sleep(options.seconds)
         noticed = agents.first("failed", began)
-    back = time.monotonic()
     run.claim(len(noticed) == options.agents, "agents that noticed", len(noticed))
     last = max(noticed.values(), default=99)
     run.claim(last <= 25, "the last noticed after (25 s)", f"{last:.1f} s")
@@ -27,7 +26,7 @@ def main(run: Run, options: argparse.Namespace) -> None:
 
     def all_are_back() -> bool:
         seen.update(hub.statuses())
-        return len(agents.first("connected", back)) == agents.count
+        return len(agents.first("connected", began)) == agents.count
 
     run.within(20, "all agents are back", all_are_back)
     run.claim("offline" not in seen, "nobody was called offline for the hub's own pause", seen)
