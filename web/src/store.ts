@@ -26,7 +26,7 @@ export interface Entry {
   readonly configured: boolean;
   readonly node: ReadonlySignal<Node>;
   readonly tally: ReadonlySignal<Tally>;
-  /** Since when which of its GPUs have been idle with memory in use, as far as this page has watched. */
+  /** Since when which of its GPUs have been idle with memory in use, as far as the hub knows. */
   readonly idleSince: ReadonlySignal<ReadonlyMap<string, number>>;
   /** Those that have been so for long. */
   readonly held: ReadonlySignal<ReadonlySet<string>>;

@@ -17,7 +17,7 @@ export interface Usage {
   readonly memoryBytes: number;
   /** Of the GPUs used, by how much they are busy now; null where none of them tells. */
   readonly meanUtilizationPercent: number | null;
-  /** How many of these GPUs compute nothing now, and since when the longest of them, as far as was watched. */
+  /** How many of these GPUs compute nothing now, and since when the longest of them, as far as the hub knows. */
   readonly idleCount: number;
   readonly idleSince: number | null;
   readonly places: readonly Place[];

@@ -192,7 +192,7 @@ export const en = {
   legendText: {
     free: "Free: no process computes on it, and the memory in use is below 500 MiB or 2 % of the card, whichever is more. A GPU that is asleep is free.",
     busy: "Busy: a process computes on it, or more memory than that is in use.",
-    held: "Idle-held: more than 10 % of its memory in use and utilisation below 2 % for 15 min, as watched by this page since it was opened.",
+    held: "Idle-held: more than 10 % of its memory in use and utilisation below 2 % for 15 min, as far as the hub knows.",
     fault: "Fault: the GPU is lost, does not answer, or reports an error.",
     hot: "Hot: within 5 °C of the temperature at which, by its own telling, it slows itself down.",
     throttled: "Throttled: it slows itself down by heat or a fault of its power supply; a mere cap on power does not count.",
