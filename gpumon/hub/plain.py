@@ -23,7 +23,8 @@ LEAST_COLUMNS: Final = 40
 FRESH_SECONDS: Final = 0.5
 MOST_KEPT: Final = 8
 BROWSERS: Final = ("text/html", "application/xhtml+xml")
-VARY: Final = "Accept, Accept-Language"
+VARY: Final = "Accept, Accept-Language, User-Agent"
+TERMINALS: Final = frozenset({"curl", "wget", "httpie", "xh"})
 
 
 class _Wish(NamedTuple):
@@ -99,9 +100,14 @@ def _wish(request: Request) -> _Wish:
 
 
 def _is_browser(headers: Headers) -> bool:
-    """Whether who asks names HTML. ``*/*``, as curl says, or nothing at all is no browser's."""
+    """Whether who asks is served the page: everybody but who names plain text and no HTML, and programs of the
+    terminal, which say ``*/*`` as many others do and are known by their name.
+    """
     offers = [offer.partition(";")[0].strip().lower() for offer in headers.get("accept", "").split(",")]
-    return any(media_type in offers for media_type in BROWSERS)
+    if any(media_type in offers for media_type in BROWSERS):
+        return True
+    program = headers.get("user-agent", "").partition("/")[0].lower()
+    return "text/plain" not in offers and program not in TERMINALS
 
 
 def _language(request: Request) -> Language:

@@ -46,7 +46,7 @@ async def get(hub: Site, query: str = "", headers: dict[str, str] | None = None)
     """The media type and the text of ``/``."""
     async with hub.session.get(f"{hub.url}/{query}", headers=headers or CURL) as response:
         assert response.status == 200
-        assert response.headers["Vary"] == "Accept, Accept-Language"
+        assert response.headers["Vary"] == "Accept, Accept-Language, User-Agent"
         return response.content_type, await response.text()
 
 
@@ -87,7 +87,9 @@ async def test_a_browser_gets_the_page_and_a_terminal_the_text_whatever_else_the
             (BROWSER, "text/html"),
             ({"Accept": "text/plain, text/html;q=0.5"}, "text/html"),
             ({"Accept": "text/plain"}, "text/plain"),
-            ({"Accept": ""}, "text/plain"),
+            ({"Accept": "", "User-Agent": "Wget/1.21"}, "text/plain"),
+            ({"Accept": "*/*", "User-Agent": "curl/8.5"}, "text/plain"),
+            ({"Accept": "*/*", "User-Agent": "python-urllib/3.11"}, "text/html"),
         ):
             assert (await get(hub, headers=headers))[0] == media_type
         page = (await get(hub, headers=BROWSER))[1]
