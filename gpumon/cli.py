@@ -24,7 +24,7 @@ from gpumon import __version__, config
 from gpumon.commands import SIMULATION, check, probe
 from gpumon.config import AgentSection, Config, DnsSection
 from gpumon.errors import UsageError
-from gpumon.logs import OneLine
+from gpumon.logs import OneLine, Unrepeated
 
 PORT = click.IntRange(0, 65535)
 FILE = click.Path(path_type=Path)
@@ -96,6 +96,7 @@ def cli(context: click.Context, log_level: str, mode: str | None, port: int | No
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLine(LOG_FORMAT))
+    handler.addFilter(Unrepeated())
     logging.basicConfig(level=log_level.upper(), handlers=[handler])
     if log_level != "debug":
         for name in CHATTY:

@@ -109,7 +109,8 @@ async def run(config: Config, listener: socket.socket, read: Callable[[], Config
         group.create_task(poller.run(), name="poller")
         if reload is not None:
             group.create_task(reload.run(), name="reload")
-        group.create_task(serve(application(hub, ingest), listener, hub.feed.close), name="server")
+        served = serve(application(hub, ingest), listener, hub.feed.close, hub.refusals)
+        group.create_task(served, name="server")
 
 
 def _resolver(config: Config) -> Resolver:

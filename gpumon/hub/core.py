@@ -14,6 +14,7 @@ from gpumon.hub.fleet import Fleet
 from gpumon.hub.history import History
 from gpumon.hub.member import LinkState, Member
 from gpumon.model import Fault, Report, Resolution, Source
+from gpumon.refusals import Refusals
 from gpumon.timestamp import rfc3339
 from gpumon.wire import Gap
 
@@ -22,7 +23,8 @@ LONG_PAUSE_SECONDS = 5.0
 
 
 class Hub:
-    """The present (:attr:`fleet`), the past (:attr:`history`), who is told (:attr:`feed`), which nodes want polling.
+    """The present (:attr:`fleet`), the past (:attr:`history`), who is told (:attr:`feed`), which nodes want polling,
+    and what was refused (:attr:`refusals`).
 
     ``url`` is where agents find it, as far as it knows.
     """
@@ -37,6 +39,7 @@ class Hub:
         self.settings = settings or HubSection()
         self.clock = clock or ForgivingClock()
         self.history = History()
+        self.refusals = Refusals()
         self.on_taken: Callable[[Member, Report], None] = self._remember
         """Told of each report once, in whatever order they come."""
         self._notices: dict[str, Fault] = {}

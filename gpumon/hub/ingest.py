@@ -21,8 +21,8 @@ from gpumon.hub.core import Hub
 from gpumon.hub.member import LinkState, Member
 from gpumon.hub.verdict import SPEAKS_SECONDS
 from gpumon.model import Fault
+from gpumon.pipe import Pipe, pipe_of, text_frame
 from gpumon.problem import problem
-from gpumon.serve import Pipe, pipe_of, text_frame
 from gpumon.wire import Ack, Close, FromAgent, Gap, Heartbeat, Hello, ReportFrame, Welcome
 
 log = logging.getLogger(__name__)
@@ -119,6 +119,7 @@ class Ingest:
     async def _converse(self, link: Link) -> None:
         hello = await self._hello(link)
         with self._admitted(link, hello) as member:
+            link.pipe.visit.excuse()  # a whole fleet may stand behind one router
             _say(link, self._welcome(hello, member))
             if not link.replaced:
                 link.deadline.reschedule(None)

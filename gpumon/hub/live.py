@@ -19,13 +19,12 @@ from gpumon.hub import packing
 from gpumon.hub.feed import DEFAULT_PACE, PACES, VIEWS, Feed, Only, View
 from gpumon.hub.letters import Form, Message
 from gpumon.hub.mailbox import Mailbox
+from gpumon.pipe import chunk, pipe_of, text_frame
 from gpumon.problem import problem
-from gpumon.serve import chunk, pipe_of, text_frame
 from gpumon.wire import Close
 
 MAX_VIEWERS = 2000
 MOST_NODES_NAMED = 16
-SEND_BUFFER_BYTES = 128 * 1024
 RETRY = b"retry: 3000\n\n"
 COMMENT = b": still here\n\n"
 
@@ -144,7 +143,6 @@ async def _deliver(
 ) -> bool:
     """Serve a viewer until it leaves, is cut off since it takes nothing, or the feed ends (then: true)."""
     pipe = pipe_of(scope)
-    pipe.limit_buffer(SEND_BUFFER_BYTES)
     mailbox = Mailbox(pipe, form, comment)
 
     async def watch() -> None:
