@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from starlette.types import Scope
 
-from gpumon.door import Visit
+from gpumon.limits import Visit
 
 PIECE_BYTES = 64 * 1024
 LOOK_SECONDS = 1.0

@@ -23,7 +23,7 @@ from uvicorn.server import ServerState
 from websockets.exceptions import InvalidState
 from websockets.frames import Opcode, apply_mask  # type: ignore[attr-defined]  # not listed as its own
 
-from gpumon.door import MAX_CONNECTIONS, MAX_UNFINISHED, BoundedRequests, Door, Visit, refusal
+from gpumon.limits import MAX_CONNECTIONS, MAX_UNFINISHED, BoundedRequests, Visits, Visit, refusal
 from gpumon.errors import ListenError
 from gpumon.pipe import Pipe
 from gpumon.refusals import Refusals
@@ -116,13 +116,13 @@ class _Http(H11Protocol):
 
     def __init__(
         self,
-        door: Door,
+        visits: Visits,
         config: Config,
         server_state: ServerState,
         app_state: dict[str, Any],
         **more: Any,  # noqa: ANN401
     ) -> None:
-        self._visit = Visit(door, self._end)
+        self._visit = Visit(visits, self._end)
         self._pipe = Pipe(self._visit)
         super().__init__(config, server_state, app_state | {"pipe": self._pipe}, **more)
         self.conn = self._requests = BoundedRequests()
@@ -288,7 +288,7 @@ async def serve(
     server = _Server(
         uvicorn.Config(
             app,
-            http=cast("type[asyncio.Protocol]", partial(_Http, Door(refusals or Refusals()))),
+            http=cast("type[asyncio.Protocol]", partial(_Http, Visits(refusals or Refusals()))),
             ws=_WebSocket,
             lifespan="off",
             log_config=None,

@@ -16,7 +16,7 @@ SHARED = [
     {"errors", "text", "timestamp", "logs", "refusals"},
     {"model", "terminal"},
     {"catalog", "wire", "config"},
-    {"problem", "lifecycle", "nameserver", "door"},
+    {"problem", "lifecycle", "nameserver", "limits"},
     {"pipe"},
     {"serve", "multicast", "systemnames"},
     {"resolver"},

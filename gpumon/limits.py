@@ -48,7 +48,7 @@ def origin(peer: object) -> str | None:
     return str(ipaddress.ip_network((address, 64), strict=False)) if not address.is_loopback else str(address)
 
 
-class Door:
+class Visits:
     """Counts the connections of one server by their :func:`origin`, and what is refused."""
 
     def __init__(self, refusals: Refusals) -> None:
@@ -63,11 +63,11 @@ class Visit:
     ``end`` is called if it does not: with the status of an answer (0: none), the reason and the words.
     """
 
-    __slots__ = ("_deadline", "_door", "_end", "_is_counted", "_is_in_body", "_is_unfinished", "address")
+    __slots__ = ("_deadline", "_visits", "_end", "_is_counted", "_is_in_body", "_is_unfinished", "address")
 
-    def __init__(self, door: Door, end: Callable[[int, str, str], None]) -> None:
+    def __init__(self, visits: Visits, end: Callable[[int, str, str], None]) -> None:
         self.address: str | None = None
-        self._door = door
+        self._visits = visits
         self._end = end
         self._is_counted = self._is_unfinished = self._is_in_body = False
         self._deadline: asyncio.TimerHandle | None = None
@@ -76,13 +76,13 @@ class Visit:
         """It has come from ``peer``; whether the address may have one more."""
         self.address = origin(peer)
         self._wait(SILENT_SECONDS, 0, "silent_connection", f"a connection that said nothing for {SILENT_SECONDS:g} s")
-        self._is_counted = _more(self._door.connections, self.address, MAX_CONNECTIONS)
+        self._is_counted = _more(self._visits.connections, self.address, MAX_CONNECTIONS)
         return self._is_counted
 
     def request_begun(self, *, in_body: bool) -> bool:
         """A part of a request has come; whether the address may have one more of those. Said as often as it holds."""
         if not self._is_unfinished:
-            if not _more(self._door.unfinished, self.address, MAX_UNFINISHED):
+            if not _more(self._visits.unfinished, self.address, MAX_UNFINISHED):
                 return False
             self._is_unfinished = True
         elif in_body == self._is_in_body:
@@ -97,13 +97,13 @@ class Visit:
         self._wait_no_more()
         if self._is_unfinished:
             self._is_unfinished = self._is_in_body = False
-            _less(self._door.unfinished, self.address)
+            _less(self._visits.unfinished, self.address)
 
     def excuse(self) -> None:
         """Count it no more."""
         if self._is_counted:
             self._is_counted = False
-            _less(self._door.connections, self.address)
+            _less(self._visits.connections, self.address)
 
     def end(self) -> None:
         """It is closed."""
@@ -112,7 +112,7 @@ class Visit:
 
     def refused(self, reason: str, words: str, level: int = logging.WARNING) -> None:
         """Count what was refused of it."""
-        self._door.refusals.note(reason, self.address, words, level)
+        self._visits.refusals.note(reason, self.address, words, level)
 
     def _wait(self, seconds: float, status: int, reason: str, words: str) -> None:
         self._wait_no_more()

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from gpumon import door, pipe
-from gpumon.door import origin
+from gpumon import limits, pipe
+from gpumon.limits import origin
 from gpumon.logs import REPEATS, Unrepeated
 from gpumon.refusals import MOST_ADDRESSES, REASONS, Refusals
 from gpumon.serve import listen, serve
@@ -104,14 +104,14 @@ async def served() -> AsyncIterator[Served]:
 @pytest.fixture
 def unspared(monkeypatch: pytest.MonkeyPatch) -> None:
     """Loopback is an address like any other."""
-    monkeypatch.setattr(door, "is_spared", lambda _: False)
+    monkeypatch.setattr(limits, "is_spared", lambda _: False)
 
 
 @pytest.fixture
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Deadlines that a test can wait for."""
-    monkeypatch.setattr(door, "SILENT_SECONDS", 0.3)
-    monkeypatch.setattr(door, "REQUEST_SECONDS", 0.3)
+    monkeypatch.setattr(limits, "SILENT_SECONDS", 0.3)
+    monkeypatch.setattr(limits, "REQUEST_SECONDS", 0.3)
 
 
 @pytest.mark.usefixtures("hasty")
@@ -175,9 +175,9 @@ async def test_many_requests_on_one_connection_are_answered_in_order_however_the
 @pytest.mark.parametrize(
     ("request_bytes", "status"),
     [
-        (HEAD + b"X-Long: " + b"x" * door.MAX_HEAD_BYTES + b"\r\n\r\n", b"431"),
-        (b"GET /" + b"x" * door.MAX_HEAD_BYTES + b" HTTP/1.1\r\nHost: hub\r\n\r\n", b"431"),
-        (HEAD + b"X: y\r\n" * door.MAX_HEAD_LINES + b"\r\n", b"431"),
+        (HEAD + b"X-Long: " + b"x" * limits.MAX_HEAD_BYTES + b"\r\n\r\n", b"431"),
+        (b"GET /" + b"x" * limits.MAX_HEAD_BYTES + b" HTTP/1.1\r\nHost: hub\r\n\r\n", b"431"),
+        (HEAD + b"X: y\r\n" * limits.MAX_HEAD_LINES + b"\r\n", b"431"),
         (HEAD + b"X: y\r\n" * 10_000, b"431"),
         (b"POST /body HTTP/1.1\r\nHost: hub\r\nContent-Length: 65537\r\n\r\n", b"413"),
         (b"POST /body HTTP/1.1\r\nHost: hub\r\nContent-Length: 99999999999999999999\r\n\r\n", b"413"),
@@ -234,7 +234,7 @@ async def test_a_request_that_breaks_the_rules_in_the_middle_of_an_answer_ends_t
 
 @pytest.mark.usefixtures("unspared")
 async def test_one_address_has_so_many_connections_and_gets_new_ones_when_old_ones_end(served: Served) -> None:
-    clients = [await served.connect() for _ in range(door.MAX_CONNECTIONS)]
+    clients = [await served.connect() for _ in range(limits.MAX_CONNECTIONS)]
     for client in clients:
         client.say(HEAD + b"\r\n")
         await client.answer()
@@ -252,7 +252,7 @@ async def test_one_address_has_so_many_connections_and_gets_new_ones_when_old_on
 
 @pytest.mark.usefixtures("unspared")
 async def test_one_address_has_so_many_unfinished_requests(served: Served) -> None:
-    clients = [await served.connect() for _ in range(door.MAX_UNFINISHED)]
+    clients = [await served.connect() for _ in range(limits.MAX_UNFINISHED)]
     for number, client in enumerate(clients):
         whole = b"POST /body HTTP/1.1\r\nHost: hub\r\nContent-Length: 10\r\n\r\n" if number % 2 else HEAD
         client.say(whole)
@@ -334,7 +334,7 @@ def test_a_network_of_ipv6_counts_as_one_address(peer: object, counts_for: str |
 
 
 def test_loopback_is_spared_the_counts() -> None:
-    assert [door.is_spared(one) for one in ("127.0.0.1", "127.9.9.9", "::1", "192.0.2.7", "2001:db8::/64")] == [
+    assert [limits.is_spared(one) for one in ("127.0.0.1", "127.9.9.9", "::1", "192.0.2.7", "2001:db8::/64")] == [
         *(True, True, True),
         *(False, False),
     ]
