@@ -63,7 +63,7 @@ class Visit:
     ``end`` is called if it does not: with the status of an answer (0: none), the reason and the words.
     """
 
-    __slots__ = ("_deadline", "_visits", "_end", "_is_counted", "_is_in_body", "_is_unfinished", "address")
+    __slots__ = ("_deadline", "_end", "_is_counted", "_is_in_body", "_is_unfinished", "_visits", "address")
 
     def __init__(self, visits: Visits, end: Callable[[int, str, str], None]) -> None:
         self.address: str | None = None

@@ -99,7 +99,6 @@ class Pipe:
         if self._transport is not None and not self._waiting:
             self._transport.close()
 
-    @property
     def is_closing(self) -> bool:
         return self._is_ending or self._transport is None or self._transport.is_closing()
 
