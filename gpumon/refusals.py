@@ -23,12 +23,11 @@ REASONS: Final = {
     "large_request": "requests whose head or body was too large",
     "bad_request": "what was not HTTP",
     "slow_reader": "connections whose peer stopped reading",
-    "bad_frame": "what was not WebSocket",
+    "bad_frame": "connections that did not talk as WebSocket does",
     "bad_message": "messages of agents in other words than those agreed on",
     "large_message": "messages of agents that were too large",
     "too_many_messages": "agents that said more than their interval explains",
-    "too_many_names": "names of nodes made up one after the other",
-    "too_many_agents": "agents beyond what a hub takes in one second, or at all",
+    "too_many_agents": "agents beyond what a hub takes: in one second, of new names from one address, at all",
 }
 """What is counted under which name, in words."""
 

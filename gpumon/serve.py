@@ -21,19 +21,24 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 from websockets.exceptions import InvalidState
-from websockets.frames import Opcode, apply_mask  # type: ignore[attr-defined]  # not listed as its own
+from websockets.frames import Frame, Opcode, apply_mask  # type: ignore[attr-defined]  # not listed as its own
 
 from gpumon.errors import ListenError
 from gpumon.limits import MAX_CONNECTIONS, MAX_UNFINISHED, BoundedRequests, Visit, Visits, refusal
 from gpumon.pipe import Pipe
 from gpumon.refusals import Refusals
-from gpumon.wire import MAX_MESSAGE_BYTES
+from gpumon.text import one_line
+from gpumon.wire import MAX_MESSAGE_BYTES, MAX_SAID
 
 GRACE_SECONDS = 2
 PING_SECONDS = 10
 UNACKNOWLEDGED_MILLISECONDS = 20_000
 SEND_BUFFER_BYTES = 128 * 1024
 """Of payload, about, that the kernel keeps for a peer that has not taken it."""
+ODD_FRAMES_PER_SECOND = 200
+ODD_FRAMES_IN_MESSAGE = 1000
+SLICE_BYTES = 1024
+"""Pings, pongs and fragments of messages cost more than messages, and nobody who means well sends many."""
 MESSAGES = frozenset({Opcode.TEXT, Opcode.BINARY})
 FRAMES = MESSAGES | {Opcode.PING, Opcode.PONG, Opcode.CLOSE}
 
@@ -209,6 +214,9 @@ class _WebSocket(WebSocketsSansIOProtocol, asyncio.BufferedProtocol):
         self._wanted = 0
         self._is_odd = False
         self._heard_at = 0.0
+        self._odd_frames = 0
+        self._odd_since = 0.0
+        self._owed_pong = b""
         super().__init__(config, server_state, app_state | {"pipe": self._pipe}, **more)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -227,6 +235,9 @@ class _WebSocket(WebSocketsSansIOProtocol, asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         super().resume_writing()
         self._pipe.resume()
+        if self._owed_pong and not self._pipe.blocked:
+            self._pipe.write(self._owed_pong)
+            self._owed_pong = b""
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  (how much is told by asyncio: as much as there is)
         return _ARRIVALS
@@ -246,8 +257,10 @@ class _WebSocket(WebSocketsSansIOProtocol, asyncio.BufferedProtocol):
             if len(self._received) < self._wanted:
                 return
             data, self._received = memoryview(self._received), bytearray()
-        if rest := self._take_frames(data):
-            super().data_received(bytes(rest))
+        rest = self._take_frames(data)
+        for start in range(0, len(rest), SLICE_BYTES):
+            if not self.transport.is_closing():
+                super().data_received(bytes(rest[start : start + SLICE_BYTES]))
 
     def send_keepalive_ping(self) -> None:
         silent_seconds = self.loop.time() - self._heard_at
@@ -283,6 +296,36 @@ class _WebSocket(WebSocketsSansIOProtocol, asyncio.BufferedProtocol):
         if start < len(data):
             self._received += data[start:]
         return b""
+
+    def handle_ping(self) -> None:
+        if self._pipe.blocked:  # else pongs would pile up; to answer the newest ping is enough (RFC 6455 section 5.5.3)
+            self._owed_pong = b"".join(self.conn.data_to_send())
+        else:
+            super().handle_ping()
+        self._count_odd_frame()
+
+    def handle_pong(self, event: Frame) -> None:
+        super().handle_pong(event)
+        self._count_odd_frame()
+
+    def handle_cont(self, event: Frame) -> None:
+        super().handle_cont(event)
+        self._count_odd_frame()
+
+    def _count_odd_frame(self) -> None:
+        if self._heard_at - self._odd_since >= 1.0:
+            self._odd_frames, self._odd_since = 0, self._heard_at
+        self._odd_frames += 1
+        is_too_much = self._odd_frames > ODD_FRAMES_PER_SECOND or len(self.frames) > ODD_FRAMES_IN_MESSAGE
+        if is_too_much and not self.close_sent and not self.transport.is_closing():
+            self.conn.fail(1008, "too many control frames or fragments")
+            self.handle_parser_exception()
+
+    def handle_parser_exception(self) -> None:
+        if self.conn.close_sent is not None:
+            words = f"no WebSocket: {self.conn.close_sent.reason or 'broken frames'} ({self.conn.close_sent.code})"
+            self._visit.refused("bad_frame", one_line(words, MAX_SAID))
+        super().handle_parser_exception()
 
     def shutdown(self) -> None:
         try:

@@ -43,7 +43,8 @@ code  name                    the agent
 4011  :attr:`NAME_TAKEN`      another living agent has this name: comes back slowly
 4012  :attr:`COPIED`          another machine has the same agent id, as after cloning a disk: comes
                               back slowly
-4013  :attr:`TOO_MANY`        the hub's limit of nodes is reached: comes back slowly
+4013  :attr:`TOO_MANY`        the hub's limit of nodes, or of new names, is reached: comes back slowly
+4014  :attr:`TOO_FAST`        it says more than its interval explains: comes back slowly
 ====  ======================  ===============================================================
 
 msgspec reads, and turns our own types into bytes; orjson puts bodies together from those bytes.
@@ -87,10 +88,19 @@ class Close(IntEnum):
     NAME_TAKEN = 4011
     COPIED = 4012
     TOO_MANY = 4013
+    TOO_FAST = 4014
 
 
 SLOW_RETRY = frozenset(
-    {Close.BAD_MESSAGE, Close.UNAUTHORISED, Close.PROTOCOL, Close.NAME_TAKEN, Close.COPIED, Close.TOO_MANY}
+    {
+        Close.BAD_MESSAGE,
+        Close.UNAUTHORISED,
+        Close.PROTOCOL,
+        Close.NAME_TAKEN,
+        Close.COPIED,
+        Close.TOO_MANY,
+        Close.TOO_FAST,
+    }
 )
 """Codes after which coming back soon cannot help."""
 
@@ -149,15 +159,27 @@ class Welcome(Struct, frozen=True, kw_only=True, gc=False, tag_field="type", tag
     late_reports_per_second: Quantity = LATE_REPORTS_PER_SECOND
 
 
-class Ack(Struct, frozen=True, kw_only=True, gc=False, tag_field="type", tag="ack"):
-    """Every report up to and including ``sequence`` is taken."""
+class Ack(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="type", tag="ack"):
+    """Every report up to and including ``sequence`` is taken. ``refused``: but for one, and why."""
 
     sequence: Count
+    refused: Text | None = None
 
 
 FromAgent = Hello | ReportFrame | Heartbeat | Gap
 FromHub = Welcome | Ack
 
+
+class _Numbered(Struct, frozen=True):
+    sequence: Count | None = None
+
+
+class _Envelope(Struct, frozen=True):
+    report: _Numbered = _Numbered()
+    ahead: bool = False
+
+
+_envelope: msgspec.json.Decoder[_Envelope] = msgspec.json.Decoder(_Envelope)
 _from_agent: msgspec.json.Decoder[FromAgent] = msgspec.json.Decoder(FromAgent)
 _from_hub: msgspec.json.Decoder[FromHub] = msgspec.json.Decoder(FromHub)
 _report: msgspec.json.Decoder[Report] = msgspec.json.Decoder(Report)
@@ -172,6 +194,15 @@ def decode_from_agent(data: bytes) -> FromAgent:
     if type(message) is ReportFrame:
         check_counts(message.report)
     return message
+
+
+def sequence_of(data: bytes) -> int:
+    """Which report will never come if this message is not read; 0 where it is none, or comes again in its turn.
+
+    Raises :class:`WireError`.
+    """
+    envelope = decode(_envelope, data)
+    return 0 if envelope.ahead else envelope.report.sequence or 0
 
 
 def decode_from_hub(data: bytes | str) -> FromHub:

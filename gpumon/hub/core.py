@@ -86,6 +86,12 @@ class Hub:
         """Take word of reports that will never come."""
         self.fleet.take_gap(member, gap)
 
+    def take_lost(self, member: Member, sequence: int) -> None:
+        """Take word that a pushed report is not taken and will not come again."""
+        if sequence > member.pushed_sequence:
+            member.pushed_sequence = sequence
+            self.fleet.take_gap(member, Gap(first=sequence, last=sequence, count=1))
+
     def record(self, member: Member, report: Report, source: Source) -> None:
         """Take a node's newest report; one of an agent that also pushes comes again that way, and counts then."""
         is_new = self.fleet.record(member, report, source)
