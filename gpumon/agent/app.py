@@ -25,6 +25,7 @@ from gpumon.agent.server import application
 from gpumon.agent.simulate import SimulatedReader
 from gpumon.agent.watchdog import Watchdog
 from gpumon.config import AgentSection, DnsSection
+from gpumon.refusals import Refusals
 from gpumon.serve import serve, url_of
 
 log = logging.getLogger(__name__)
@@ -102,7 +103,9 @@ class _Agent:
                 if self.service is not None:
                     reload = Reload(self.settings, self.dns, self.service.read_again, sampler, link)
                     group.create_task(reload.run(), name="reload")
-                group.create_task(serve(application(sampler, link.state), self.listener), name="server")
+                refusals = Refusals()
+                served = serve(application(sampler, link.state, refusals), self.listener, refusals=refusals)
+                group.create_task(served, name="server")
                 group.create_task(link.run(), name="link")
                 group.create_task(sampler.run(deliver), name="sampler")
 

@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 from gpumon import __version__
 from gpumon.agent.sampler import Sampler
 from gpumon.problem import LoggedFaults, handlers
+from gpumon.refusals import Refusals
 from gpumon.wire import encode
 
 JSON = "application/json"
@@ -21,9 +22,11 @@ NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 WELL = ("ok", "degraded")
 
 
-def application(sampler: Sampler, link: Callable[[], Struct] | None = None) -> ASGIApp:
+def application(
+    sampler: Sampler, link: Callable[[], Struct] | None = None, refusals: Refusals | None = None
+) -> ASGIApp:
     """The agent's own answers, from what ``sampler`` made last: no question waits for the driver. ``link`` tells how
-    the link to the hub is, for those who ask ``/health?verbose``.
+    the link to the hub is, and ``refusals`` what was refused, for those who ask ``/health?verbose``.
     """
 
     async def gpu_info(_: Request) -> Response:
@@ -34,7 +37,7 @@ def application(sampler: Sampler, link: Callable[[], Struct] | None = None) -> A
     async def health(request: Request) -> Response:
         status, error = sampler.health()
         newest = sampler.newest
-        body = {
+        body: dict[str, object] = {
             "status": status,
             "error": orjson.Fragment(encode(error)) if error else None,
             "node": sampler.node,
@@ -46,6 +49,7 @@ def application(sampler: Sampler, link: Callable[[], Struct] | None = None) -> A
         }
         if "verbose" in request.query_params:
             body["link"] = orjson.Fragment(encode(link())) if link else None
+            body["refused"] = refusals.counts if refusals else {}
         return Response(orjson.dumps(body), 200 if status in WELL else 503, headers=NO_STORE, media_type=JSON)
 
     starlette = Starlette(
