@@ -165,8 +165,9 @@ class Hub:
             self.fleet.start_anew()
         due = self.fleet.judge()
         self.notice("mass_silence", self.fleet.outage.notice)
-        for member in self.fleet:
-            self._decide_polling(member)
+        for name in self._polling:
+            if (member := self.fleet.get(name)) is not None:
+                self._decide_polling(member)
         return due
 
     def polling_wanted(self, name: str) -> asyncio.Event:

@@ -56,6 +56,8 @@ class Member:
     known_since: str
     status_since: str
     status: NodeStatus = "pending"
+    due_tick: float = 0.0
+    """Until then the status stays as it is if nothing is heard."""
     address: str | None = None
     source: Source | None = None
     error: Fault | None = None
