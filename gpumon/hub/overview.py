@@ -28,6 +28,7 @@ from gpumon.model import (
     Report,
     ReportStatus,
     Source,
+    Tag,
     Text,
     Timestamp,
 )
@@ -132,6 +133,7 @@ class NodeCard(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     name: Name
     alias: Text
+    tags: list[Tag] = []
     host: Text | None = None
     port: int | None = None
     address: Text | None = None
@@ -292,6 +294,7 @@ def _node_card(node: Node, seen_at: float | None) -> NodeCard:
     return NodeCard(
         name=node.name,
         alias=node.alias,
+        tags=node.tags,
         host=node.host,
         port=node.port,
         address=node.address,

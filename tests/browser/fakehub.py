@@ -91,6 +91,7 @@ def node(name: str, *gpus: Json, seen: float = 0.5, **values: Any) -> Json:
     return {
         "name": name,
         "alias": name,
+        "tags": [],
         "host": f"{name}.lab",
         "port": 8081,
         "address": "10.0.0.13",

@@ -130,6 +130,7 @@ export interface Report {
 export interface Node {
   readonly name: string;
   readonly alias: string;
+  readonly tags?: readonly string[];
   readonly host: string | null;
   readonly port: number | null;
   readonly address: string | null;

@@ -118,6 +118,7 @@ function NodeHead({ node, now, id, children }: HeadProps) {
         </strong>
       )}
       {node.name !== node.alias && <span data-field="name">{node.name}</span>}
+      <Tags node={node} />
       {node.report?.simulated === true && (
         <span class="badge is-simulated" data-field="simulated">
           {text.simulated}
@@ -131,6 +132,18 @@ function NodeHead({ node, now, id, children }: HeadProps) {
       <NodeFacts node={node} now={now} />
       {children}
     </div>
+  );
+}
+
+export function Tags({ node }: { node: Node }) {
+  return (
+    <>
+      {node.tags?.map((tag) => (
+        <span key={tag} class="tag" data-field="tag">
+          {tag}
+        </span>
+      ))}
+    </>
   );
 }
 

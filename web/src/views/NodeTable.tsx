@@ -5,7 +5,7 @@ import { translateFault, useLocale } from "../locale";
 import type { Entry, Store } from "../store";
 import type { Gpu } from "../types";
 import { causeOf } from "../verdict";
-import { NodeBody, NodeState } from "./NodeCard";
+import { NodeBody, NodeState, Tags } from "./NodeCard";
 import { Age, Dash } from "./parts";
 import { Sparkline } from "./Sparkline";
 import { Tiles } from "./Tiles";
@@ -55,6 +55,7 @@ function NodeLines({ entry, store }: { entry: Entry; store: Store }) {
           <strong class="address" data-field="address">
             {node.address ?? node.host}
           </strong>
+          <Tags node={node} />
           {node.report?.simulated === true && <span class="aside">{text.simulated}</span>}
           {node.flapping === true && <span class="aside is-warning">{text.flapping}</span>}
         </th>
