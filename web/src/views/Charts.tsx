@@ -2,12 +2,13 @@ import { type Signal, useComputed, useSignal } from "@preact/signals";
 import { useEffect, useState } from "preact/hooks";
 
 import { fetchNodePast, type NodePast } from "../archive";
-import { figuresOf, QUANTITIES, SPAN, SPANS, type Span, valuesOf } from "../charts";
+import { type Field, figuresOf, QUANTITIES, SPAN, SPANS, type Span, valuesOf } from "../charts";
 import { gpuKey } from "../fleet";
 import { useLocale } from "../locale";
 import type { Store } from "../store";
 import type { Gpu } from "../types";
 import { Chart } from "./Chart";
+import { GpuFacts } from "./GpuFacts";
 import type { ChartsProps } from "./LazyCharts";
 import { Dash } from "./parts";
 
@@ -36,6 +37,10 @@ export function Charts({ entry, store }: ChartsProps) {
       {past !== null && past !== "failed" && (
         <Drawn past={past} gpu={gpu} gpus={gpus} span={span.value} moment={moment} store={store} />
       )}
+      <div class="figures-and-facts">
+        {past !== null && past !== "failed" && hasPast(past, gpus) && <FiguresTable past={past} gpu={gpu} />}
+        <GpuFacts gpu={gpu} now={store.now} />
+      </div>
     </section>
   );
 }
@@ -140,7 +145,7 @@ interface DrawnProps {
 
 function Drawn({ past, gpu, gpus, span, moment, store }: DrawnProps) {
   const theme = useComputed(() => store.view.value.theme).value;
-  const drawn = QUANTITIES.filter(({ field }) => gpus.some((one) => figuresOf(valuesOf(past, one, field)) !== null));
+  const drawn = QUANTITIES.filter(({ field }) => isTold(past, gpus, field));
   const { text } = useLocale();
   if (drawn.length === 0) return <p class="dated">{text.charts.nothing}</p>;
   return (
@@ -151,9 +156,16 @@ function Drawn({ past, gpu, gpus, span, moment, store }: DrawnProps) {
         ))}
       </div>
       <MomentSlider past={past} gpu={gpu} moment={moment} />
-      <FiguresTable past={past} gpu={gpu} />
     </>
   );
+}
+
+function isTold(past: NodePast, gpus: readonly Gpu[], field: Field): boolean {
+  return gpus.some((one) => figuresOf(valuesOf(past, one, field)) !== null);
+}
+
+function hasPast(past: NodePast, gpus: readonly Gpu[]): boolean {
+  return QUANTITIES.some(({ field }) => isTold(past, gpus, field));
 }
 
 /** The pointer's way through time for those who use none. */
