@@ -55,8 +55,10 @@ AGENT = [
     {"app"},
 ]
 HUB = [
+    {"ring"},
     {"letters", "packing", "page", "legacy", "clock", "gaps", "outage", "admission", "claims", "history", "sheet"},
-    {"activity", "overview"},
+    {"activity", "card"},
+    {"overview"},
     {"openapi", "member", "mailbox", "findings"},
     {"liveness", "succession", "feed"},
     {"verdict"},

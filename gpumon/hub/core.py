@@ -129,7 +129,8 @@ class Hub:
     def _remember(self, member: Member, report: Report) -> None:
         """Give the past what was sampled, dated by our clock whatever that of the node shows."""
         now = self.clock.time()
-        self.history.take(member, report, member.sampled_wall(report, now), now)
+        at = now if report is member.report else member.sampled_wall(report, now)
+        self.history.take(member, report, at, now)
 
     @property
     def notices(self) -> list[Fault]:
