@@ -124,6 +124,12 @@ class Xid(Struct, frozen=True, kw_only=True, gc=False):
     last_at: Timestamp
 
 
+SLOWDOWNS = frozenset(("hw_slowdown", "sw_thermal_slowdown", "hw_thermal_slowdown", "hw_power_brake_slowdown"))
+"""Those of :attr:`Gpu.throttle_reasons` that are worth a look: heat, the power supply, a fault. A cap on power is none of
+them, for most GPUs are run by one.
+"""
+
+
 class Gpu(Struct, frozen=True, kw_only=True, gc=False):
     """One GPU at one moment. ``uuid`` is its identity; ``index`` is only what the driver calls it today.
 
@@ -185,6 +191,12 @@ class Gpu(Struct, frozen=True, kw_only=True, gc=False):
     xids: Annotated[list[Xid], Meta(max_length=64)] | None = None
     unavailable: Annotated[dict[Text, Reason], Meta(max_length=64)] = {}
     suspect: Annotated[list[Text], Meta(max_length=64)] = []
+
+    @property
+    def throttled_percent(self) -> float | None:
+        """100 while it is slowed down by one of :data:`SLOWDOWNS`, else 0: over a time, the share of it."""
+        reasons = self.throttle_reasons
+        return None if reasons is None else 0.0 if SLOWDOWNS.isdisjoint(reasons) else 100.0
 
 
 class Host(Struct, frozen=True, kw_only=True, gc=False):

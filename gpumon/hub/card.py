@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from gpumon.hub.history import key
 from gpumon.model import (
+    SLOWDOWNS,
     Evidence,
     Fault,
     Gpu,
@@ -39,9 +40,6 @@ MOST_HOLDERS: Final = 16
 CLOCK_STEP_SECONDS: Final = 5
 IDLE_TOLD_AFTER_SECONDS: Final = 60.0
 """Who is idle for a moment is not worth a card."""
-WORTH_A_LOOK: Final = frozenset(
-    ("hw_slowdown", "sw_thermal_slowdown", "hw_thermal_slowdown", "hw_power_brake_slowdown")
-)
 SHOWN: Final = (
     "name",
     "utilization_percent",
@@ -250,7 +248,7 @@ def _gpu_card(gpu: Gpu, idle_since: str | None) -> GpuCard:
         memory_kind=gpu.memory_kind,
         slowdown_temperature_celsius=gpu.slowdown_temperature_celsius,
         power_limit_watts=None if gpu.power_limit_watts is None else round(gpu.power_limit_watts),
-        throttle_reasons=None if reasons is None else [reason for reason in reasons if reason in WORTH_A_LOOK],
+        throttle_reasons=None if reasons is None else [reason for reason in reasons if reason in SLOWDOWNS],
         ecc_uncorrected_total=gpu.ecc_uncorrected_total or None,
         recovery_action=None if gpu.recovery_action == "none" else gpu.recovery_action,
         xids=[xid.code for xid in gpu.xids or () if xid.gravity != "info"],

@@ -12,7 +12,7 @@ type Name = keyof Messages["gpuFact"];
 /** What is known of one GPU beside what its row and its charts show. */
 export function GpuFacts({ gpu, now }: { gpu: Gpu; now: ReadonlySignal<number> }) {
   const { text, format } = useLocale();
-  const facts = factsOf(gpu, text, format).filter(([, value]) => value !== null);
+  const facts = factsOf(gpu, text, format).filter(([, value]) => value != null);
   const xids = gpu.xids?.filter(({ meaning }) => meaning !== undefined) ?? [];
   return (
     <dl class="detail" aria-label={text.charts.chosen(String(gpu.index))} data-field="gpu_facts">
@@ -55,7 +55,7 @@ function XidLine({ xid: { code, meaning, gravity, count, last_at }, now }: { xid
 function factsOf(gpu: Gpu, text: Messages, format: Format): readonly (readonly [Name, string | null])[] {
   const { memory_ledger: ledger, recovery_action: action, ecc_uncorrected_total: wrong } = gpu;
   const clock = (now: number | null, most?: number | null): string | null =>
-    now === null ? null : `${format.count(now)}${most == null ? "" : ` / ${format.count(most)}`} MHz`;
+    now == null ? null : `${format.count(now)}${most == null ? "" : ` / ${format.count(most)}`} MHz`;
   const reserved = gpu.memory_reserved_bytes;
   return [
     ["uuid", gpu.uuid],
@@ -64,11 +64,11 @@ function factsOf(gpu: Gpu, text: Messages, format: Format): readonly (readonly [
     ["memory_clock", clock(gpu.memory_clock_megahertz)],
     ["performance_state", gpu.performance_state],
     ["throttle_reasons", gpu.throttle_reasons?.map((word) => text.throttleReason[word] ?? word).join(", ") || null],
-    ["pcie", gpu.pcie_generation === null ? null : `${gpu.pcie_generation}.0 ×${gpu.pcie_width ?? "?"}`],
+    ["pcie", gpu.pcie_generation == null ? null : `${gpu.pcie_generation}.0 ×${gpu.pcie_width ?? "?"}`],
     ["held", ledger ? format.bytes(ledger.processes_bytes) : null],
     ["unaccounted", ledger ? [format.bytes(ledger.unaccounted_bytes), ledger.cause].filter(Boolean).join(": ") : null],
-    ["reserved", reserved === null ? null : format.bytes(reserved)],
-    ["ecc", wrong === null ? null : text.eccErrors(format.count(wrong), format.count(gpu.ecc_corrected_total ?? 0))],
+    ["reserved", reserved == null ? null : format.bytes(reserved)],
+    ["ecc", wrong == null ? null : text.eccErrors(format.count(wrong), format.count(gpu.ecc_corrected_total ?? 0))],
     ["recovery_action", action == null || action === "none" ? null : action.replaceAll("_", " ")],
     ["compute_mode", gpu.compute_mode],
   ];
