@@ -29,7 +29,7 @@ from gpumon.logs import OneLine, Unrepeated
 PORT = click.IntRange(0, 65535)
 FILE = click.Path(path_type=Path)
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-FLAGS = {"interval_seconds": "interval", "state_dir": "state-dir"}
+FLAGS = {"interval_seconds": "interval", "state_dir": "state-dir", "tags": "tag"}
 CHATTY = ("uvicorn.error", "websockets", "asyncio")
 
 Section = TypeVar("Section", bound=msgspec.Struct)
@@ -181,6 +181,15 @@ def hub(host: str | None = None, port: int | None = None, config_path: Path | No
     "--name", envvar="GPUMON_AGENT_NAME", show_envvar=True, help="What the node is called.  [default: the host name]"
 )
 @click.option(
+    "--tag",
+    "tags",
+    multiple=True,
+    metavar="TAG",
+    envvar="GPUMON_AGENT_TAGS",
+    show_envvar=True,
+    help="What people look for the node by, such as a room or a project. May be repeated.",
+)
+@click.option(
     "--interval",
     type=click.FloatRange(0.2, 60),
     envvar="GPUMON_AGENT_INTERVAL",
@@ -218,6 +227,7 @@ def agent(
     port: int | None = None,
     hubs: tuple[str, ...] = (),
     name: str | None = None,
+    tags: tuple[str, ...] = (),
     interval: float | None = None,
     config_path: Path | None = None,
     wake_sleeping_gpus: bool | None = None,
@@ -240,6 +250,7 @@ def agent(
             port=port,
             name=name,
             hub=list(hubs) or None,
+            tags=list(tags) or None,
             interval_seconds=interval,
             wake_sleeping_gpus=wake_sleeping_gpus,
             state_dir=state_dir,
@@ -314,7 +325,8 @@ def _override(section: Section, **given: object) -> Section:
 
 def _with_flag(fault: str) -> str:
     field, colon, rest = fault.partition(":")
-    return FLAGS.get(field, field.partition("[")[0]) + colon + rest
+    name = field.partition("[")[0]
+    return FLAGS.get(name, name) + colon + rest
 
 
 def _state_folder(section: AgentSection) -> Path | None:
