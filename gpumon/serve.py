@@ -352,8 +352,10 @@ async def serve(
     listener: socket.socket,
     end_streams: Callable[[], None] = lambda: None,
     refusals: Refusals | None = None,
+    is_proxy: Callable[[str], bool] = lambda _: False,
 ) -> None:
-    """Serve ``app`` on ``listener`` until cancelled; what is refused is noted in ``refusals``.
+    """Serve ``app`` on ``listener`` until cancelled; what is refused is noted in ``refusals``. Addresses of which
+    ``is_proxy`` holds speak for many, and may have more connections than one.
 
     Then ``end_streams`` is called, since an endless response would hold the server; requests under way have
     two seconds to end, WebSockets are closed with 1012 (going away), and what is left is cut.
@@ -361,7 +363,7 @@ async def serve(
     server = _Server(
         uvicorn.Config(
             app,
-            http=cast("type[asyncio.Protocol]", partial(_Http, Visits(refusals or Refusals()))),
+            http=cast("type[asyncio.Protocol]", partial(_Http, Visits(refusals or Refusals(), is_proxy))),
             ws=WebSocketProtocol,
             lifespan="off",
             log_config=None,

@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from starlette.types import Receive, Scope, Send
@@ -84,10 +85,10 @@ def is_told(record: logging.LogRecord) -> bool:
 
 
 @asynccontextmanager
-async def serving() -> AsyncIterator[Served]:
+async def serving(**options: Any) -> AsyncIterator[Served]:
     listener = listen("127.0.0.1", 0, "test")
     served = Served(listener.getsockname()[1], Refusals())
-    server = asyncio.create_task(serve(served, listener, refusals=served.refusals))
+    server = asyncio.create_task(serve(served, listener, refusals=served.refusals, **options))
     try:
         yield served
     finally:
@@ -255,6 +256,19 @@ async def test_one_address_has_so_many_connections_and_gets_new_ones_when_old_on
         client.writer.close()
     while b"well" not in await served.get():
         pass
+
+
+@pytest.mark.usefixtures("unspared")
+async def test_a_proxy_that_is_known_may_have_more() -> None:
+    async with serving(is_proxy=lambda address: address == "127.0.0.1") as served:
+        clients = [await served.connect() for _ in range(limits.MAX_CONNECTIONS + 1)]
+        for client in clients:
+            client.say(HEAD)
+        for client in clients:
+            client.say(b"\r\n")
+            assert b"well" in await client.answer()
+            client.writer.close()
+        assert served.refusals.counts == {}
 
 
 @pytest.mark.usefixtures("unspared")
