@@ -5,11 +5,11 @@ it would run): cancellation is the stop signal here, as everywhere in gpumon.
 """
 
 import asyncio
+import contextlib
 import errno
 import logging
 import socket
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
 from functools import partial
 from typing import Any, cast
 
@@ -323,6 +323,10 @@ class WebSocketProtocol(WebSocketsSansIOProtocol, asyncio.BufferedProtocol):
         super().handle_cont(event)
         self._count_odd_frame()
 
+    def send_receive_event_to_app(self) -> None:
+        with contextlib.suppress(InvalidState):  # no text, and its end came along with it: that is answered next
+            super().send_receive_event_to_app()
+
     def _count_odd_frame(self) -> None:
         if self._heard_at - self._odd_since >= 1.0:
             self._odd_frames, self._odd_since = 0, self._heard_at
@@ -347,7 +351,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol, asyncio.BufferedProtocol):
 
 
 class _Server(uvicorn.Server):
-    @contextmanager
+    @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         yield
 
