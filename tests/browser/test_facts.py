@@ -45,7 +45,8 @@ def test_a_gpu_tells_its_fan_its_power_against_the_limit_and_what_slows_it_down(
             "a",
             gpu(0, fan_speed_percent=45, power_draw_watts=655, throttle_reasons=slowed, xids=[xid, trifle]),
             gpu(1, throttle_reasons=["hw_power_brake_slowdown"], fan_speed_percent=0),
-            gpu(2, throttle_reasons=["sw_power_cap"]),
+            gpu(2, throttle_reasons=["sw_power_cap"], recovery_action="gpu_reset"),
+            gpu(3, throttle_reasons=["sw_power_cap"], recovery_action="none"),
         )
     )
     page = open_page(hub.url).page
@@ -54,7 +55,8 @@ def test_a_gpu_tells_its_fan_its_power_against_the_limit_and_what_slows_it_down(
     expect(field(page, "power_draw_watts")).to_have_text("655 / 700 W")
     expect(row(page).locator("[data-mark]")).to_have_text(["throttled · heat", "Xid 63"])
     expect(row(page, 1).locator("[data-mark]")).to_have_text(["throttled · power supply"])
-    expect(row(page, 2).locator("[data-mark]")).to_have_count(0)
+    expect(row(page, 2).locator("[data-mark]")).to_have_text(["reset needed"])
+    expect(row(page, 3).locator("[data-mark]")).to_have_count(0)
 
 
 @pytest.mark.parametrize("width", [1440, 390])

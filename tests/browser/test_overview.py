@@ -37,6 +37,11 @@ def viewers(site: Lab) -> int:
         return int(json.load(answer)["viewers"])
 
 
+def told(site: Lab) -> Any:
+    with urllib.request.urlopen(f"{site.url}/api/nodes/n", timeout=5) as answer:
+        return json.load(answer)
+
+
 def watched_by(site: Lab, count: int, page: Page) -> None:
     """Wait until so many streams are open."""
     deadline = time.monotonic() + PATIENCE_MILLISECONDS / 1000
@@ -75,6 +80,23 @@ def test_a_hidden_page_takes_nothing_and_is_current_when_it_is_shown(many: Lab, 
     expect(line(page).locator('[data-field="utilization_percent"]').first).to_contain_text("41%")
     expect(page.locator('[data-link="live"]')).to_be_visible()
     watched_by(many, 2, page)
+
+
+def test_a_page_that_was_frozen_is_current_when_it_wakes(many: Lab, open_page: Open) -> None:
+    page = open_page(f"{many.url}?as=table&node=n").page
+    shown = line(page).locator('[data-field="utilization_percent"]').first
+    expect(shown).to_contain_text("%")
+    session = page.context.new_cdp_session(page)
+    session.send("Page.setWebLifecycleState", {"state": "frozen"})
+    many.scenario.gpus[0].utilization = 43
+    many.write()
+    deadline = time.monotonic() + PATIENCE_MILLISECONDS / 1000
+    while told(many)["report"]["gpus"][0]["utilization_percent"] != 43:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    session.send("Page.setWebLifecycleState", {"state": "active"})
+    expect(shown).to_contain_text("43%")
+    expect(page.locator('[data-link="live"]')).to_be_visible()
 
 
 def test_a_small_fleet_is_told_in_full_by_one_stream(lab: Callable[..., Lab], open_page: Open) -> None:

@@ -4,7 +4,7 @@ import type { Gpu, Node, NodeStatus, Process, Xid } from "./types";
 
 export type GpuState = "free" | "busy" | "held" | "fault" | "unknown";
 /** What is worth a look on a GPU, whatever its state. */
-export type Mark = "hot" | "throttled";
+export type Mark = "repair" | "throttled" | "hot";
 
 const MIB = 2 ** 20;
 /** What a driver may hold on a GPU that nobody uses. */
@@ -45,10 +45,11 @@ export function gpuState(gpu: Gpu, status: NodeStatus, isHeld = false): GpuState
 
 export function marksOf(gpu: Gpu, status: NodeStatus): readonly Mark[] {
   if (status !== "online") return [];
+  const isBroken = gpu.recovery_action != null && gpu.recovery_action !== "none";
   const { temperature_celsius: temperature, slowdown_temperature_celsius: slowdown } = gpu;
   const isHot = temperature !== null && slowdown != null && temperature >= slowdown - HOT_WITHIN_CELSIUS;
   const isThrottled = brakesOf(gpu).length > 0;
-  return [...(isHot ? (["hot"] as const) : []), ...(isThrottled ? (["throttled"] as const) : [])];
+  return [...(isBroken ? (["repair"] as const) : []), ...(isHot ? (["hot"] as const) : []), ...(isThrottled ? (["throttled"] as const) : [])];
 }
 
 /** Each once; "hardware" only where nothing more precise is told. */
