@@ -125,8 +125,8 @@ class Xid(Struct, frozen=True, kw_only=True, gc=False):
 
 
 SLOWDOWNS = frozenset(("hw_slowdown", "sw_thermal_slowdown", "hw_thermal_slowdown", "hw_power_brake_slowdown"))
-"""Those of :attr:`Gpu.throttle_reasons` that are worth a look: heat, the power supply, a fault. A cap on power is not,
-for most GPUs are run by one.
+"""Those of :attr:`Gpu.throttle_reasons` that are worth a look: heat, the power supply, a fault. A cap on power is none
+of them, for most GPUs are run by one.
 """
 
 

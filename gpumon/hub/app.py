@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import ipaddress
 import logging
 import socket
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from gpumon.hub.past import PastApi
 from gpumon.hub.plain import Plain
 from gpumon.hub.poller import Poller
 from gpumon.hub.reload import Reload
-from gpumon.lifecycle import on_reload
+from gpumon.lifecycle import on_reload, open_many_files
 from gpumon.problem import LoggedFaults, handlers, problem
 from gpumon.resolver import Resolver
 from gpumon.serve import serve, url_of
@@ -32,9 +33,9 @@ from gpumon.serve import serve, url_of
 log = logging.getLogger(__name__)
 
 LEAST_JUDGE_SECONDS = 0.05
-GARBAGE_THRESHOLDS = (20_000, 20, 50)
-"""Reports live for a second and hold no cycles: to look for those as often as Python does by default takes a twentieth of
-a busy hub's time and finds nothing.
+GARBAGE_THRESHOLDS = (5_000, 10, 10)
+"""Reports live for a second and hold no cycles: to look for those as often as Python does by default takes a twentieth
+of a busy hub's time and finds nothing.
 """
 
 SECURITY_HEADERS = {
@@ -92,8 +93,8 @@ def application(hub: Hub, ingest: Ingest) -> ASGIApp:
 async def run(config: Config, listener: socket.socket, read: Callable[[], Config] | None = None) -> None:
     """Run a hub on ``listener`` until cancelled; ``read`` reads its configuration again, at each SIGHUP."""
     gc.set_threshold(*GARBAGE_THRESHOLDS)
-    port = listener.getsockname()[1]
-    hub = Hub(config.nodes, config.hub, url=f"http://{socket.gethostname()}:{port}")
+    open_many_files()
+    hub = Hub(config.nodes, config.hub, url=_advertised(listener))
     ingest = Ingest(hub)
     resolver = _resolver(config)
     poller = Poller(hub, config.nodes, resolver)
@@ -116,6 +117,14 @@ async def run(config: Config, listener: socket.socket, read: Callable[[], Config
         if reload is not None:
             group.create_task(reload.run(), name="reload")
         group.create_task(serve(application(hub, ingest), listener, hub.feed.close), name="server")
+
+
+def _advertised(listener: socket.socket) -> str:
+    """Where agents find the hub, as far as it knows; one that listens on this machine only says so."""
+    host, port = listener.getsockname()[:2]
+    address = ipaddress.ip_address(host.partition("%")[0])
+    name = "localhost" if address.is_loopback else socket.gethostname() if address.is_unspecified else host
+    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
 
 
 def _resolver(config: Config) -> Resolver:

@@ -153,6 +153,22 @@ def test_a_node_tells_of_its_machine(hub: FakeHub, open_page: Open, language: st
     expect(page.locator('[data-node="b"] [data-field="host_cpu"]')).to_have_count(0)
 
 
+def test_a_line_of_the_table_opens_into_all_that_a_card_tells_of_its_node(hub: FakeHub, open_page: Open) -> None:
+    told = with_host(node("gpu01", gpu(), alias="学习", tags=["cold", "room 204"], source="poll"))
+    hub.show(told)
+    page = open_page(f"{hub.url}/?as=table&node=gpu01").page
+    details = page.locator('[data-node="gpu01"] .details')
+    for fact, text in {
+        "name": "gpu01",
+        "tags": "cold, room 204",
+        "driver": "580.95.05",
+        "cuda": "13.0",
+        "source": "The hub asks the agent for its reports.",
+        "uptime": "3 d 4 h",
+    }.items():
+        expect(details.locator(f'[data-detail="{fact}"]')).to_have_text(text)
+
+
 def test_the_drawer_tells_who_a_gpu_is_and_what_its_driver_reported(hub: FakeHub, open_page: Open) -> None:
     xid = {"code": 63, "meaning": "A row was retired.", "gravity": "critical", "count": 2, "last_at": ago(7200)}
     told = gpu(
