@@ -23,6 +23,12 @@ HOST = {
 }
 
 
+OUTSIDE = """[...document.querySelectorAll(".node *")].filter((one) =>
+  one.checkVisibility() && !one.closest(".uplot, svg")
+  && one.getBoundingClientRect().right > one.closest(".node").getBoundingClientRect().right
+).map((one) => one.className)"""
+
+
 def with_host(told: Json) -> Json:
     told["report"]["host"] = HOST
     return told
@@ -220,7 +226,7 @@ def test_a_phone_shows_what_is_free_before_what_is_rarely_chosen(hub: FakeHub, o
     expect(elsewhere.locator('[data-filter="tag"]')).to_be_visible()
 
 
-@pytest.mark.parametrize("width", [1440, 1000, 390])
+@pytest.mark.parametrize("width", [1440, 1150, 1000, 390])
 def test_long_names_tags_and_models_push_no_table_out_of_the_window(hub: FakeHub, open_page: Open, width: int) -> None:
     long = "W" * 40
     boards = [gpu(index, name=f"NVIDIA GeForce RTX {long} {index}") for index in range(4)]
@@ -228,3 +234,18 @@ def test_long_names_tags_and_models_push_no_table_out_of_the_window(hub: FakeHub
     page = open_page(f"{hub.url}/?as=table", width=width).page
     expect(page.locator("tbody[data-node]")).to_have_count(3)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_cards_fit_windows_of_every_width(hub: FakeHub, open_page: Open) -> None:
+    long = process(
+        3_999_999, "a.long.user.name", 75, command="python -m some.package.with.a.long.name", job="slurm:4821399"
+    )
+    marked = gpu(0, throttle_reasons=["hw_power_brake_slowdown"], memory_used_bytes=76 * GIB, processes=[long] * 2)
+    hub.show(with_host(node("a-node", marked, gpu(1), alias="机器学习服务器", tags=["room 204", "teaching"])))
+    page = open_page(f"{hub.url}/?node=a-node", language="zh-CN").page
+    expect(page.locator('[data-fact="uuid"]')).to_be_visible()
+    for width in (1920, 1401, 1400, 1200, 1000, 821, 820, 700, 600, 390, 320):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        outside = page.evaluate(OUTSIDE)
+        assert outside == [], width
