@@ -52,9 +52,12 @@ export function marksOf(gpu: Gpu, status: NodeStatus): readonly Mark[] {
   return [...(isBroken ? (["repair"] as const) : []), ...(isHot ? (["hot"] as const) : []), ...(isThrottled ? (["throttled"] as const) : [])];
 }
 
+const NO_BRAKES: readonly Brake[] = [];
+
 /** Each once; "hardware" only where nothing more precise is told. */
 export function brakesOf({ throttle_reasons: reasons }: Gpu): readonly Brake[] {
-  const found = new Set((reasons ?? []).flatMap((reason) => (Object.hasOwn(BRAKES, reason) ? [BRAKES[reason]] : [])));
+  if (!reasons || reasons.length === 0) return NO_BRAKES; // as of most GPUs, in each of their reports
+  const found = new Set(reasons.flatMap((reason) => (Object.hasOwn(BRAKES, reason) ? [BRAKES[reason]] : [])));
   if (found.size > 1) found.delete("hardware");
   return [...found].filter((brake) => brake !== undefined);
 }
