@@ -11,7 +11,7 @@ from tests.browser.axe import grave_faults
 from tests.browser.conftest import Open
 from tests.browser.fakehub import FakeHub, ago, evidence, fault, gpu, node, process
 from tests.browser.test_facts import HOST
-from tests.browser.test_past import GIB, HOUR, gpus, hour
+from tests.browser.test_past import GIB, HOUR, METRICS, gpus, hour
 
 EVERY = pytest.mark.parametrize(
     ("width", "theme", "language"),
@@ -60,7 +60,7 @@ def test_axe_finds_nothing_serious_in_any_view(
     expect(page.locator("[data-node]")).to_have_count(6)
     found: dict[str, list[str]] = {"cards": grave_faults(page)}
     page.locator('[data-node="gpu01"] .more').click()
-    expect(page.locator(".uplot")).to_have_count(4)
+    expect(page.locator(".uplot")).to_have_count(len(METRICS))
     found["charts"] = grave_faults(page)
     page.locator('[data-node="gpu04"] .more').click()
     expect(page.locator('[data-field="evidence"]')).to_be_visible()
@@ -113,7 +113,7 @@ def test_in_forced_colours_bars_tiles_and_sparklines_are_still_seen(
     show_everything(hub)
     page = open_page(f"{hub.url}/?node=gpu01").page
     page.emulate_media(forced_colors="active")
-    expect(page.locator(".uplot")).to_have_count(4)
+    expect(page.locator(".uplot")).to_have_count(len(METRICS))
     ground = page.locator('[data-node="gpu01"]').evaluate("one => getComputedStyle(one).backgroundColor")
     for part, ink in ((".bar > span", "backgroundColor"), (".spark .area", "fill"), (".spark .line", "stroke")):
         drawn = page.locator(f'[data-node="gpu01"] {part}').first.evaluate(f"one => getComputedStyle(one).{ink}")

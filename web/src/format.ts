@@ -14,6 +14,7 @@ export interface Format {
   tenths(value: number): string;
   percent(value: number): string;
   celsius(value: number): string;
+  megahertz(value: number): string;
   bytes(value: number): string;
   /** "71.2 / 80.0 GiB"; a part that is not known is a dash. */
   memory(used: number | null, total: number | null): string;
@@ -47,6 +48,7 @@ export function createFormat(lang: string, text: Messages): Format {
     tenths: (value) => tenths.format(value),
     percent: (value) => `${whole.format(value)}%`,
     celsius: (value) => `${whole.format(value)} °C`,
+    megahertz: (value) => `${whole.format(value)} MHz`,
     bytes: (value) => {
       if (value >= 10 * TIB) return `${tenths.format(value / TIB)} TiB`;
       return value >= GIB ? `${gib(value)} GiB` : `${whole.format(Math.ceil(value / MIB))} MiB`;

@@ -1,4 +1,4 @@
-import type { Span } from "../charts";
+import type { Charted, Span } from "../charts";
 import type { Brake, GpuState, Mark } from "../fleet";
 import type { KEYS } from "../keys";
 import type { Channel, LinkState, NodeStatus, ProcessType, Reason, ReportStatus, Source } from "../types";
@@ -178,6 +178,13 @@ export const en = {
   sparkline: (mean: string, highest: string) => `Last 15 minutes: utilisation ${mean} on average, at most ${highest}`,
   sparklineMemory: (mean: string) => `memory ${mean} on average`,
   sparklineEmpty: "Nothing is known of the last 15 minutes.",
+  charted: {
+    utilization_percent: "Utilisation",
+    memory_used_bytes: "Memory",
+    power_draw_watts: "Power",
+    temperature_celsius: "Temperature",
+    sm_clock_megahertz: "SM clock",
+  } satisfies Record<Charted, string>,
   charts: {
     title: "The past",
     span: { hour: "1 h", day: "24 h" } satisfies Record<Span, string>,

@@ -124,6 +124,13 @@ export const zh: Messages = {
   sparkline: (mean, highest) => `最近 15 分钟：利用率平均 ${mean}，最高 ${highest}`,
   sparklineMemory: (mean) => `显存平均 ${mean}`,
   sparklineEmpty: "最近 15 分钟没有数据。",
+  charted: {
+    utilization_percent: "利用率",
+    memory_used_bytes: "显存",
+    power_draw_watts: "功率",
+    temperature_celsius: "温度",
+    sm_clock_megahertz: "SM 频率",
+  },
   charts: {
     title: "历史",
     span: { hour: "1 小时", day: "24 小时" },
