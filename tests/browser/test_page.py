@@ -165,8 +165,8 @@ def test_a_silent_node_keeps_its_numbers_and_its_date(lab: Callable[..., Lab], o
     expect(page.locator('[data-node="n"]')).to_contain_text("ago")
 
 
-def test_what_sleeps_what_is_doubted_and_what_is_advised(standing: Lab, open_page: Open) -> None:
-    site = standing
+def test_what_sleeps_what_is_doubted_and_what_is_advised(lab: Callable[..., Lab], open_page: Open) -> None:
+    site = lab(datacentre(gpus=1))
     page = open_page(site.url).page
     with connect(f"ws://{HOST}:{site.port}/api/push", subprotocols=["gpumon.v1"], proxy=None) as agent:  # type: ignore[list-item]
         agent.send(json.dumps(hello(node="laptop")))
