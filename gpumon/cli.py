@@ -29,7 +29,7 @@ from gpumon.logs import OneLine
 PORT = click.IntRange(0, 65535)
 FILE = click.Path(path_type=Path)
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-FLAGS = {"interval_seconds": "interval", "state_dir": "state-dir"}
+FLAGS = {"interval_seconds": "interval", "state_dir": "state-dir", "hosts": "allow-host"}
 CHATTY = ("uvicorn.error", "websockets", "asyncio")
 
 Section = TypeVar("Section", bound=msgspec.Struct)
@@ -138,7 +138,18 @@ cli.add_command(probe)
     show_envvar=True,
     help="Configuration file.  [default: config.json, if there is one]",
 )
-def hub(host: str | None = None, port: int | None = None, config_path: Path | None = None) -> None:
+@click.option(
+    "--allow-host",
+    "hosts",
+    multiple=True,
+    metavar="NAME",
+    envvar="GPUMON_HUB_HOSTS",
+    show_envvar=True,
+    help="A name that people call the hub by, beside the machine's own; may be repeated.",
+)
+def hub(
+    host: str | None = None, port: int | None = None, config_path: Path | None = None, hosts: tuple[str, ...] = ()
+) -> None:
     """Take reports, poll what does not push, serve the dashboard."""
     from gpumon.hub import app
     from gpumon.lifecycle import run
@@ -148,7 +159,9 @@ def hub(host: str | None = None, port: int | None = None, config_path: Path | No
 
     def read() -> Config:
         settings = _read_config(path or (config.DEFAULT_FILE if config.DEFAULT_FILE.exists() else None))
-        return msgspec.structs.replace(settings, hub=_override(settings.hub, host=host, port=port))
+        return msgspec.structs.replace(
+            settings, hub=_override(settings.hub, host=host, port=port, hosts=list(hosts) or None)
+        )
 
     signal.signal(signal.SIGHUP, lambda *_: None)  # until the event loop takes it over
     settings = read()
@@ -313,7 +326,8 @@ def _override(section: Section, **given: object) -> Section:
 
 def _with_flag(fault: str) -> str:
     field, colon, rest = fault.partition(":")
-    return FLAGS.get(field, field.partition("[")[0]) + colon + rest
+    field = field.partition("[")[0]
+    return FLAGS.get(field, field) + colon + rest
 
 
 def _state_folder(section: AgentSection) -> Path | None:
