@@ -66,7 +66,8 @@ class NodeEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class HubSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the hub listens, polls and judges.
 
-    ``stale_after_seconds`` null means three intervals of the node in question, at least 5 s.
+    ``stale_after_seconds`` null means three intervals of the node in question, at least 5 s; ``state_dir`` null the
+    user's own folder for state.
     """
 
     host: Host = "0.0.0.0"
@@ -74,6 +75,7 @@ class HubSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     poll_interval_seconds: Interval = 2.0
     stale_after_seconds: Seconds | None = None
     offline_after_seconds: Seconds = 15.0
+    state_dir: Folder | None = None
 
 
 class DnsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
+from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -84,8 +85,16 @@ def application(hub: Hub, ingest: Ingest) -> ASGIApp:
     return LoggedFaults(SecurityHeaders(starlette))
 
 
-async def run(config: Config, listener: socket.socket, read: Callable[[], Config] | None = None) -> None:
-    """Run a hub on ``listener`` until cancelled; ``read`` reads its configuration again, at each SIGHUP."""
+async def run(
+    config: Config,
+    listener: socket.socket,
+    read: Callable[[], Config] | None = None,
+    state_folder: Path | None = None,  # noqa: ARG001  (what is kept there comes next)
+) -> None:
+    """Run a hub on ``listener`` until cancelled; ``read`` reads its configuration again, at each SIGHUP.
+
+    What it knows in secret lies in ``state_folder``; without one it is for this run only.
+    """
     port = listener.getsockname()[1]
     hub = Hub(config.nodes, config.hub, url=f"http://{socket.gethostname()}:{port}")
     ingest = Ingest(hub)
