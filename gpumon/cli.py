@@ -22,7 +22,7 @@ from click.core import ParameterSource
 
 from gpumon import __version__, config
 from gpumon.commands import SIMULATION, check, probe
-from gpumon.config import AgentSection, Config, DnsSection
+from gpumon.config import AgentSection, Config, DnsSection, HubSection
 from gpumon.errors import UsageError
 from gpumon.logs import OneLine
 
@@ -147,8 +147,19 @@ cli.add_command(probe)
     show_envvar=True,
     help="A name that people call the hub by, beside the machine's own; may be repeated.",
 )
+@click.option(
+    "--state-dir",
+    metavar="FOLDER",
+    envvar="GPUMON_STATE_DIR",
+    show_envvar=True,
+    help="Where the hub keeps its secrets.  [default: gpumon in $XDG_STATE_HOME or ~/.local/state]",
+)
 def hub(
-    host: str | None = None, port: int | None = None, config_path: Path | None = None, hosts: tuple[str, ...] = ()
+    host: str | None = None,
+    port: int | None = None,
+    config_path: Path | None = None,
+    hosts: tuple[str, ...] = (),
+    state_dir: str | None = None,
 ) -> None:
     """Take reports, poll what does not push, serve the dashboard."""
     from gpumon.hub import app
@@ -159,14 +170,13 @@ def hub(
 
     def read() -> Config:
         settings = _read_config(path or (config.DEFAULT_FILE if config.DEFAULT_FILE.exists() else None))
-        return msgspec.structs.replace(
-            settings, hub=_override(settings.hub, host=host, port=port, hosts=list(hosts) or None)
-        )
+        section = _override(settings.hub, host=host, port=port, hosts=list(hosts) or None, state_dir=state_dir)
+        return msgspec.structs.replace(settings, hub=section)
 
     signal.signal(signal.SIGHUP, lambda *_: None)  # until the event loop takes it over
     settings = read()
     listener = listen(settings.hub.host, settings.hub.port, "hub.host, hub.port")
-    run(app.run(settings, listener, read))
+    run(app.run(settings, listener, read, _state_folder(settings.hub)))
 
 
 @cli.command()
@@ -330,7 +340,7 @@ def _with_flag(fault: str) -> str:
     return FLAGS.get(field, field) + colon + rest
 
 
-def _state_folder(section: AgentSection) -> Path | None:
+def _state_folder(section: AgentSection | HubSection) -> Path | None:
     """Where state is kept: as configured, else by the XDG Base Directory Specification; None for who has no home."""
     try:
         if section.state_dir is not None:

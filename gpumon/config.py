@@ -67,7 +67,7 @@ class HubSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the hub listens, polls and judges.
 
     ``hosts`` are names that people call it by, beside those that it knows itself. ``stale_after_seconds`` null means
-    three intervals of the node in question, at least 5 s.
+    three intervals of the node in question, at least 5 s; ``state_dir`` null the user's own folder for state.
     """
 
     host: Host = "0.0.0.0"
@@ -76,6 +76,7 @@ class HubSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     poll_interval_seconds: Interval = 2.0
     stale_after_seconds: Seconds | None = None
     offline_after_seconds: Seconds = 15.0
+    state_dir: Folder | None = None
 
 
 class DnsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -9,10 +9,11 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from subprocess import PIPE, Popen, TimeoutExpired
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import aiohttp
@@ -166,6 +167,11 @@ def program(
     *arguments: str, environment: dict[str, str] | None = None, folder: Path | None = None
 ) -> Iterator[Program]:
     """Run ``gpumon``, and see to its end."""
+    with TemporaryDirectory() as state:
+        yield from _program(arguments, {"XDG_STATE_HOME": state} | (environment or {}), folder)
+
+
+def _program(arguments: Sequence[str], environment: dict[str, str], folder: Path | None) -> Iterator[Program]:
     running = Program(*arguments, environment=environment, folder=folder)
     try:
         yield running

@@ -5,6 +5,7 @@ import logging
 import socket
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -62,8 +63,16 @@ def application(hub: Hub, ingest: Ingest, hosts: Hosts) -> ASGIApp:
     return LoggedFaults(Gate(starlette, hosts))
 
 
-async def run(config: Config, listener: socket.socket, read: Callable[[], Config] | None = None) -> None:
-    """Run a hub on ``listener`` until cancelled; ``read`` reads its configuration again, at each SIGHUP."""
+async def run(
+    config: Config,
+    listener: socket.socket,
+    read: Callable[[], Config] | None = None,
+    state_folder: Path | None = None,  # noqa: ARG001  (what is kept there comes next)
+) -> None:
+    """Run a hub on ``listener`` until cancelled; ``read`` reads its configuration again, at each SIGHUP.
+
+    What it knows in secret lies in ``state_folder``; without one it is for this run only.
+    """
     port = listener.getsockname()[1]
     hub = Hub(config.nodes, config.hub, url=f"http://{socket.gethostname()}:{port}")
     ingest = Ingest(hub)
