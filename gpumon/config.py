@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from math import inf
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from urllib.parse import urlsplit
 
 import msgspec
@@ -51,6 +51,7 @@ NameServer = Annotated[
     str, Meta(max_length=64, description="the IP address of a DNS server, with or without a port: 127.0.0.1:5353")
 ]
 Folder = Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[^\x00]+\Z", description="the path of a folder")]
+Viewers = Annotated[Literal["open", "token"], Meta(description='"open" or "token"')]
 Flag = Annotated[bool, Meta(description="true or false")]
 
 
@@ -79,6 +80,12 @@ class HubSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     state_dir: Folder | None = None
 
 
+class AuthSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who may do what. ``viewers`` "token" means that who looks must log in."""
+
+    viewers: Viewers = "open"
+
+
 class DnsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The DNS server that is asked before the system's resolver, when ``enabled``."""
 
@@ -105,6 +112,7 @@ class Config(Struct, frozen=True, kw_only=True):
 
     nodes: list[NodeEntry] = []
     hub: HubSection = HubSection()
+    auth: AuthSection = AuthSection()
     dns: DnsSection = DnsSection()
     agent: AgentSection = AgentSection()
 
@@ -113,6 +121,7 @@ class _File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     nodes: Annotated[list[NodeEntry], Meta(max_length=10_000, description="a list of at most 10000 nodes")] = []
     hub: HubSection = HubSection()
     aggregator: HubSection = HubSection()
+    auth: AuthSection = AuthSection()
     dns: DnsSection = DnsSection()
     agent: AgentSection = AgentSection()
 
@@ -147,6 +156,7 @@ def parse(data: bytes) -> Config:
     return Config(
         nodes=file.nodes,
         hub=file.aggregator if "aggregator" in value else file.hub,
+        auth=file.auth,
         dns=file.dns,
         agent=file.agent,
     )
@@ -183,7 +193,7 @@ def _read_json(data: bytes) -> tuple[Any, list[str]]:
     except json.JSONDecodeError as error:
         raise ConfigError(f"line {error.lineno}, column {error.colno}: not JSON: {error.msg}") from None
     except RecursionError:
-        raise ConfigError("nested too deeply; allowed: the sections nodes, hub, dns, agent") from None
+        raise ConfigError("nested too deeply; allowed: the sections nodes, hub, auth, dns, agent") from None
     except ValueError as error:  # a number of more digits than Python converts
         raise ConfigError(f"not JSON that can be read: {error}") from None
 
