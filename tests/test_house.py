@@ -55,6 +55,7 @@ AGENT = [
     {"app"},
 ]
 HUB = [
+    {"ring"},
     {
         "letters",
         "packing",
@@ -70,7 +71,8 @@ HUB = [
         "hosts",
         "auth",
     },
-    {"activity", "overview"},
+    {"activity", "card"},
+    {"overview"},
     {"openapi", "member", "mailbox", "findings"},
     {"liveness", "succession", "feed"},
     {"verdict"},
