@@ -29,7 +29,7 @@ from gpumon.logs import OneLine
 PORT = click.IntRange(0, 65535)
 FILE = click.Path(path_type=Path)
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-FLAGS = {"interval_seconds": "interval", "state_dir": "state-dir", "hosts": "allow-host"}
+FLAGS = {"interval_seconds": "interval", "state_dir": "state-dir", "hosts": "allow-host", "tags": "tag"}
 CHATTY = ("uvicorn.error", "websockets", "asyncio")
 
 Section = TypeVar("Section", bound=msgspec.Struct)
@@ -223,6 +223,15 @@ def hub(
     "--name", envvar="GPUMON_AGENT_NAME", show_envvar=True, help="What the node is called.  [default: the host name]"
 )
 @click.option(
+    "--tag",
+    "tags",
+    multiple=True,
+    metavar="TAG",
+    envvar="GPUMON_AGENT_TAGS",
+    show_envvar=True,
+    help="What people look for the node by, such as a room or a project. May be repeated.",
+)
+@click.option(
     "--interval",
     type=click.FloatRange(0.2, 60),
     envvar="GPUMON_AGENT_INTERVAL",
@@ -260,6 +269,7 @@ def agent(
     port: int | None = None,
     hubs: tuple[str, ...] = (),
     name: str | None = None,
+    tags: tuple[str, ...] = (),
     interval: float | None = None,
     config_path: Path | None = None,
     wake_sleeping_gpus: bool | None = None,
@@ -282,6 +292,7 @@ def agent(
             port=port,
             name=name,
             hub=list(hubs) or None,
+            tags=list(tags) or None,
             interval_seconds=interval,
             wake_sleeping_gpus=wake_sleeping_gpus,
             state_dir=state_dir,
@@ -356,8 +367,8 @@ def _override(section: Section, **given: object) -> Section:
 
 def _with_flag(fault: str) -> str:
     field, colon, rest = fault.partition(":")
-    field = field.partition("[")[0]
-    return FLAGS.get(field, field) + colon + rest
+    name = field.partition("[")[0]
+    return FLAGS.get(name, name) + colon + rest
 
 
 def _state_folder(section: AgentSection | HubSection) -> Path | None:

@@ -20,7 +20,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from gpumon.errors import ConfigError
-from gpumon.model import NodeName
+from gpumon.model import NodeName, Tags
 
 DEFAULT_FILE = Path("config.json")
 MAX_BYTES = 4 * 1024 * 1024
@@ -63,6 +63,7 @@ class NodeEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     host: Host
     port: Port = DEFAULT_AGENT_PORT
     alias: Alias = ""
+    tags: Tags = []
 
 
 class HubSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -103,6 +104,7 @@ class AgentSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     port: ListenPort = DEFAULT_AGENT_PORT
     hub: Annotated[list[HubUrl], Meta(max_length=16, description="a list of at most 16 URLs")] = []
     name: NodeName | None = None
+    tags: Tags = []
     interval_seconds: Interval = 1.0
     wake_sleeping_gpus: Flag = False
     state_dir: Folder | None = None

@@ -55,7 +55,7 @@ AGENT = [
     {"app"},
 ]
 HUB = [
-    {"ring"},
+    {"ring", "xids"},
     {
         "letters",
         "packing",
