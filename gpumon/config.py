@@ -52,6 +52,10 @@ NameServer = Annotated[
     str, Meta(max_length=64, description="the IP address of a DNS server, with or without a port: 127.0.0.1:5353")
 ]
 Folder = Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[^\x00]+\Z", description="the path of a folder")]
+Privacy = Annotated[
+    Literal["nothing", "names", "users", "commands"],
+    Meta(description='"nothing", "names", "users" or "commands"'),
+]
 Viewers = Annotated[Literal["open", "token"], Meta(description='"open" or "token"')]
 Flag = Annotated[bool, Meta(description="true or false")]
 
@@ -83,9 +87,12 @@ class HubSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class AuthSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Who may do what. ``viewers`` "token" means that who looks must log in."""
+    """Who may do what. ``viewers`` "token" means that who looks must log in; ``privacy`` is what those see of processes
+    who have not: the names of programs, users as well, or command lines as well.
+    """
 
     viewers: Viewers = "open"
+    privacy: Privacy = "commands"
 
 
 class DnsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

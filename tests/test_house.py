@@ -55,7 +55,7 @@ AGENT = [
     {"app"},
 ]
 HUB = [
-    {"ring", "xids"},
+    {"ring", "xids", "privacy"},
     {
         "letters",
         "packing",

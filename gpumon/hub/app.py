@@ -53,7 +53,7 @@ async def _upgrade_required(_: Request) -> Response:
 
 def routes(hub: Hub, ingest: Ingest, auth: Auth, page: Page) -> list[BaseRoute]:
     """Everything that the hub serves."""
-    live = Live(hub.feed, auth)
+    live = Live(hub, auth)
     return [
         *Plain(hub, page.index).routes,
         *page.routes,
@@ -89,7 +89,7 @@ async def run(
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     open_many_files()
     url = _advertised(config, listener)
-    hub = Hub(config.nodes, config.hub, url=url)
+    hub = Hub(config.nodes, config.hub, url=url, privacy=config.auth.privacy)
     ingest = Ingest(hub)
     hosts = Hosts(_names(config))
     threading.Thread(target=hosts.learn, daemon=True).start()  # it may hang for long, and nobody waits for it
@@ -122,11 +122,12 @@ async def run(
     _tell_viewers(auth, f"{url}/#token={auth.token}")
     async with asyncio.TaskGroup() as group:
         group.create_task(hub.feed.run(), name="feed")
+        group.create_task(hub.veiled_feed.run(), name="veiled feed")
         group.create_task(_judge(hub, ingest), name="judge")
         group.create_task(poller.run(), name="poller")
         if reload is not None:
             group.create_task(reload.run(), name="reload")
-        group.create_task(serve(application(hub, ingest, hosts, auth), listener, hub.feed.close), name="server")
+        group.create_task(serve(application(hub, ingest, hosts, auth), listener, hub.close_feeds), name="server")
 
 
 def _tell_viewers(auth: Auth, link: str) -> None:
