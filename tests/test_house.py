@@ -55,7 +55,7 @@ AGENT = [
     {"app"},
 ]
 HUB = [
-    {"ring", "xids", "privacy"},
+    {"ring", "xids", "privacy", "proxies"},
     {
         "letters",
         "packing",
@@ -161,7 +161,8 @@ def test_a_library_is_known_in_one_place(library: str, files: set[str]) -> None:
 def test_starlette_stays_at_the_edges() -> None:
     edges = {"serve.py", "problem.py", "agent/server.py"}
     edges |= {
-        f"hub/{name}.py" for name in ("app", "api", "auth", "gate", "ingest", "live", "login", "page", "past", "plain")
+        f"hub/{name}.py"
+        for name in ("app", "api", "auth", "gate", "ingest", "live", "login", "page", "past", "plain", "proxies")
     }
     assert files_that_import("starlette") <= edges
 

@@ -31,6 +31,7 @@ from gpumon.hub.page import Page
 from gpumon.hub.past import PastApi
 from gpumon.hub.plain import STYLE, Plain
 from gpumon.hub.poller import Poller
+from gpumon.hub.proxies import Proxies
 from gpumon.hub.reload import Reload
 from gpumon.lifecycle import on_reload, open_many_files
 from gpumon.problem import LoggedFaults, handlers, problem
@@ -68,12 +69,12 @@ def routes(hub: Hub, ingest: Ingest, auth: Auth, page: Page) -> list[BaseRoute]:
     ]
 
 
-def application(hub: Hub, ingest: Ingest, hosts: Hosts, auth: Auth) -> ASGIApp:
+def application(hub: Hub, ingest: Ingest, hosts: Hosts, auth: Auth, proxies: Proxies) -> ASGIApp:
     """The same, behind the gate."""
     page = Page()
     starlette = Starlette(routes=routes(hub, ingest, auth, page), exception_handlers=handlers)
     starlette.router.redirect_slashes = False  # an address with one slash too many is unknown, as any other
-    return LoggedFaults(Gate(starlette, hosts, auth, [*page.paths, STYLE]))
+    return LoggedFaults(Gate(starlette, hosts, auth, [*page.paths, STYLE], proxies))
 
 
 async def run(
@@ -92,6 +93,7 @@ async def run(
     hub = Hub(config.nodes, config.hub, url=url, privacy=config.auth.privacy)
     ingest = Ingest(hub)
     hosts = Hosts(_names(config))
+    proxies = Proxies(config.hub.proxies)
     threading.Thread(target=hosts.learn, daemon=True).start()  # it may hang for long, and nobody waits for it
     auth = Auth(config.auth, state_folder)
     auth.configure(config.auth, await asyncio.to_thread(auth.read))
@@ -111,6 +113,7 @@ async def run(
         if after.dns != before.dns:
             resolver = _resolver(after)
         hosts.configure(_names(after))
+        proxies.configure(after.hub.proxies)
         auth.configure(after.auth, kept)
         hub.reconfigure(after)
         poller.reconfigure(after.nodes, resolver)
@@ -127,7 +130,9 @@ async def run(
         group.create_task(poller.run(), name="poller")
         if reload is not None:
             group.create_task(reload.run(), name="reload")
-        group.create_task(serve(application(hub, ingest, hosts, auth), listener, hub.close_feeds), name="server")
+        group.create_task(
+            serve(application(hub, ingest, hosts, auth, proxies), listener, hub.close_feeds), name="server"
+        )
 
 
 def _tell_viewers(auth: Auth, link: str) -> None:
