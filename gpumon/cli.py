@@ -14,7 +14,6 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TypeVar
 
 import click
 import msgspec
@@ -22,17 +21,15 @@ from click.core import ParameterSource
 
 from gpumon import __version__, config
 from gpumon.commands import SIMULATION, check, probe
-from gpumon.config import AgentSection, Config, DnsSection
+from gpumon.config import AgentSection, Config, DnsSection, TlsSection
 from gpumon.errors import UsageError
 from gpumon.logs import OneLine
+from gpumon.options import override, shown_certificate, tls_options, tls_section
 
 PORT = click.IntRange(0, 65535)
 FILE = click.Path(path_type=Path)
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-FLAGS = {"interval_seconds": "interval", "state_dir": "state-dir"}
 CHATTY = ("uvicorn.error", "websockets", "asyncio")
-
-Section = TypeVar("Section", bound=msgspec.Struct)
 
 
 def main() -> None:
@@ -138,7 +135,8 @@ cli.add_command(probe)
     show_envvar=True,
     help="Configuration file.  [default: config.json, if there is one]",
 )
-def hub(host: str | None = None, port: int | None = None, config_path: Path | None = None) -> None:
+@tls_options
+def hub(host: str | None = None, port: int | None = None, config_path: Path | None = None, **tls: str | None) -> None:
     """Take reports, poll what does not push, serve the dashboard."""
     from gpumon.hub import app
     from gpumon.lifecycle import run
@@ -148,12 +146,14 @@ def hub(host: str | None = None, port: int | None = None, config_path: Path | No
 
     def read() -> Config:
         settings = _read_config(path or (config.DEFAULT_FILE if config.DEFAULT_FILE.exists() else None))
-        return msgspec.structs.replace(settings, hub=_override(settings.hub, host=host, port=port))
+        section = override(settings.hub, host=host, port=port)
+        return msgspec.structs.replace(settings, hub=section, tls=tls_section(settings.tls, tls))
 
     signal.signal(signal.SIGHUP, lambda *_: None)  # until the event loop takes it over
     settings = read()
+    shown = shown_certificate(settings.tls)
     listener = listen(settings.hub.host, settings.hub.port, "hub.host, hub.port")
-    run(app.run(settings, listener, read))
+    run(app.run(settings, listener, read, shown))
 
 
 @cli.command()
@@ -212,6 +212,7 @@ def hub(host: str | None = None, port: int | None = None, config_path: Path | No
     help="Where the agent keeps its identity; a simulation only if told so.  "
     "[default: gpumon in $XDG_STATE_HOME or ~/.local/state]",
 )
+@tls_options
 def agent(
     host: str | None = None,
     port: int | None = None,
@@ -222,6 +223,7 @@ def agent(
     wake_sleeping_gpus: bool | None = None,
     simulate: str | None = None,
     state_dir: str | None = None,
+    **tls: str | None,
 ) -> None:
     """Read this machine's GPUs, serve them, and push them to a hub."""
     from gpumon.agent import app
@@ -230,10 +232,10 @@ def agent(
     from gpumon.lifecycle import run
     from gpumon.serve import listen
 
-    def settings() -> tuple[AgentSection, DnsSection]:
+    def settings() -> tuple[AgentSection, DnsSection, TlsSection]:
         """As the file, flags and environment say now."""
         file = _read_config(config_path)
-        section = _override(
+        section = override(
             file.agent,
             host=host,
             port=port,
@@ -242,18 +244,20 @@ def agent(
             interval_seconds=interval,
             wake_sleeping_gpus=wake_sleeping_gpus,
             state_dir=state_dir,
+            token=os.environ.get("GPUMON_AGENT_TOKEN") or None,
         )
-        return section, file.dns
+        return section, file.dns, tls_section(file.tls, tls)
 
     signal.signal(signal.SIGHUP, lambda *_: None)  # until the event loop takes it over
-    section, dns = settings()
+    section, dns, files = settings()
     scenario = None if simulate is None else Scenario.parse(simulate)
     if scenario is None:
         check_binding()
+    shown = shown_certificate(files)
     listener = listen(section.host, section.port, "agent.host, agent.port")
     is_kept = scenario is None or section.state_dir is not None
     service = app.Service(settings if config_path else None, _state_folder(section) if is_kept else None)
-    run(app.run(section, listener, scenario, dns, service))
+    run(app.run(section, listener, scenario, dns, service, tls=files, shown=shown))
 
 
 @cli.command()
@@ -296,24 +300,6 @@ def demo(nodes: int, host: str, port: int) -> None:
 
 def _read_config(path: Path | None) -> Config:
     return Config() if path is None else config.load(path)
-
-
-def _override(section: Section, **given: object) -> Section:
-    """The section of the file, with what flags and environment say instead.
-
-    Raises:
-        UsageError: one of them is not allowed.
-    """
-    changes = {key: value for key, value in given.items() if value is not None}
-    faults = config.faults(changes, type(section))
-    if faults:
-        raise UsageError(*(f"--{_with_flag(fault)}" for fault in faults))
-    return msgspec.structs.replace(section, **changes)
-
-
-def _with_flag(fault: str) -> str:
-    field, colon, rest = fault.partition(":")
-    return FLAGS.get(field, field.partition("[")[0]) + colon + rest
 
 
 def _state_folder(section: AgentSection) -> Path | None:

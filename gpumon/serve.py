@@ -7,6 +7,7 @@ it would run): cancellation is the stop signal here, as everywhere in gpumon.
 import asyncio
 import errno
 import socket
+import ssl
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,9 @@ from gpumon.errors import ListenError
 from gpumon.wire import MAX_MESSAGE_BYTES
 
 GRACE_SECONDS = 2
+BACKLOG = 1024
+HANDSHAKE_SECONDS = 10.0
+GOODBYE_SECONDS = 5.0
 MAX_HEAD_BYTES = 16 * 1024
 PING_SECONDS = 10
 UNACKNOWLEDGED_MILLISECONDS = 20_000
@@ -44,7 +48,7 @@ def listen(host: str, port: int, option: str) -> socket.socket:
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listener = socket.create_server(address[:2], family=family, backlog=1024)
+        listener = socket.create_server(address[:2], family=family, backlog=BACKLOG)
     except UnicodeError:
         raise ListenError(f"{option}: cannot listen on {host} port {port}: this is no host name") from None
     except OSError as error:
@@ -63,10 +67,11 @@ def listen(host: str, port: int, option: str) -> socket.socket:
     return listener
 
 
-def url_of(listener: socket.socket) -> str:
+def url_of(listener: socket.socket, *, tls: bool = False) -> str:
     """Where ``listener`` is reached, as far as it knows: ``http://0.0.0.0:8080``."""
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    scheme = "https" if tls else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 class Pipe:
@@ -91,6 +96,7 @@ class Pipe:
     def made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        transport.set_write_buffer_limits(PIECE_BYTES)  # what plain ones have; those of TLS keep eight times as much
 
     def write(self, data: bytes) -> None:
         """Send ``data``, or keep it until the peer takes it. Without effect once the connection ends.
@@ -108,7 +114,8 @@ class Pipe:
 
     def waiting_bytes(self) -> int:
         """How much is kept that the kernel has not taken."""
-        buffered = 0 if self._transport is None else self._transport.get_write_buffer_size()
+        is_gone = self._transport is None or self._transport.is_closing()  # one of TLS then has no buffer to ask
+        buffered = 0 if self._transport is None or is_gone else self._transport.get_write_buffer_size()
         return buffered + sum(map(len, self._waiting))
 
     def _send(self) -> None:
@@ -285,13 +292,43 @@ class _WebSocket(WebSocketsSansIOProtocol):
 
 
 class _Server(uvicorn.Server):
+    """uvicorn's, without its signals, and with deadlines for TLS: asyncio's own are 60 s for a handshake, which no
+    protocol hears of, and 30 s for a goodbye.
+    """
+
+    def __init__(self, config: Config, tls: ssl.SSLContext | None) -> None:
+        super().__init__(config)
+        self._tls = tls
+
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         yield
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        def protocol() -> _Http:
+            return _Http(self.config, self.server_state, self.lifespan.state)
 
-async def serve(app: ASGIApp, listener: socket.socket, end_streams: Callable[[], None] = lambda: None) -> None:
-    """Serve ``app`` on ``listener`` until cancelled.
+        self.servers = [
+            await asyncio.get_running_loop().create_server(
+                protocol,
+                sock=one,
+                backlog=BACKLOG,
+                ssl=self._tls,
+                ssl_handshake_timeout=HANDSHAKE_SECONDS if self._tls else None,
+                ssl_shutdown_timeout=GOODBYE_SECONDS if self._tls else None,
+            )
+            for one in sockets or ()
+        ]
+        self.started = True
+
+
+async def serve(
+    app: ASGIApp,
+    listener: socket.socket,
+    end_streams: Callable[[], None] = lambda: None,
+    tls: ssl.SSLContext | None = None,
+) -> None:
+    """Serve ``app`` on ``listener`` until cancelled, by ``tls`` if given.
 
     Then ``end_streams`` is called, since an endless response would hold the server; requests under way have
     two seconds to end, WebSockets are closed with 1012 (going away), and what is left is cut.
@@ -312,7 +349,8 @@ async def serve(app: ASGIApp, listener: socket.socket, end_streams: Callable[[],
             ws_ping_timeout=PING_SECONDS,
             ws_per_message_deflate=False,
             timeout_graceful_shutdown=GRACE_SECONDS,
-        )
+        ),
+        tls,
     )
     try:
         await server.serve(sockets=[listener])

@@ -14,9 +14,9 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 # Shared words first; each may import what stands in a row above its own.
 SHARED = [
     {"errors", "text", "timestamp", "logs"},
-    {"model", "terminal"},
+    {"model", "terminal", "typefaults"},
     {"catalog", "wire", "config"},
-    {"problem", "lifecycle", "nameserver"},
+    {"problem", "lifecycle", "nameserver", "certificates"},
     {"serve", "multicast", "systemnames"},
     {"resolver"},
 ]
@@ -55,7 +55,20 @@ AGENT = [
     {"app"},
 ]
 HUB = [
-    {"letters", "packing", "page", "legacy", "clock", "gaps", "outage", "admission", "claims", "history", "sheet"},
+    {
+        "letters",
+        "packing",
+        "page",
+        "legacy",
+        "clock",
+        "gaps",
+        "outage",
+        "admission",
+        "claims",
+        "history",
+        "sheet",
+        "destinations",
+    },
     {"activity", "overview"},
     {"openapi", "member", "mailbox", "findings"},
     {"liveness", "succession", "feed"},
@@ -106,7 +119,7 @@ def test_imports_point_down(path: Path) -> None:
     module = module_of(path)
     side, _, room = module.removeprefix("gpumon.").rpartition(".")
     order = {"agent": AGENT, "hub": HUB, "": SHARED}.get(side)
-    if room in ("", "agent", "hub", "gpumon", "__main__", "cli", "commands", "demo") or order is None:
+    if room in ("", "agent", "hub", "gpumon", "__main__", "cli", "commands", "options", "demo") or order is None:
         return
     row = next((place for place, rooms in enumerate(order) if room in rooms), None)
     assert row is not None, f"{module} has no place in the house: give it one in this test and docs/architecture.md"
@@ -133,7 +146,7 @@ def test_agent_and_hub_meet_only_in_the_shared_words() -> None:
         ("websockets", {"agent/link.py", "agent/setback.py", "serve.py"}),
         ("aiohttp", {"hub/fetch.py"}),
         ("dns", {"nameserver.py", "multicast.py"}),
-        ("click", {"cli.py", "commands.py"}),
+        ("click", {"cli.py", "commands.py", "options.py"}),
         ("psutil", set()),
         ("argparse", set()),
     ],

@@ -8,7 +8,6 @@ the statuses 401, 403, 404 and 429.
 import asyncio
 import contextlib
 import logging
-import ssl
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -28,6 +27,7 @@ from gpumon.agent.outbox import Outbox
 from gpumon.agent.sampler import Sampler
 from gpumon.agent.setback import Failure, Stage, failure_of
 from gpumon.agent.watchdog import Watchdog
+from gpumon.certificates import pin_of, trusting
 from gpumon.config import DnsSection, name_server
 from gpumon.errors import WireError
 from gpumon.wire import Ack, Hello, Welcome
@@ -65,12 +65,14 @@ class Link:
         identify: Callable[[], Awaitable[Identity]],
         watchdog: Watchdog,
         pace: Pace | None = None,
+        ca: str | None = None,
     ) -> None:
         self.hubs: Sequence[str] = tuple(hubs)
         self._sampler = sampler
         self._outbox = outbox
         self._port = port
         self._dns = dns
+        self._ca = ca
         self._identify = identify
         self._identity: Identity | None = None
         self._watchdog = watchdog
@@ -209,6 +211,7 @@ class Link:
         troubled = Counter({one: self._troubled.get(hub, Counter())[one] for one in found})
         self._troubled = {one: self._troubled[one] for one in self._troubled if one in self.hubs} | {hub: troubled}
         addresses = sorted(found, key=lambda one: troubled[one])
+        tls = await asyncio.to_thread(trusting, self._ca, pin_of(hub)) if parts.scheme == "wss" else None
         self._enter("tcp", "nothing answers", pace.tcp)
         socket, address = await dial(addresses, port, pace.tcp, self._watchdog.attempt)
         self._enter("upgrade", "it takes connections and does not answer", pace.upgrade)
@@ -216,7 +219,7 @@ class Link:
             connection = await _Connect(
                 url,
                 sock=socket,
-                ssl=await asyncio.to_thread(ssl.create_default_context) if parts.scheme == "wss" else None,
+                ssl=tls,
                 subprotocols=[websockets.Subprotocol(wire.SUBPROTOCOL)],
                 compression=None,
                 proxy=None,  # the environment's http_proxy is not meant for a hub in the lab

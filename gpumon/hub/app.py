@@ -12,6 +12,7 @@ from starlette.routing import Route, WebSocketRoute
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gpumon import __version__
+from gpumon.certificates import Shown, pinned
 from gpumon.config import Config, name_server
 from gpumon.hub.api import Api
 from gpumon.hub.clock import BEAT_SECONDS
@@ -84,32 +85,67 @@ def application(hub: Hub, ingest: Ingest) -> ASGIApp:
     return LoggedFaults(SecurityHeaders(starlette))
 
 
-async def run(config: Config, listener: socket.socket, read: Callable[[], Config] | None = None) -> None:
-    """Run a hub on ``listener`` until cancelled; ``read`` reads its configuration again, at each SIGHUP."""
-    port = listener.getsockname()[1]
-    hub = Hub(config.nodes, config.hub, url=f"http://{socket.gethostname()}:{port}")
+async def run(
+    config: Config,
+    listener: socket.socket,
+    read: Callable[[], Config] | None = None,
+    shown: Shown | None = None,
+) -> None:
+    """Run a hub on ``listener`` until cancelled, by TLS if it has a certificate to be ``shown``; ``read`` reads its
+    configuration again, at each SIGHUP.
+    """
+    hub = Hub(config.nodes, config.hub, url=join_url(listener, shown))
     ingest = Ingest(hub)
     resolver = _resolver(config)
-    poller = Poller(hub, config.nodes, resolver)
+    poller = Poller(hub, config.nodes, resolver, config.tls.ca)
 
     def apply(before: Config, after: Config) -> None:
         nonlocal resolver
         if after.dns != before.dns:
             resolver = _resolver(after)
         hub.reconfigure(after)
-        poller.reconfigure(after.nodes, resolver)
+        poller.reconfigure(after.nodes, resolver, after.tls.ca)
+        if shown is not None and after.tls.certificate is not None:
+            shown.files = after.tls
 
     reload = Reload(hub, config, read, apply) if read is not None else None
     if reload is not None:
         on_reload(reload.ask)
-    log.info("gpumon %s: hub on %s, %d nodes configured", __version__, url_of(listener), len(config.nodes))
+    log.info(
+        "gpumon %s: hub on %s, %d nodes configured",
+        __version__,
+        url_of(listener, tls=shown is not None),
+        len(config.nodes),
+    )
+    if shown is not None:
+        log.info("its certificate's fingerprint is %s", shown.certificate.fingerprint)
     async with asyncio.TaskGroup() as group:
         group.create_task(hub.feed.run(), name="feed")
         group.create_task(_judge(hub, ingest), name="judge")
         group.create_task(poller.run(), name="poller")
         if reload is not None:
             group.create_task(reload.run(), name="reload")
-        group.create_task(serve(application(hub, ingest), listener, hub.feed.close), name="server")
+        if shown is not None:
+            group.create_task(_keep_certificate(hub, shown, listener), name="certificate")
+        tls = shown.context if shown is not None else None
+        group.create_task(serve(application(hub, ingest), listener, hub.feed.close, tls), name="server")
+
+
+def join_url(listener: socket.socket, shown: Shown | None) -> str:
+    """Where agents of other machines find this hub, as far as it knows; with the fingerprint of a certificate that they
+    could believe in no other way.
+    """
+    where = f"{socket.gethostname()}:{listener.getsockname()[1]}"
+    return f"http://{where}" if shown is None else pinned(f"https://{where}", shown.certificate)
+
+
+async def _keep_certificate(hub: Hub, shown: Shown, listener: socket.socket) -> None:
+    def tell() -> None:
+        hub.fleet.hub_url = join_url(listener, shown)
+        hub.notice("bad_certificate", shown.trouble)
+        hub.notice("certificate_expires", shown.expiry("The hub's"))
+
+    await shown.watch(tell)
 
 
 def _resolver(config: Config) -> Resolver:

@@ -35,7 +35,7 @@ async def run(
     try:
         if not as_json:
             write("\n".join(head(path, len(config.nodes), server, columns, color=color)) + "\n")
-        findings = Findings(file=str(path), name_server=server, nodes=await _nodes(config.nodes, resolver))
+        findings = Findings(file=str(path), name_server=server, nodes=await _nodes(config, resolver))
         text = encode(findings).decode() if as_json else "\n".join(table(findings.nodes, columns, color=color))
         write(text + "\n" if text else "")
     except BrokenPipeError:  # whoever read it has seen enough
@@ -50,7 +50,7 @@ async def _name_server(resolver: Resolver) -> NameServerFinding | None:
     return NameServerFinding(address=server.address, port=server.port, answers=await server.answers())
 
 
-async def _nodes(entries: list[NodeEntry], resolver: Resolver) -> list[Finding]:
+async def _nodes(config: Config, resolver: Resolver) -> list[Finding]:
     """What is found of each node, all of them asked together as far as there are places."""
     places = asyncio.Semaphore(MOST_AT_ONCE)
 
@@ -58,8 +58,8 @@ async def _nodes(entries: list[NodeEntry], resolver: Resolver) -> list[Finding]:
         async with places:
             return await _node(fetcher, entry)
 
-    async with fetching(resolver) as fetcher, asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one(fetcher, entry)) for entry in entries]
+    async with fetching(resolver, config.tls.ca) as fetcher, asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one(fetcher, entry)) for entry in config.nodes]
     return [task.result() for task in tasks]
 
 

@@ -34,6 +34,8 @@ WORDS: Final = {
     "bad_status": "not well",
     "bad_answer": "not an agent's answer",
     "answer_too_long": "not an agent's answer",
+    "untrusted": "not to be trusted",
+    "forbidden_address": "not asked: never at this address",
     "internal": "not tried",
 }
 STATUS_WORDS: Final = {
