@@ -23,7 +23,7 @@ from gpumon import __version__, config
 from gpumon.commands import SIMULATION, check, probe
 from gpumon.config import AgentSection, Config, DnsSection, TlsSection
 from gpumon.errors import UsageError
-from gpumon.logs import OneLine
+from gpumon.logs import OneLine, Sparing
 from gpumon.options import override, shown_certificate, tls_options, tls_section
 
 PORT = click.IntRange(0, 65535)
@@ -93,10 +93,10 @@ def cli(context: click.Context, log_level: str, mode: str | None, port: int | No
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLine(LOG_FORMAT))
+    handler.addFilter(Sparing())
     logging.basicConfig(level=log_level.upper(), handlers=[handler])
-    if log_level != "debug":
-        for name in CHATTY:
-            logging.getLogger(name).setLevel(logging.CRITICAL)
+    for name in CHATTY:  # what they say of each message and request may hold secrets: that is told to nobody
+        logging.getLogger(name).setLevel(logging.WARNING if log_level == "debug" else logging.CRITICAL)
     if context.invoked_subcommand is None:
         command = agent if mode == "server" else hub
         arguments = [f"--port={port}"] if port is not None else []
