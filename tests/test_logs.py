@@ -13,7 +13,7 @@ import websockets
 from websockets.asyncio.client import connect
 
 from gpumon import wire
-from gpumon.logs import MAX_LOG_CHARACTERS, MAX_TRACEBACK_CHARACTERS, OneLine, Sparing
+from gpumon.logs import MAX_LOG_CHARACTERS, MAX_TRACEBACK_CHARACTERS, OneLine
 from tests.authority import self_made
 from tests.hub.agents import hello
 from tests.hub.strangers import answer, stranger
@@ -55,24 +55,6 @@ def test_whatever_is_said_is_one_line_without_signs_that_do_something(said: str)
         assert line.isprintable()  # so there is nothing at which any program would end a line
         assert len(line) < 4 * MAX_LOG_CHARACTERS + 2 * 4 * MAX_TRACEBACK_CHARACTERS
         assert fault is None or len(said) > 1000 or "ValueError: a" in line
-
-
-def test_the_same_line_is_told_five_times_a_minute_and_how_often_it_was_not() -> None:
-    now = 0.0
-    sparing = Sparing(lambda: now)
-
-    def told(message: str, *arguments: object) -> str | None:
-        record = logging.LogRecord("gpumon.hub", logging.INFO, "", 0, message, arguments, None)
-        return record.getMessage() if sparing.filter(record) else None
-
-    assert [told("%s left", "a") for _ in range(8)] == ["a left"] * 5 + [None] * 3
-    assert told("%s left", "b") == "b left"
-    now = 61.0
-    assert told("%s left", "a") == "a left (left out before: 3 times)"
-    assert told("%s left", "a") == "a left"
-    for number in range(5000):
-        told("%s left", number)
-    assert len(sparing._lines) <= 1000
 
 
 async def _talk(port: int, name: str) -> None:
