@@ -48,6 +48,9 @@ def failure_of(error: BaseException, stage: Stage, *, was_welcomed: bool) -> Fai
             return Failure(Setback.LOST, f"silent {stage.name}", f"{stage.silence} within {stage.seconds:g} s")
         case ResolveError():
             return Failure(Setback.LOST, "name", _said(error))
+        case websockets.InvalidMessage():
+            text = f"does not talk as a hub does: {_said(error)}; if it is http:// that we speak, is it https:// there?"
+            return Failure(Setback.UNWELCOME, f"nonsense {stage.name}", text)
         case WireError() | websockets.WebSocketException() | UnicodeError():
             return Failure(Setback.UNWELCOME, f"nonsense {stage.name}", f"does not talk as a hub does: {_said(error)}")
         case ssl.SSLError():

@@ -31,7 +31,9 @@ const verdicts: Readonly<Record<string, FaultText>> = {
 /** What is wrong with the hub as a whole; mass_silence stands above. */
 const notices: Readonly<Record<string, FaultText>> = {
   bad_configuration: { message: "新读入的配置文件有错误，仍使用原来的配置。" },
-  restart_needed: { message: "配置文件中的监听地址已改变：重启中心后才生效。" },
+  restart_needed: { message: "配置文件中的监听地址或 TLS 设置已改变：重启中心后才生效。" },
+  certificate_expires: { message: "证书将在 14 天内到期，或已过期。", hint: "请在证书文件中更新它：会自动重新读取。" },
+  bad_certificate: { message: "证书文件已改变但无法使用，仍使用原来的证书。", hint: "请更正证书文件：中心会自动重新读取。" },
 };
 
 /** What one channel shows, where its code means something else than elsewhere, or stands in evidence only. */
@@ -58,6 +60,8 @@ const polls: Readonly<Record<string, FaultText>> = {
   bad_answer: { message: "应答无法读取。" },
   bad_status: { message: "应答的状态码表示失败。" },
   answer_too_long: { message: "应答过长。" },
+  untrusted: { message: "它的证书不可信，或它不使用 TLS。", hint: "请更正它的证书，或配置中的 nodes[].tls、nodes[].fingerprint、tls.ca。" },
+  forbidden_address: { message: "它的地址是中心绝不查询的地址。", hint: "请更正配置或 DNS 中的主机。" },
   internal: { message: "gpumon 自身或中心所在机器出了问题。" },
   bad_report: { message: "它的报告不符合约定，连接被中断。" },
 };
