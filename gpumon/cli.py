@@ -23,7 +23,7 @@ from gpumon import __version__, config
 from gpumon.commands import SIMULATION, check, probe
 from gpumon.config import AgentSection, Config, DnsSection, TlsSection
 from gpumon.errors import UsageError
-from gpumon.logs import OneLine
+from gpumon.logs import OneLine, Unrepeated
 from gpumon.options import override, shown_certificate, tls_options, tls_section
 
 PORT = click.IntRange(0, 65535)
@@ -93,6 +93,7 @@ def cli(context: click.Context, log_level: str, mode: str | None, port: int | No
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLine(LOG_FORMAT))
+    handler.addFilter(Unrepeated())
     logging.basicConfig(level=log_level.upper(), handlers=[handler])
     for name in CHATTY:  # what they say of each message and request may hold secrets: that is told to nobody
         logging.getLogger(name).setLevel(logging.WARNING if log_level == "debug" else logging.CRITICAL)

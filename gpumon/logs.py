@@ -1,9 +1,16 @@
-"""The log: one line an event, whatever stands in it."""
+"""The log: one line an event, whatever stands in it, and no line for ever."""
 
 import logging
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
 
 MAX_LOG_CHARACTERS = 2000
 MAX_TRACEBACK_CHARACTERS = 6000
+REPEATS = 5
+QUIET_SECONDS = 60.0
+MOST_REMEMBERED = 256
 
 
 class OneLine(logging.Formatter):
@@ -33,3 +40,34 @@ def _shown(traceback: str) -> str:
 
 def _escaped(text: str) -> str:
     return "".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in text)
+
+
+@dataclass(slots=True)
+class _Line:
+    """How often a line came since ``since``."""
+
+    since: float
+    times: int = 0
+
+
+class Unrepeated(logging.Filter):
+    """Lets an identical line pass five times a minute, and says with the last of them that more are left out."""
+
+    def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._monotonic = monotonic
+        self._lines: OrderedDict[tuple[str, int, str], _Line] = OrderedDict()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        now = self._monotonic()
+        key = record.name, record.levelno, record.getMessage()
+        line = self._lines.get(key)
+        if line is None or now - line.since >= QUIET_SECONDS:
+            line = self._lines[key] = _Line(now)
+            self._lines.move_to_end(key)
+            if len(self._lines) > MOST_REMEMBERED:
+                self._lines.popitem(last=False)
+        line.times += 1
+        if line.times == REPEATS:
+            record.msg, record.args = f"{key[2]} (and again: left out for a minute)", ()
+        return line.times <= REPEATS

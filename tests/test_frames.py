@@ -9,7 +9,8 @@ from contextlib import asynccontextmanager
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from gpumon.serve import listen, pipe_of, serve, text_frame
+from gpumon.pipe import pipe_of, text_frame
+from gpumon.serve import listen, serve
 from gpumon.wire import MAX_MESSAGE_BYTES
 
 MASK = b"\x12\x34\x56\x78"
@@ -52,7 +53,6 @@ class Talk:
         if scope["path"] == "/direct":
             pipe.on_message = self.heard.append
         if scope["path"] == "/letter":
-            pipe.limit_buffer(128 * 1024)
             pipe.write(text_frame([LETTER]))
         self.ready.set()
         while (message := await receive())["type"] != "websocket.disconnect":

@@ -13,10 +13,11 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 # Shared words first; each may import what stands in a row above its own.
 SHARED = [
-    {"errors", "text", "timestamp", "logs"},
+    {"errors", "text", "timestamp", "logs", "refusals"},
     {"model", "terminal", "typefaults"},
     {"catalog", "wire", "config"},
-    {"problem", "lifecycle", "nameserver", "certificates"},
+    {"problem", "lifecycle", "nameserver", "limits", "certificates"},
+    {"pipe"},
     {"serve", "multicast", "systemnames"},
     {"resolver"},
 ]
@@ -145,7 +146,7 @@ def test_a_library_is_known_in_one_place(library: str, files: set[str]) -> None:
 
 
 def test_starlette_stays_at_the_edges() -> None:
-    edges = {"serve.py", "problem.py", "agent/server.py"}
+    edges = {"pipe.py", "serve.py", "problem.py", "agent/server.py"}
     edges |= {f"hub/{name}.py" for name in ("app", "api", "ingest", "live", "page", "past", "plain")}
     assert files_that_import("starlette") <= edges
 

@@ -15,10 +15,9 @@ import aiohttp
 import pytest
 from websockets.asyncio.client import connect
 
-from gpumon import certificates, serve
+from gpumon import certificates, pipe, serve
 from gpumon.certificates import trusting
 from gpumon.config import AgentSection, Config, HubSection, NodeEntry, TlsSection
-from gpumon.hub import mailbox
 from tests.agent.hubs import QUICK
 from tests.authority import Authority, Signed, self_made
 from tests.hub.strangers import answer, stranger
@@ -103,7 +102,7 @@ async def test_large_letters_reach_a_slow_reader_whole(own: Signed) -> None:
 async def test_a_viewer_that_stops_reading_is_cut_off_and_freed(
     hub: Site, own: Signed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mailbox, "STALLED_SECONDS", 1.0)
+    monkeypatch.setattr(pipe, "STALLED_SECONDS", 1.0)
     async with running_agent(reporting_to(hub, own.fingerprint), simulate=128, pace=QUICK):
         await hub.node_when("n", lambda node: node["status"] == "online")
         stuck = await asyncio.to_thread(secure_viewer, hub.port, own, "/api/events?pace=0")
@@ -124,25 +123,25 @@ async def test_a_viewer_that_stops_reading_is_cut_off_and_freed(
 
 
 async def test_what_a_stuck_viewer_costs_is_bounded(hub: Site, own: Signed, monkeypatch: pytest.MonkeyPatch) -> None:
-    kept: list[serve.Pipe] = []
-    made = serve.Pipe.made
+    kept: list[pipe.Pipe] = []
+    made = pipe.Pipe.made
 
-    def spy(self: serve.Pipe, transport: asyncio.BaseTransport) -> None:
+    def spy(self: pipe.Pipe, transport: asyncio.BaseTransport) -> None:
         kept.append(self)
         made(self, transport)
 
-    monkeypatch.setattr(serve.Pipe, "made", spy)
+    monkeypatch.setattr(pipe.Pipe, "made", spy)
     async with running_agent(reporting_to(hub, own.fingerprint), simulate=128, pace=QUICK):
         await hub.node_when("n", lambda node: node["status"] == "online")
         stuck = await asyncio.to_thread(secure_viewer, hub.port, own, "/api/events?pace=0")
         with stuck:
-            await until_true(lambda: any(pipe.blocked for pipe in kept))
+            await until_true(lambda: any(one.blocked for one in kept))
             for _ in range(10):
                 await asyncio.sleep(0.1)
-                (pipe,) = [one for one in kept if one.blocked]
-                transport = pipe._transport
+                (blocked,) = [one for one in kept if one.blocked]
+                transport = blocked._transport
                 assert transport is not None
-                assert transport.get_write_buffer_size() <= 2 * serve.PIECE_BYTES
+                assert transport.get_write_buffer_size() <= 2 * pipe.PIECE_BYTES
 
 
 async def test_a_plain_request_to_a_port_of_tls_is_ended_and_harms_nobody(hub: Site) -> None:

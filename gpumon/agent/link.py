@@ -264,7 +264,7 @@ class Link:
         self._diary.connected(hub, welcome, len(self._outbox), self._outbox.gap)
         self._enter("link", "it takes nothing", self._pace.send)
         # No group of their own: on Python 3.11 a group that ends leaves its owner marked as cancelled.
-        works = (self._send(connection, delivery), self._listen(connection, delivery), self._stay(hub))
+        works = (self._send(connection, delivery), self._listen(hub, connection, delivery), self._stay(hub))
         tasks = {group.create_task(_outcome(work)) for work in works}
         try:
             ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -309,11 +309,13 @@ class Link:
                     async with asyncio.timeout(step):
                         await self._outbox.stirred.wait()
 
-    async def _listen(self, connection: ClientConnection, delivery: Delivery) -> None:
+    async def _listen(self, hub: str, connection: ClientConnection, delivery: Delivery) -> None:
         while True:
             message = wire.decode_from_hub(await connection.recv())
             self._watchdog.attempt()
             if isinstance(message, Ack):
+                if message.refused is not None:
+                    log.error("hub %s: refused a report, which is lost: %s", hub, message.refused)
                 delivery.acknowledge(message.sequence)
 
     async def _stay(self, hub: str) -> None:

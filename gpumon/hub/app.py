@@ -134,7 +134,8 @@ async def run(
         if shown is not None:
             group.create_task(_keep_certificate(hub, shown, listener), name="certificate")
         tls = shown.context if shown is not None else None
-        group.create_task(serve(application(hub, ingest), listener, hub.feed.close, tls), name="server")
+        served = serve(application(hub, ingest), listener, hub.feed.close, hub.refusals, tls)
+        group.create_task(served, name="server")
 
 
 def join_url(listener: socket.socket, shown: Shown | None) -> str:
