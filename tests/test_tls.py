@@ -250,7 +250,7 @@ async def test_a_hub_names_its_certificate_where_it_says_how_to_join(own: Signed
     config = Config(nodes=[NodeEntry(name="n", host="127.0.0.1", port=9)], tls=own.files)
     async with running_hub(config) as hub:
         node = await hub.node_when("n", lambda node: node["verdict"])
-        assert f"--hub https://{socket.gethostname()}:{hub.port}#sha256={own.fingerprint}" in node["verdict"]["hint"]
+        assert f"--hub https://localhost:{hub.port}#sha256={own.fingerprint}" in node["verdict"]["hint"]
 
 
 async def notices(hub: Site) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import ipaddress
 import logging
 import socket
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from gpumon.hub.past import PastApi
 from gpumon.hub.plain import Plain
 from gpumon.hub.poller import Poller
 from gpumon.hub.reload import Reload
-from gpumon.lifecycle import on_reload
+from gpumon.lifecycle import on_reload, open_many_files
 from gpumon.problem import LoggedFaults, handlers, problem
 from gpumon.resolver import Resolver
 from gpumon.serve import serve, url_of
@@ -100,6 +101,7 @@ async def run(
     configuration again, at each SIGHUP.
     """
     gc.set_threshold(*GARBAGE_THRESHOLDS)
+    open_many_files()
     hub = Hub(config.nodes, config.hub, url=join_url(listener, shown))
     ingest = Ingest(hub)
     resolver = _resolver(config)
@@ -139,10 +141,13 @@ async def run(
 
 
 def join_url(listener: socket.socket, shown: Shown | None) -> str:
-    """Where agents of other machines find this hub, as far as it knows; with the fingerprint of a certificate that they
-    could believe in no other way.
+    """Where agents find the hub, as far as it knows; one that listens on this machine only says so. With the
+    fingerprint of a certificate that they could believe in no other way.
     """
-    where = f"{socket.gethostname()}:{listener.getsockname()[1]}"
+    host, port = listener.getsockname()[:2]
+    address = ipaddress.ip_address(host.partition("%")[0])
+    name = "localhost" if address.is_loopback else socket.gethostname() if address.is_unspecified else host
+    where = f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
     return f"http://{where}" if shown is None else pinned(f"https://{where}", shown.certificate)
 
 

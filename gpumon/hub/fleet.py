@@ -141,8 +141,10 @@ class Fleet:
         """
         sequence = report.sequence or 0
         is_new = sequence > member.pushed_sequence
+        was_polled = sequence in member.polled_sequences
         if is_new:
             member.pushed_sequence = sequence
+            member.polled_sequences.discard(sequence)
             member.reports_late += late
             if late:
                 wall = self.clock.time()
@@ -151,7 +153,7 @@ class Fleet:
             self.record(member, report, "push")
         else:
             self.contact(member)
-        return is_new
+        return is_new and not was_polled
 
     def take_gap(self, member: Member, gap: Gap) -> None:
         """Note that reports of a node will never come."""
