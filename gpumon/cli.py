@@ -24,7 +24,7 @@ from gpumon.commands import SIMULATION, check, probe
 from gpumon.config import AgentSection, Config, DnsSection, TlsSection
 from gpumon.errors import UsageError
 from gpumon.logs import OneLine, Unrepeated
-from gpumon.options import override, shown_certificate, tls_options, tls_section
+from gpumon.options import override, shown_certificate, state_folder, tls_options, tls_section
 
 PORT = click.IntRange(0, 65535)
 FILE = click.Path(path_type=Path)
@@ -256,7 +256,7 @@ def agent(
     shown = shown_certificate(files)
     listener = listen(section.host, section.port, "agent.host, agent.port")
     is_kept = scenario is None or section.state_dir is not None
-    service = app.Service(settings if config_path else None, _state_folder(section) if is_kept else None)
+    service = app.Service(settings if config_path else None, state_folder(section) if is_kept else None)
     run(app.run(section, listener, scenario, dns, service, tls=files, shown=shown))
 
 
@@ -300,17 +300,6 @@ def demo(nodes: int, host: str, port: int) -> None:
 
 def _read_config(path: Path | None) -> Config:
     return Config() if path is None else config.load(path)
-
-
-def _state_folder(section: AgentSection) -> Path | None:
-    """Where state is kept: as configured, else by the XDG Base Directory Specification; None for who has no home."""
-    try:
-        if section.state_dir is not None:
-            return Path(section.state_dir).expanduser()
-        base = Path(os.environ.get("XDG_STATE_HOME", ""))
-        return (base if base.is_absolute() else Path.home() / ".local/state") / "gpumon"
-    except RuntimeError:
-        return None
 
 
 @cli.command()

@@ -14,6 +14,7 @@ from click.core import ParameterSource
 
 from gpumon import config
 from gpumon.errors import UsageError
+from gpumon.options import state_folder
 
 SIMULATION = "8, h200:4,rtx5090:2 or a100-mig:2,fault=lost:1"
 PIPE_COLUMNS = 160
@@ -55,7 +56,9 @@ def check(context: click.Context, *, config_path: Path | None, as_json: bool, co
     settings = config.load(path)
     _quiet(context)
     columns = shutil.get_terminal_size((PIPE_COLUMNS, 24)).columns
-    return run(check.run(path, settings, write, columns, color=_colors(color), as_json=as_json))
+    folder = state_folder(settings.agent)
+    looks = {"color": _colors(color), "as_json": as_json}
+    return run(check.run(path, settings, write, columns, **looks, state_folder=folder))
 
 
 @click.command()

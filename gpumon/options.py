@@ -1,13 +1,15 @@
 """Options that override a section of the configuration: what they are called, and what is wrong with them."""
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import click
 import msgspec
 
 from gpumon import config
-from gpumon.config import TlsSection
+from gpumon.config import AgentSection, TlsSection
 from gpumon.errors import UsageError
 
 if TYPE_CHECKING:
@@ -72,3 +74,14 @@ def shown_certificate(files: TlsSection) -> "Shown | None":
     if files.ca is not None:
         trusting(files.ca, None)
     return Shown(files) if files.certificate is not None else None
+
+
+def state_folder(section: AgentSection) -> Path | None:
+    """Where state is kept: as configured, else by the XDG Base Directory Specification; None for who has no home."""
+    try:
+        if section.state_dir is not None:
+            return Path(section.state_dir).expanduser()
+        base = Path(os.environ.get("XDG_STATE_HOME", ""))
+        return (base if base.is_absolute() else Path.home() / ".local/state") / "gpumon"
+    except RuntimeError:
+        return None
