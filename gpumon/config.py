@@ -17,7 +17,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from gpumon.errors import ConfigError
-from gpumon.model import NodeName
+from gpumon.model import NodeName, Tags
 from gpumon.typefaults import SECRET, allowed, items, read_json, show, type_faults
 
 DEFAULT_FILE = Path("config.json")
@@ -83,6 +83,7 @@ class NodeEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     tls: Flag = False
     fingerprint: Fingerprint | None = None
     token: Token | None = None
+    tags: Tags = []
 
 
 class HubSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -114,6 +115,7 @@ class AgentSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     port: ListenPort = DEFAULT_AGENT_PORT
     hub: Annotated[list[HubUrl], Meta(max_length=16, description="a list of at most 16 URLs")] = []
     name: NodeName | None = None
+    tags: Tags = []
     interval_seconds: Interval = 1.0
     wake_sleeping_gpus: Flag = False
     state_dir: Folder | None = None

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 FLAGS = {
     "interval_seconds": "--interval",
     "state_dir": "--state-dir",
+    "tags": "--tag",
     "certificate": "--tls-certificate",
     "key": "--tls-key",
     "ca": "--tls-ca",
@@ -42,7 +43,8 @@ def override(section: Section, **given: object) -> Section:
 
 def _with_flag(fault: str) -> str:
     field, colon, rest = fault.partition(":")
-    return FLAGS.get(field, f"--{field.partition('[')[0]}") + colon + rest
+    name = field.partition("[")[0]
+    return FLAGS.get(name, f"--{name}") + colon + rest
 
 
 def tls_options(command: Callable[..., None]) -> Callable[..., None]:

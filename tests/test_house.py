@@ -56,7 +56,7 @@ AGENT = [
     {"app"},
 ]
 HUB = [
-    {"ring", "destinations", "posture"},
+    {"ring", "destinations", "posture", "xids"},
     {"letters", "packing", "page", "legacy", "clock", "gaps", "outage", "admission", "claims", "history", "sheet"},
     {"activity", "card"},
     {"overview"},

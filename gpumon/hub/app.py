@@ -34,7 +34,7 @@ from gpumon.serve import serve, url_of
 log = logging.getLogger(__name__)
 
 LEAST_JUDGE_SECONDS = 0.05
-GARBAGE_THRESHOLDS = (20_000, 20, 50)
+GARBAGE_THRESHOLDS = (5_000, 10, 10)
 """Reports live for a second and hold no cycles: to look for those as often as Python does by default takes a twentieth
 of a busy hub's time and finds nothing.
 """

@@ -65,7 +65,7 @@ class Fleet:
         before = set(self._members)
         for member in others:
             if member.configured:
-                member.configured, member.alias, member.poll = False, member.name, None
+                member.configured, member.alias, member.tags, member.poll = False, member.name, [], None
         self._members = {entry.name: self._configured(continued.get(entry.name), entry) for entry in entries}
         self._add_unconfigured(others)
         for name in before - self._members.keys():
@@ -84,7 +84,7 @@ class Fleet:
             if member.source != "push":
                 member.error = member.address = None
         member.name, member.alias, member.configured = entry.name, entry.alias or entry.name, True
-        member.host, member.port = entry.host, entry.port
+        member.host, member.port, member.tags = entry.host, entry.port, entry.tags
         return member
 
     def admit(self, name: str, host: str | None, port: int | None) -> Member:

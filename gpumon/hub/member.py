@@ -55,6 +55,8 @@ class Member:
     host: str | None
     port: int | None
     configured: bool
+    tags: list[str] = field(default_factory=list)
+    """Those of the configuration."""
     known_since: str
     status_since: str
     status: NodeStatus = "pending"
@@ -110,6 +112,12 @@ class Member:
     def last_seen_at(self) -> str | None:
         """When it gave its last sign of life."""
         return None if self.seen_wall is None else rfc3339(self.seen_wall)
+
+    @property
+    def all_tags(self) -> list[str]:
+        """Those of the configuration, then those of its agent that are others."""
+        told = self.report.tags if self.report is not None else ()
+        return list(dict.fromkeys((*self.tags, *told)))
 
     def heard(self, now: Moment) -> None:
         """It gave a sign of life."""
@@ -182,6 +190,7 @@ class Member:
         return Node(
             name=self.name,
             alias=self.alias,
+            tags=self.all_tags,
             host=self.host,
             port=self.port,
             address=self.address,

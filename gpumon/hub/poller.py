@@ -41,7 +41,7 @@ class _Turn:
 
     @classmethod
     def of(cls, entry: NodeEntry, interval: float) -> "_Turn":
-        return cls(structs.replace(entry, alias=""), interval)
+        return cls(structs.replace(entry, alias="", tags=[]), interval)
 
 
 class Poller:
