@@ -26,8 +26,8 @@ REASONS: Final = {
     "bad_frame": "connections that did not talk as WebSocket does",
     "bad_message": "messages of agents in other words than those agreed on",
     "large_message": "messages of agents that were too large",
-    "too_many_messages": "agents that said more than their interval explains",
-    "too_many_agents": "agents beyond what a hub takes: in one second, of new names from one address, at all",
+    "too_many_messages": "agents and viewers that said more than they may",
+    "too_many_agents": "agents beyond what a hub takes: in one second, of new names from one address, or at all",
 }
 """What is counted under which name, in words."""
 
@@ -48,15 +48,15 @@ class Refusals:
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.counts: dict[str, int] = {}
         self._monotonic = monotonic
-        self._said: OrderedDict[tuple[str, str | None], _Said] = OrderedDict()
+        self._said: OrderedDict[tuple[str, str], _Said] = OrderedDict()
 
     def note(self, reason: str, address: str | None, words: str, level: int = logging.WARNING) -> None:
         """Count one refusal for ``reason``. ``words`` are for the log: what was refused, and what is allowed."""
         self.counts[reason] = self.counts.get(reason, 0) + 1
         now = self._monotonic()
-        key: tuple[str, str | None] = (reason, address)
+        key = reason, address or "a peer"
         if key not in self._said and self._addresses(reason, now) >= MOST_ADDRESSES:
-            key = reason, None
+            key = reason, "many addresses"
         said = self._said.get(key)
         if said is not None and now - said.at < QUIET_SECONDS:
             said.more += 1
@@ -66,7 +66,7 @@ class Refusals:
         self._said.move_to_end(key)
         if len(self._said) > MOST_REMEMBERED:
             self._said.popitem(last=False)
-        log.log(level, "refused %s: %s%s", key[1] or "many addresses", words, more)
+        log.log(level, "refused %s: %s%s", key[1], words, more)
 
     def _addresses(self, reason: str, now: float) -> int:
         """Of how many addresses this was said within the last minute."""

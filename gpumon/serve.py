@@ -185,7 +185,7 @@ _ARRIVALS = memoryview(bytearray(64 * 1024))
 would make room for four times as much for each message, which costs more than decoding it."""
 
 
-class _WebSocket(WebSocketsSansIOProtocol, asyncio.BufferedProtocol):
+class WebSocketProtocol(WebSocketsSansIOProtocol, asyncio.BufferedProtocol):
     """uvicorn's, with a :class:`Pipe`, and with the ends that its version 0.54 leaves open.
 
     Who has spoken lately is not asked whether he is there, nor who is still reading what he was sent.
@@ -373,7 +373,7 @@ async def serve(
         uvicorn.Config(
             app,
             http=cast("type[asyncio.Protocol]", partial(_Http, Visits(refusals or Refusals()))),
-            ws=_WebSocket,
+            ws=WebSocketProtocol,
             lifespan="off",
             log_config=None,
             access_log=False,

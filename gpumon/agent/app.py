@@ -26,6 +26,7 @@ from gpumon.agent.simulate import SimulatedReader
 from gpumon.agent.watchdog import Watchdog
 from gpumon.certificates import Shown
 from gpumon.config import AgentSection, DnsSection, TlsSection
+from gpumon.refusals import Refusals
 from gpumon.serve import serve, url_of
 
 log = logging.getLogger(__name__)
@@ -114,9 +115,10 @@ class _Agent:
                     group.create_task(reload.run(), name="reload")
                 if self.shown is not None:
                     group.create_task(self._keep_certificate(self.shown, sampler), name="certificate")
-                served = application(sampler, link.state, self.settings.token)
+                refusals = Refusals()
+                served = application(sampler, link.state, refusals, self.settings.token)
                 context = self.shown.context if self.shown is not None else None
-                group.create_task(serve(served, self.listener, tls=context), name="server")
+                group.create_task(serve(served, self.listener, refusals=refusals, tls=context), name="server")
                 group.create_task(link.run(), name="link")
                 group.create_task(sampler.run(deliver), name="sampler")
 

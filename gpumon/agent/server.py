@@ -16,6 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from gpumon import __version__
 from gpumon.agent.sampler import Sampler
 from gpumon.problem import LoggedFaults, handlers, problem
+from gpumon.refusals import Refusals
 from gpumon.wire import encode
 
 JSON = "application/json"
@@ -28,11 +29,13 @@ class Closed:
 
     def __init__(self, app: ASGIApp, token: str) -> None:
         self._app = app
-        self._digest = _digest(f"Bearer {token}".encode())
+        self._digest = _digest(token.encode())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         said = next((value for name, value in scope.get("headers", ()) if name == b"authorization"), b"")
-        if scope["type"] != "http" or hmac.compare_digest(_digest(said), self._digest):  # nothing else is served
+        scheme, _, given = said.partition(b" ")
+        knows = hmac.compare_digest(_digest(given.strip()), self._digest) and scheme.lower() == b"bearer"
+        if scope["type"] != "http" or knows:  # nothing else is served
             await self._app(scope, receive, send)
             return
         refusal = problem(401, "this agent answers those only who know its token", {"WWW-Authenticate": "Bearer"})
@@ -43,9 +46,15 @@ def _digest(text: bytes) -> bytes:
     return hashlib.sha256(text).digest()
 
 
-def application(sampler: Sampler, link: Callable[[], Struct] | None = None, token: str | None = None) -> ASGIApp:
+def application(
+    sampler: Sampler,
+    link: Callable[[], Struct] | None = None,
+    refusals: Refusals | None = None,
+    token: str | None = None,
+) -> ASGIApp:
     """The agent's own answers, from what ``sampler`` made last: no question waits for the driver. ``link`` tells how
-    the link to the hub is, for those who ask ``/health?verbose``. With a ``token``, who asks must know it.
+    the link to the hub is, and ``refusals`` what was refused, for those who ask ``/health?verbose``. With a ``token``,
+    who asks must know it.
     """
 
     async def gpu_info(_: Request) -> Response:
@@ -56,7 +65,7 @@ def application(sampler: Sampler, link: Callable[[], Struct] | None = None, toke
     async def health(request: Request) -> Response:
         status, error = sampler.health()
         newest = sampler.newest
-        body = {
+        body: dict[str, object] = {
             "status": status,
             "error": orjson.Fragment(encode(error)) if error else None,
             "node": sampler.node,
@@ -68,6 +77,7 @@ def application(sampler: Sampler, link: Callable[[], Struct] | None = None, toke
         }
         if "verbose" in request.query_params:
             body["link"] = orjson.Fragment(encode(link())) if link else None
+            body["refused"] = refusals.counts if refusals else {}
         return Response(orjson.dumps(body), 200 if status in WELL else 503, headers=NO_STORE, media_type=JSON)
 
     starlette = Starlette(

@@ -96,7 +96,7 @@ class Api:
         """Every metric with its unit, kind and meaning."""
         return Response(self._catalog, media_type=JSON)
 
-    async def health(self, _: Request) -> Response:
+    async def health(self, request: Request) -> Response:
         """That the hub lives."""
         states = Counter(member.status for member in self._hub.fleet)
         health = openapi.Health(
@@ -105,6 +105,7 @@ class Api:
             nodes={state: states[state] for state in ("online", "stale", "offline", "pending")},
             viewers=len(self._hub.feed.viewers),
             notices=self._hub.notices,
+            refused=self._hub.refusals.counts if "verbose" in request.query_params else msgspec.UNSET,
         )
         return Response(encode(health), headers={"Cache-Control": "no-store"}, media_type=JSON)
 

@@ -3,6 +3,7 @@
 from typing import Any
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from gpumon import __version__
 from gpumon.catalog import Metric
@@ -37,6 +38,13 @@ _NODES = {
 }
 
 
+_VERBOSE = {
+    "name": "verbose",
+    "in": "query",
+    "allowEmptyValue": True,
+    "schema": {"type": "string"},
+    "description": "With any value: what was refused as well",
+}
 _STREAM = [
     {"name": name, "in": "query", "schema": schema, "description": text}
     for name, schema, text in (
@@ -53,13 +61,16 @@ _STREAM = [
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """That the hub lives, how many nodes are in which state, and what is wrong with the hub as a whole."""
+    """That the hub lives, how many nodes are in which state, and what is wrong with the hub as a whole. ``refused``
+    counts by reason what was refused since the start, and is told with ``?verbose``.
+    """
 
     status: str
     hub_version: str
     nodes: dict[str, int]
     viewers: int
     notices: list[Fault]
+    refused: dict[str, int] | UnsetType = UNSET
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
@@ -161,7 +172,7 @@ def document() -> dict[str, Any]:
                 "text/event-stream",
                 {"400": failure, "503": failure},
             ),
-            "/health": _get("Whether the hub lives", health),
+            "/health": {"parameters": [_VERBOSE]} | _get("Whether the hub lives", health),
         },
         "components": {"schemas": components},
     }

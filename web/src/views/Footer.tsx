@@ -1,18 +1,22 @@
 import { useComputed } from "@preact/signals";
+import { useState } from "preact/hooks";
 
 import { useLocale } from "../locale";
 import type { Store } from "../store";
 import { Legend } from "./Help";
+import { Refused } from "./Refused";
 
 export function Footer({ store }: { store: Store }) {
   const { text } = useLocale();
   const areUsersBlurred = useComputed(() => store.view.value.areUsersBlurred).value;
   const version = store.hubVersion.value;
+  const [isOpen, setOpen] = useState(false);
   return (
     <footer>
-      <details>
+      <details onToggle={(event) => setOpen(event.currentTarget.open)}>
         <summary>{text.legend}</summary>
         <Legend />
+        {isOpen && <Refused />}
       </details>
       <p>
         <button
