@@ -44,7 +44,7 @@ Channel = Literal["push", "poll", "name", "driver", "clock", "claim"]
 Reason = Literal["unsupported", "denied", "no_data", "lost", "reset_required", "driver", "timeout", "error"]
 
 
-class Fault(Struct, frozen=True, kw_only=True):
+class Fault(Struct, frozen=True, kw_only=True, gc=False):
     """What is wrong, for a program (``code``) and for a person (``message``, and what to do: ``hint``)."""
 
     code: Text
@@ -52,7 +52,7 @@ class Fault(Struct, frozen=True, kw_only=True):
     hint: LongText | None = None
 
 
-class Process(Struct, frozen=True, kw_only=True):
+class Process(Struct, frozen=True, kw_only=True, gc=False):
     """A process that holds a GPU."""
 
     pid: Count
@@ -67,7 +67,7 @@ class Process(Struct, frozen=True, kw_only=True):
     job: Text | None = None
 
 
-class MigDevice(Struct, frozen=True, kw_only=True):
+class MigDevice(Struct, frozen=True, kw_only=True, gc=False):
     """A slice of a GPU that is partitioned by MIG. ``profile`` is its size, such as ``1g.10gb``."""
 
     index: Count
@@ -82,7 +82,7 @@ class MigDevice(Struct, frozen=True, kw_only=True):
     processes: Annotated[list[Process], Meta(max_length=MAX_PROCESSES)] | None = None
 
 
-class RemappedRows(Struct, frozen=True, kw_only=True):
+class RemappedRows(Struct, frozen=True, kw_only=True, gc=False):
     """Rows of memory that the GPU has replaced by spare ones. ``failure``: there was no spare one left."""
 
     correctable: Count
@@ -91,7 +91,7 @@ class RemappedRows(Struct, frozen=True, kw_only=True):
     failure: bool
 
 
-class MemoryLedger(Struct, frozen=True, kw_only=True):
+class MemoryLedger(Struct, frozen=True, kw_only=True, gc=False):
     """Where the used memory of a GPU goes: used = processes + unaccounted, and what is reserved beside it.
 
     ``cause`` says in words what most likely holds the unaccounted part, where it is more than a trifle.
@@ -103,7 +103,7 @@ class MemoryLedger(Struct, frozen=True, kw_only=True):
     cause: LongText | None = None
 
 
-class Xid(Struct, frozen=True, kw_only=True):
+class Xid(Struct, frozen=True, kw_only=True, gc=False):
     """An error that the driver has reported of a GPU, by NVIDIA's number, since the agent started."""
 
     code: Count
@@ -113,7 +113,7 @@ class Xid(Struct, frozen=True, kw_only=True):
     last_at: Timestamp
 
 
-class Gpu(Struct, frozen=True, kw_only=True):
+class Gpu(Struct, frozen=True, kw_only=True, gc=False):
     """One GPU at one moment. ``uuid`` is its identity; ``index`` is only what the driver calls it today.
 
     ``asleep``: the system has cut its power while nobody uses it; it is well, and not read, for that would
@@ -176,7 +176,7 @@ class Gpu(Struct, frozen=True, kw_only=True):
     suspect: Annotated[list[Text], Meta(max_length=64)] = []
 
 
-class Host(Struct, frozen=True, kw_only=True):
+class Host(Struct, frozen=True, kw_only=True, gc=False):
     """The machine around the GPUs: what someone asks next when a GPU idles.
 
     ``platform`` is ``wsl`` for Linux inside Windows, whose driver it uses.
@@ -197,7 +197,7 @@ class Host(Struct, frozen=True, kw_only=True):
     uptime_seconds: Quantity | None = None
 
 
-class Cost(Struct, frozen=True, kw_only=True):
+class Cost(Struct, frozen=True, kw_only=True, gc=False):
     """What the agent itself costs, reader included.
 
     A driver that gets slow is a sign of a GPU that gets sick: ``slowest_call_seconds`` is the longest that
@@ -211,7 +211,7 @@ class Cost(Struct, frozen=True, kw_only=True):
     slowest_call_seconds: Quantity | None = None
 
 
-class Report(Struct, frozen=True, kw_only=True):
+class Report(Struct, frozen=True, kw_only=True, gc=False):
     """What one agent says of its machine at one moment.
 
     Only ``node`` must be there, so that the answers of agents that nobody here has met can be read:
@@ -238,7 +238,7 @@ class Report(Struct, frozen=True, kw_only=True):
     gpus: Annotated[list[Gpu], Meta(max_length=MAX_GPUS)] = []
 
 
-class Evidence(Struct, frozen=True, kw_only=True):
+class Evidence(Struct, frozen=True, kw_only=True, gc=False):
     """What one channel shows of a node that is not well, and since when: a verdict is drawn from these.
 
     ``push`` is the link of its agent, ``poll`` our asking it, ``name`` the look-up of its host, ``driver``
@@ -251,7 +251,7 @@ class Evidence(Struct, frozen=True, kw_only=True):
     at: Timestamp
 
 
-class Resolution(Struct, frozen=True, kw_only=True):
+class Resolution(Struct, frozen=True, kw_only=True, gc=False):
     """How a host name became addresses: who answered (in words), when, and for how long it holds.
 
     ``is_kept``: nobody answers now, and these are the last good addresses.
@@ -265,7 +265,7 @@ class Resolution(Struct, frozen=True, kw_only=True):
     is_kept: bool = False
 
 
-class Node(Struct, frozen=True, kw_only=True):
+class Node(Struct, frozen=True, kw_only=True, gc=False):
     """A node as the hub tells of it: who it is, how it is, and the last report it gave.
 
     ``report`` is kept while the node is offline; ``last_seen_at`` dates its last sign of life. A node that is
@@ -298,7 +298,7 @@ class Node(Struct, frozen=True, kw_only=True):
     report: Report | None = None
 
 
-class Problem(Struct, frozen=True, kw_only=True):
+class Problem(Struct, frozen=True, kw_only=True, gc=False):
     """An HTTP error, ``application/problem+json`` (RFC 9457)."""
 
     type: str = "about:blank"

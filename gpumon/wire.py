@@ -95,7 +95,7 @@ REPORT_REFUSED = frozenset({1009, Close.BAD_MESSAGE})
 """Codes that, once the hub has said welcome, condemn the report after the last one that it has."""
 
 
-class Hello(Struct, frozen=True, kw_only=True, tag_field="type", tag="hello"):
+class Hello(Struct, frozen=True, kw_only=True, gc=False, tag_field="type", tag="hello"):
     """Who speaks. ``port`` is where the agent itself serves ``/gpu-info``, if it does.
 
     ``agent_id`` is the agent's identity, random and kept over restarts; ``machine_id`` tells machines apart (a
@@ -115,7 +115,7 @@ class Hello(Struct, frozen=True, kw_only=True, tag_field="type", tag="hello"):
     simulated: bool = False
 
 
-class ReportFrame(Struct, frozen=True, kw_only=True, tag_field="type", tag="report"):
+class ReportFrame(Struct, frozen=True, kw_only=True, gc=False, tag_field="type", tag="report"):
     """One report. ``late``: it should have come earlier; ``ahead``: earlier ones are still to come."""
 
     report: Report
@@ -123,7 +123,7 @@ class ReportFrame(Struct, frozen=True, kw_only=True, tag_field="type", tag="repo
     ahead: bool = False
 
 
-class Gap(Struct, frozen=True, kw_only=True, tag_field="type", tag="gap"):
+class Gap(Struct, frozen=True, kw_only=True, gc=False, tag_field="type", tag="gap"):
     """Of the reports ``first`` to ``last``, ``count`` were dropped for want of room. A gap that is told again
     with the same ``first`` has grown: the newest figures hold.
     """
@@ -133,11 +133,11 @@ class Gap(Struct, frozen=True, kw_only=True, tag_field="type", tag="gap"):
     count: Count
 
 
-class Heartbeat(Struct, frozen=True, kw_only=True, tag_field="type", tag="heartbeat"):
+class Heartbeat(Struct, frozen=True, kw_only=True, gc=False, tag_field="type", tag="heartbeat"):
     """A sign of life with no news."""
 
 
-class Welcome(Struct, frozen=True, kw_only=True, tag_field="type", tag="welcome"):
+class Welcome(Struct, frozen=True, kw_only=True, gc=False, tag_field="type", tag="welcome"):
     """The hub takes reports. ``last_sequence`` is the highest it has of the greeted ``boot_id``, or 0."""
 
     protocol: Count = PROTOCOL
@@ -146,7 +146,7 @@ class Welcome(Struct, frozen=True, kw_only=True, tag_field="type", tag="welcome"
     late_reports_per_second: Quantity = LATE_REPORTS_PER_SECOND
 
 
-class Ack(Struct, frozen=True, kw_only=True, tag_field="type", tag="ack"):
+class Ack(Struct, frozen=True, kw_only=True, gc=False, tag_field="type", tag="ack"):
     """Every report up to and including ``sequence`` is taken."""
 
     sequence: Count

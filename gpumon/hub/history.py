@@ -5,9 +5,9 @@ of what was sampled in it, or a gap. The metrics are those of the catalogue that
 here asks what time it is: samples say when they were taken, by the hub's clock, and those that come late
 find their bucket as long as it still stands in a ring.
 
-A GPU takes about 50 kB, and there are at most :data:`MAX_SERIES` of them. When they are all in use, the one not
-sampled for longest gives way, provided that it has been silent for an hour; else the newcomer has no past, and
-:attr:`History.refused` counts it.
+A GPU takes up to 54 kB, which it comes to need over a day, and there are at most :data:`MAX_SERIES` of them. When they
+are all in use, the one not sampled for longest gives way, provided that it has been silent for an hour; else the
+newcomer has no past, and :attr:`History.refused` counts it.
 """
 
 import math
@@ -27,56 +27,60 @@ COARSE_SECONDS: Final = 60
 FINE_BUCKETS: Final = 3600 // FINE_SECONDS
 COARSE_BUCKETS: Final = 86_400 // COARSE_SECONDS
 MOST_AHEAD_SECONDS: Final = 60.0
+WIDTH: Final = len(FIELDS)
+NOTHING: Final = array("f", [math.nan]) * WIDTH
+MOST_WAITING: Final = 1000 * WIDTH
 
 Values = tuple[float | None, ...]
 """What one GPU showed at one moment, in the order of :data:`FIELDS`."""
 
 
 class Ring:
-    """The newest ``length`` buckets of ``step`` seconds each. Bucket ``b`` begins at ``b * step`` since the epoch."""
+    """The newest ``length`` buckets of ``step`` seconds each. Bucket ``b`` begins at ``b * step`` since the epoch.
+
+    A bucket is a row of means, NaN where nothing is known, and the number of its samples. The ring grows with what
+    there is to keep, until it is full: most hubs are younger than a day, and most GPUs too.
+    """
 
     def __init__(self, step: int, length: int) -> None:
         self.step = step
         self.length = length
         self.newest: int | None = None
-        self._samples = array("H", bytes(2 * length))
-        self._columns: list[array[float] | None] = [None] * len(FIELDS)  # made once there is something to keep
+        self._first = 0  # the bucket of place 0, when it was made
+        self._rows = array("f")
+        self._samples = array("H")
 
     @property
     def oldest(self) -> int:
         """The first bucket that can be asked for."""
         return 0 if self.newest is None else self.newest - self.length + 1
 
-    def add(self, bucket: int, values: Values, samples: int = 1) -> None:
+    def add(self, bucket: int, values: Sequence[float], samples: int = 1) -> None:
         """Take ``values``, the mean of so many ``samples``; of what is older than the ring nothing is kept."""
         if self.newest is None:
-            self.newest = bucket
-        elif bucket > self.newest:
+            self._first, self.newest = bucket, bucket - 1
+        if bucket > self.newest:
             self._advance(bucket)
         elif bucket < self.oldest:
             return
-        place = bucket % self.length
+        elif bucket < self._first:
+            self._begin_at(bucket)
+        place = (bucket - self._first) % self.length
+        start, end = place * WIDTH, (place + 1) * WIDTH
         before = self._samples[place]
+        if before:
+            share = samples / (before + samples)
+            values = [_joined(old, new, share) for old, new in zip(self._rows[start:end], values, strict=True)]
+        self._rows[start:end] = array("f", values)
         self._samples[place] = min(before + samples, 65_535)
-        share = samples / (before + samples)
-        columns = self._columns
-        for index, value in enumerate(values):
-            if value is None:
-                continue
-            column = columns[index]
-            if column is None:
-                column = columns[index] = array("f", [math.nan]) * self.length
-            old = column[place]  # NaN, which differs from itself, where there was nothing
-            column[place] = value if old != old else old + (value - old) * share
 
     def mean(self, index: int, first: int, last: int) -> float | None:
         """The mean of what the buckets ``first`` to ``last`` hold of field number ``index``, or None."""
-        column = self._columns[index]
-        if column is None or self.newest is None:
+        if self.newest is None:
             return None
         total, count = 0.0, 0
-        for bucket in range(max(first, self.oldest), min(last, self.newest) + 1):
-            value = column[bucket % self.length]
+        for bucket in range(max(first, self.oldest, self._first), min(last, self.newest) + 1):
+            value = self._rows[(bucket - self._first) % self.length * WIDTH + index]
             if value == value:
                 total += value
                 count += 1
@@ -84,32 +88,46 @@ class Ring:
 
     def bucket(self, index: int, bucket: int) -> float | None:
         """What one bucket holds: the same as :meth:`mean` of it alone, and faster: pages ask for many thousands."""
-        column = self._columns[index]
-        if column is None or self.newest is None or not self.newest - self.length < bucket <= self.newest:
+        if self.newest is None or not max(self.oldest, self._first) <= bucket <= self.newest:
             return None
-        value = column[bucket % self.length]
+        value = self._rows[(bucket - self._first) % self.length * WIDTH + index]
         return value if value == value else None
 
     def _advance(self, bucket: int) -> None:
+        """Begin ``bucket``, and those that were passed over."""
         assert self.newest is not None
-        for passed in range(max(self.newest, bucket - self.length) + 1, bucket + 1):
-            place = passed % self.length
-            self._samples[place] = 0
-            for column in self._columns:
-                if column is not None:
-                    column[place] = math.nan
+        if bucket - self.newest >= self.length:  # nothing of what it holds can be asked for any longer
+            self._first, self.newest = bucket, bucket - 1
+            self._rows, self._samples = array("f"), array("H")
+        for passed in range(self.newest + 1, bucket + 1):
+            place = (passed - self._first) % self.length
+            if place == len(self._samples):
+                self._rows.extend(NOTHING)
+                self._samples.append(0)
+            else:
+                self._rows[place * WIDTH : (place + 1) * WIDTH] = NOTHING
+                self._samples[place] = 0
         self.newest = bucket
+
+    def _begin_at(self, bucket: int) -> None:
+        """Make room for what is older than all that was taken so far."""
+        more = self._first - bucket
+        self._rows = NOTHING * more + self._rows
+        self._samples = array("H", [0]) * more + self._samples
+        self._first = bucket
 
 
 class Series:
     """One GPU's past. Samples of the bucket that is being filled wait, and go in together."""
+
+    __slots__ = ("_filling", "_waiting", "coarse", "fine", "sampled_at")
 
     def __init__(self) -> None:
         self.sampled_at = 0.0
         self.fine = Ring(FINE_SECONDS, FINE_BUCKETS)
         self.coarse = Ring(COARSE_SECONDS, COARSE_BUCKETS)
         self._filling = 0
-        self._waiting: list[Values] = []
+        self._waiting = array("f")
 
     def add(self, at: float, values: Values) -> None:
         """A sample that was taken ``at`` seconds since the epoch."""
@@ -117,19 +135,22 @@ class Series:
         if bucket > self._filling:
             self.settle()
             self._filling = bucket
-        if bucket == self._filling and len(self._waiting) < 1000:
-            self._waiting.append(values)
+        known = values if None not in values else [math.nan if value is None else value for value in values]
+        if bucket == self._filling and len(self._waiting) < MOST_WAITING:
+            self._waiting.extend(known)  # type: ignore[arg-type]  # no None is left
         else:
-            self._put(bucket, values, 1)
-        self.sampled_at = max(self.sampled_at, at)
+            self._put(bucket, known, 1)  # type: ignore[arg-type]
+        if at > self.sampled_at:
+            self.sampled_at = at
 
     def settle(self) -> None:
         """Nothing more is waited for: what waits is part of the past."""
-        if self._waiting:
-            waiting, self._waiting = self._waiting, []
-            self._put(self._filling, tuple(map(_mean, zip(*waiting, strict=True))), len(waiting))
+        if waiting := self._waiting:
+            self._waiting = array("f")
+            means = [_mean(waiting[index::WIDTH]) for index in range(WIDTH)]
+            self._put(self._filling, means, len(waiting) // WIDTH)
 
-    def _put(self, bucket: int, values: Values, samples: int) -> None:
+    def _put(self, bucket: int, values: Sequence[float], samples: int) -> None:
         self.fine.add(bucket, values, samples)
         self.coarse.add(bucket * FINE_SECONDS // COARSE_SECONDS, values, samples)
 
@@ -244,7 +265,17 @@ def column(ring: Ring | None, field: str, width: int, starts: Iterable[int]) -> 
 _values: Final[Callable[[Gpu], Values]] = attrgetter(*FIELDS)
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    if None in values:
-        values = [value for value in values if value is not None]
-    return sum(values) / len(values) if values else None  # type: ignore[arg-type]  # no None is left
+def _joined(old: float, new: float, share: float) -> float:
+    """The mean of ``old`` and ``new``, which has this ``share`` of it; of the other one, where one is NaN."""
+    if new != new:
+        return old
+    return new if old != old else old + (new - old) * share
+
+
+def _mean(values: Sequence[float]) -> float:
+    """Of those that are known; NaN if none is."""
+    total = sum(values)
+    if total == total:
+        return total / len(values)
+    known = [value for value in values if value == value]
+    return sum(known) / len(known) if known else math.nan
