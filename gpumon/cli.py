@@ -29,7 +29,7 @@ from gpumon.logs import OneLine
 PORT = click.IntRange(0, 65535)
 FILE = click.Path(path_type=Path)
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-FLAGS = {"interval_seconds": "interval", "state_dir": "state-dir"}
+FLAGS = {"interval_seconds": "interval", "state_dir": "state-dir", "hosts": "allow-host"}
 CHATTY = ("uvicorn.error", "websockets", "asyncio")
 
 Section = TypeVar("Section", bound=msgspec.Struct)
@@ -139,6 +139,15 @@ cli.add_command(probe)
     help="Configuration file.  [default: config.json, if there is one]",
 )
 @click.option(
+    "--allow-host",
+    "hosts",
+    multiple=True,
+    metavar="NAME",
+    envvar="GPUMON_HUB_HOSTS",
+    show_envvar=True,
+    help="A name that people call the hub by, beside the machine's own; may be repeated.",
+)
+@click.option(
     "--state-dir",
     metavar="FOLDER",
     envvar="GPUMON_STATE_DIR",
@@ -146,7 +155,11 @@ cli.add_command(probe)
     help="Where the hub keeps its secrets.  [default: gpumon in $XDG_STATE_HOME or ~/.local/state]",
 )
 def hub(
-    host: str | None = None, port: int | None = None, config_path: Path | None = None, state_dir: str | None = None
+    host: str | None = None,
+    port: int | None = None,
+    config_path: Path | None = None,
+    hosts: tuple[str, ...] = (),
+    state_dir: str | None = None,
 ) -> None:
     """Take reports, poll what does not push, serve the dashboard."""
     from gpumon.hub import app
@@ -157,7 +170,7 @@ def hub(
 
     def read() -> Config:
         settings = _read_config(path or (config.DEFAULT_FILE if config.DEFAULT_FILE.exists() else None))
-        section = _override(settings.hub, host=host, port=port, state_dir=state_dir)
+        section = _override(settings.hub, host=host, port=port, hosts=list(hosts) or None, state_dir=state_dir)
         return msgspec.structs.replace(settings, hub=section)
 
     signal.signal(signal.SIGHUP, lambda *_: None)  # until the event loop takes it over
@@ -323,7 +336,8 @@ def _override(section: Section, **given: object) -> Section:
 
 def _with_flag(fault: str) -> str:
     field, colon, rest = fault.partition(":")
-    return FLAGS.get(field, field.partition("[")[0]) + colon + rest
+    field = field.partition("[")[0]
+    return FLAGS.get(field, field) + colon + rest
 
 
 def _state_folder(section: AgentSection | HubSection) -> Path | None:

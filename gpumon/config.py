@@ -66,12 +66,13 @@ class NodeEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class HubSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the hub listens, polls and judges.
 
-    ``stale_after_seconds`` null means three intervals of the node in question, at least 5 s; ``state_dir`` null the
-    user's own folder for state.
+    ``hosts`` are names that people call it by, beside those that it knows itself. ``stale_after_seconds`` null means
+    three intervals of the node in question, at least 5 s; ``state_dir`` null the user's own folder for state.
     """
 
     host: Host = "0.0.0.0"
     port: ListenPort = 8080
+    hosts: Annotated[list[Host], Meta(max_length=64, description="a list of at most 64 host names")] = []
     poll_interval_seconds: Interval = 2.0
     stale_after_seconds: Seconds | None = None
     offline_after_seconds: Seconds = 15.0

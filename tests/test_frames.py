@@ -15,7 +15,7 @@ from gpumon.wire import MAX_MESSAGE_BYTES
 MASK = b"\x12\x34\x56\x78"
 LETTER = b"x" * 3_000_000
 UPGRADE = (
-    b"GET %b HTTP/1.1\r\nHost: hub\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"GET %b HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
 TURNS = 5  # of the loop, in which one piece is surely read and answered

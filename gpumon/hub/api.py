@@ -67,7 +67,7 @@ class Api:
     async def nodes(self, request: Request) -> Response:
         """Every node, in order. The ETag is the state's version: no body is hashed."""
         body = self._recent()
-        headers = {"ETag": f'W/"{body.identity}"', "Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
+        headers = {"ETag": f'W/"{body.identity}"', "Vary": "Accept-Encoding"}
         if _is_known(body.identity, request.headers.get("if-none-match", "")):
             return Response(status_code=304, headers=headers)
         data = body.data
@@ -90,7 +90,7 @@ class Api:
         name = request.path_params["name"]
         if self._hub.fleet.get(name) is None:
             raise HTTPException(404, f"there is no node {name!r}; /api/nodes lists them")
-        return Response(self._hub.fleet.encoded(name), headers={"Cache-Control": "no-store"}, media_type=JSON)
+        return Response(self._hub.fleet.encoded(name), media_type=JSON)
 
     async def catalog(self, _: Request) -> Response:
         """Every metric with its unit, kind and meaning."""
@@ -106,7 +106,7 @@ class Api:
             viewers=len(self._hub.feed.viewers),
             notices=self._hub.notices,
         )
-        return Response(encode(health), headers={"Cache-Control": "no-store"}, media_type=JSON)
+        return Response(encode(health), media_type=JSON)
 
     async def openapi(self, _: Request) -> Response:
         """The schema of all this."""

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,13 +11,15 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from gpumon import __version__
 from gpumon.config import Config, name_server
 from gpumon.hub.api import Api
 from gpumon.hub.clock import BEAT_SECONDS
 from gpumon.hub.core import Hub
+from gpumon.hub.gate import Gate
+from gpumon.hub.hosts import Hosts
 from gpumon.hub.ingest import Ingest
 from gpumon.hub.live import Live
 from gpumon.hub.page import Page
@@ -33,38 +36,13 @@ log = logging.getLogger(__name__)
 
 LEAST_JUDGE_SECONDS = 0.05
 
-SECURITY_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
-_RAW_SECURITY_HEADERS = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
-
-
-class SecurityHeaders:
-    """Puts :data:`SECURITY_HEADERS` on every HTTP answer."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *_RAW_SECURITY_HEADERS]
-            await send(message)
-
-        await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)
-
 
 async def _upgrade_required(_: Request) -> Response:
     return problem(426, "a WebSocket is served here", {"Upgrade": "websocket"})
 
 
-def application(hub: Hub, ingest: Ingest) -> ASGIApp:
-    """Everything that the hub serves."""
+def application(hub: Hub, ingest: Ingest, hosts: Hosts) -> ASGIApp:
+    """Everything that the hub serves, behind its gate."""
     live = Live(hub.feed)
     page = Page()
     starlette = Starlette(
@@ -82,7 +60,7 @@ def application(hub: Hub, ingest: Ingest) -> ASGIApp:
         exception_handlers=handlers,
     )
     starlette.router.redirect_slashes = False  # an address with one slash too many is unknown, as any other
-    return LoggedFaults(SecurityHeaders(starlette))
+    return LoggedFaults(Gate(starlette, hosts))
 
 
 async def run(
@@ -98,6 +76,8 @@ async def run(
     port = listener.getsockname()[1]
     hub = Hub(config.nodes, config.hub, url=f"http://{socket.gethostname()}:{port}")
     ingest = Ingest(hub)
+    hosts = Hosts(_names(config))
+    threading.Thread(target=hosts.learn, daemon=True).start()  # it may hang for long, and nobody waits for it
     resolver = _resolver(config)
     poller = Poller(hub, config.nodes, resolver)
 
@@ -105,6 +85,7 @@ async def run(
         nonlocal resolver
         if after.dns != before.dns:
             resolver = _resolver(after)
+        hosts.configure(_names(after))
         hub.reconfigure(after)
         poller.reconfigure(after.nodes, resolver)
 
@@ -118,7 +99,12 @@ async def run(
         group.create_task(poller.run(), name="poller")
         if reload is not None:
             group.create_task(reload.run(), name="reload")
-        group.create_task(serve(application(hub, ingest), listener, hub.feed.close), name="server")
+        group.create_task(serve(application(hub, ingest, hosts), listener, hub.feed.close), name="server")
+
+
+def _names(config: Config) -> list[str]:
+    """What this hub may be called beside what its machine is."""
+    return [*config.hub.hosts, config.hub.host]
 
 
 def _resolver(config: Config) -> Resolver:

@@ -94,7 +94,6 @@ class _EventStream(Response):
     def __init__(self, feed: Feed, wish: _Wish, *, packed: bool) -> None:
         headers = {
             "Content-Type": "text/event-stream; charset=utf-8",
-            "Cache-Control": "no-store",
             "Vary": "Accept-Encoding",
             "X-Accel-Buffering": "no",
         }

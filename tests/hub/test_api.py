@@ -104,7 +104,7 @@ async def test_a_plain_request_where_a_websocket_is_served_says_so(hub: Site, pa
 
 
 async def test_an_upgrade_that_fails_leaves_no_connection_behind(hub: Site) -> None:
-    head = b"GET /api/stream HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    head = b"GET /api/stream HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     head += b"".join(b"X-%d: y\r\n" % number for number in range(200))
     reader, writer = await asyncio.open_connection("127.0.0.1", hub.port)
     writer.write(head + b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n")

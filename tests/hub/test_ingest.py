@@ -306,7 +306,7 @@ async def test_what_an_agent_says_in_one_breath_is_taken_in_order(hub: Site) -> 
 async def test_messages_in_pieces_between_pings_and_in_many_frames_are_taken(hub: Site) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", hub.port)
     writer.write(
-        b"GET /api/push HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        b"GET /api/push HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
         b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n"
         b"Sec-WebSocket-Protocol: gpumon.v1\r\n\r\n"
     )
