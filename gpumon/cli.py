@@ -21,7 +21,7 @@ import msgspec
 from click.core import ParameterSource
 
 from gpumon import __version__, config
-from gpumon.commands import SIMULATION, check, probe
+from gpumon.commands import SIMULATION, check, probe, show_join, token_source
 from gpumon.config import AgentSection, Config, DnsSection, HubSection
 from gpumon.errors import UsageError
 from gpumon.logs import OneLine
@@ -29,7 +29,12 @@ from gpumon.logs import OneLine
 PORT = click.IntRange(0, 65535)
 FILE = click.Path(path_type=Path)
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-FLAGS = {"interval_seconds": "interval", "state_dir": "state-dir", "hosts": "allow-host"}
+FLAGS = {
+    "interval_seconds": "interval",
+    "state_dir": "state-dir",
+    "hosts": "allow-host",
+    "join_token_file": "join-token-file",
+}
 CHATTY = ("uvicorn.error", "websockets", "asyncio")
 
 Section = TypeVar("Section", bound=msgspec.Struct)
@@ -154,12 +159,15 @@ cli.add_command(probe)
     show_envvar=True,
     help="Where the hub keeps its secrets.  [default: gpumon in $XDG_STATE_HOME or ~/.local/state]",
 )
+@click.option("--print-join", is_flag=True, help="Only show the command that lets a node join this hub.")
 def hub(
     host: str | None = None,
     port: int | None = None,
     config_path: Path | None = None,
     hosts: tuple[str, ...] = (),
     state_dir: str | None = None,
+    *,
+    print_join: bool = False,
 ) -> None:
     """Take reports, poll what does not push, serve the dashboard."""
     from gpumon.hub import app
@@ -175,6 +183,9 @@ def hub(
 
     signal.signal(signal.SIGHUP, lambda *_: None)  # until the event loop takes it over
     settings = read()
+    if print_join:
+        show_join(settings, _state_folder(settings.hub))
+        return
     listener = listen(settings.hub.host, settings.hub.port, "hub.host, hub.port")
     run(app.run(settings, listener, read, _state_folder(settings.hub)))
 
@@ -235,6 +246,13 @@ def hub(
     help="Where the agent keeps its identity; a simulation only if told so.  "
     "[default: gpumon in $XDG_STATE_HOME or ~/.local/state]",
 )
+@click.option(
+    "--join-token-file",
+    metavar="FILE",
+    envvar="GPUMON_JOIN_TOKEN_FILE",
+    show_envvar=True,
+    help="The hub's join token, needed once where the hub is another machine; or itself in GPUMON_JOIN_TOKEN.",
+)
 def agent(
     host: str | None = None,
     port: int | None = None,
@@ -245,6 +263,7 @@ def agent(
     wake_sleeping_gpus: bool | None = None,
     simulate: str | None = None,
     state_dir: str | None = None,
+    join_token_file: str | None = None,
 ) -> None:
     """Read this machine's GPUs, serve them, and push them to a hub."""
     from gpumon.agent import app
@@ -265,6 +284,7 @@ def agent(
             interval_seconds=interval,
             wake_sleeping_gpus=wake_sleeping_gpus,
             state_dir=state_dir,
+            join_token_file=join_token_file,
         )
         return section, file.dns
 
@@ -275,7 +295,8 @@ def agent(
         check_binding()
     listener = listen(section.host, section.port, "agent.host, agent.port")
     is_kept = scenario is None or section.state_dir is not None
-    service = app.Service(settings if config_path else None, _state_folder(section) if is_kept else None)
+    folder = _state_folder(section) if is_kept else None
+    service = app.Service(settings if config_path else None, folder, token_source(section.join_token_file))
     run(app.run(section, listener, scenario, dns, service))
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from math import inf
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from urllib.parse import urlsplit
 
 import msgspec
@@ -51,6 +51,8 @@ NameServer = Annotated[
     str, Meta(max_length=64, description="the IP address of a DNS server, with or without a port: 127.0.0.1:5353")
 ]
 Folder = Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[^\x00]+\Z", description="the path of a folder")]
+FilePath = Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[^\x00]+\Z", description="the path of a file")]
+Push = Annotated[Literal["token", "open"], Meta(description='"token" or "open"')]
 Flag = Annotated[bool, Meta(description="true or false")]
 
 
@@ -88,7 +90,7 @@ class DnsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 class AgentSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the agent listens, samples and reports. ``name`` null means the machine's host name, ``state_dir`` null the
-    user's own folder for state.
+    user's own folder for state. ``join_token_file`` holds what lets it join a hub.
     """
 
     host: Host = "0.0.0.0"
@@ -98,6 +100,13 @@ class AgentSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     interval_seconds: Interval = 1.0
     wake_sleeping_gpus: Flag = False
     state_dir: Folder | None = None
+    join_token_file: FilePath | None = None
+
+
+class AuthSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who may do what. ``push``: agents of other machines must join ("token"), or anybody may report ("open")."""
+
+    push: Push = "token"
 
 
 class Config(Struct, frozen=True, kw_only=True):
@@ -107,6 +116,7 @@ class Config(Struct, frozen=True, kw_only=True):
     hub: HubSection = HubSection()
     dns: DnsSection = DnsSection()
     agent: AgentSection = AgentSection()
+    auth: AuthSection = AuthSection()
 
 
 class _File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -115,6 +125,7 @@ class _File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     aggregator: HubSection = HubSection()
     dns: DnsSection = DnsSection()
     agent: AgentSection = AgentSection()
+    auth: AuthSection = AuthSection()
 
 
 def load(path: Path) -> Config:
@@ -149,6 +160,7 @@ def parse(data: bytes) -> Config:
         hub=file.aggregator if "aggregator" in value else file.hub,
         dns=file.dns,
         agent=file.agent,
+        auth=file.auth,
     )
 
 
@@ -183,7 +195,7 @@ def _read_json(data: bytes) -> tuple[Any, list[str]]:
     except json.JSONDecodeError as error:
         raise ConfigError(f"line {error.lineno}, column {error.colno}: not JSON: {error.msg}") from None
     except RecursionError:
-        raise ConfigError("nested too deeply; allowed: the sections nodes, hub, dns, agent") from None
+        raise ConfigError("nested too deeply; allowed: the sections nodes, hub, dns, agent, auth") from None
     except ValueError as error:  # a number of more digits than Python converts
         raise ConfigError(f"not JSON that can be read: {error}") from None
 

@@ -107,9 +107,9 @@ async def _site(main: Callable[[socket.socket], Awaitable[None]], port: int = 0)
                 await task
 
 
-def running_hub(config: Config | None = None, port: int = 0) -> Any:
-    """A hub."""
-    return _site(lambda listener: hub_app.run(config or Config(), listener), port)
+def running_hub(config: Config | None = None, port: int = 0, **options: Any) -> Any:
+    """A hub; ``options`` are those of :func:`gpumon.hub.app.run`."""
+    return _site(lambda listener: hub_app.run(config or Config(), listener, **options), port)
 
 
 def running_agent(

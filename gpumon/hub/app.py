@@ -1,6 +1,7 @@
 """The hub put together: rooms wired, background work and server side by side in one task group."""
 
 import asyncio
+import contextlib
 import logging
 import socket
 import threading
@@ -18,6 +19,7 @@ from gpumon.config import Config, name_server
 from gpumon.hub.api import Api
 from gpumon.hub.clock import BEAT_SECONDS
 from gpumon.hub.core import Hub
+from gpumon.hub.enrolment import Enrolment
 from gpumon.hub.gate import Gate
 from gpumon.hub.hosts import Hosts
 from gpumon.hub.ingest import Ingest
@@ -27,6 +29,7 @@ from gpumon.hub.past import PastApi
 from gpumon.hub.plain import Plain
 from gpumon.hub.poller import Poller
 from gpumon.hub.reload import Reload
+from gpumon.hub.roster import Roster, open_roster
 from gpumon.lifecycle import on_reload
 from gpumon.problem import LoggedFaults, handlers, problem
 from gpumon.resolver import Resolver
@@ -35,6 +38,7 @@ from gpumon.serve import serve, url_of
 log = logging.getLogger(__name__)
 
 LEAST_JUDGE_SECONDS = 0.05
+STATE_SECONDS = 10.0
 
 
 async def _upgrade_required(_: Request) -> Response:
@@ -67,15 +71,20 @@ async def run(
     config: Config,
     listener: socket.socket,
     read: Callable[[], Config] | None = None,
-    state_folder: Path | None = None,  # noqa: ARG001  (what is kept there comes next)
+    state_folder: Path | None = None,
+    *,
+    trusts_loopback: bool = True,
 ) -> None:
     """Run a hub on ``listener`` until cancelled; ``read`` reads its configuration again, at each SIGHUP.
 
-    What it knows in secret lies in ``state_folder``; without one it is for this run only.
+    What it knows in secret lies in ``state_folder``; without one it is for this run only. ``trusts_loopback``: agents
+    of this machine need not join.
     """
     port = listener.getsockname()[1]
     hub = Hub(config.nodes, config.hub, url=f"http://{socket.gethostname()}:{port}")
-    ingest = Ingest(hub)
+    roster = await _roster(state_folder)
+    enrolment = Enrolment(hub, roster, config.auth.push, trusts_loopback=trusts_loopback)
+    ingest = Ingest(hub, enrolment.door)
     hosts = Hosts(_names(config))
     threading.Thread(target=hosts.learn, daemon=True).start()  # it may hang for long, and nobody waits for it
     resolver = _resolver(config)
@@ -87,19 +96,32 @@ async def run(
             resolver = _resolver(after)
         hosts.configure(_names(after))
         hub.reconfigure(after)
+        enrolment.configure(after.auth.push)
         poller.reconfigure(after.nodes, resolver)
 
     reload = Reload(hub, config, read, apply) if read is not None else None
     if reload is not None:
         on_reload(reload.ask)
     log.info("gpumon %s: hub on %s, %d nodes configured", __version__, url_of(listener), len(config.nodes))
-    async with asyncio.TaskGroup() as group:
-        group.create_task(hub.feed.run(), name="feed")
-        group.create_task(_judge(hub, ingest), name="judge")
-        group.create_task(poller.run(), name="poller")
-        if reload is not None:
-            group.create_task(reload.run(), name="reload")
-        group.create_task(serve(application(hub, ingest, hosts), listener, hub.feed.close), name="server")
+    enrolment.say(listener.getsockname()[0])
+    with contextlib.closing(roster):
+        async with asyncio.TaskGroup() as group:
+            group.create_task(enrolment.run(), name="enrolment")
+            group.create_task(hub.feed.run(), name="feed")
+            group.create_task(_judge(hub, ingest), name="judge")
+            group.create_task(poller.run(), name="poller")
+            if reload is not None:
+                group.create_task(reload.run(), name="reload")
+            group.create_task(serve(application(hub, ingest, hosts), listener, hub.feed.close), name="server")
+
+
+async def _roster(folder: Path | None) -> Roster:
+    try:
+        async with asyncio.timeout(STATE_SECONDS):
+            return await asyncio.to_thread(open_roster, folder)
+    except TimeoutError:
+        log.warning("%s does not answer: who joins this hub does so for this run only", folder)
+        return open_roster(None)
 
 
 def _names(config: Config) -> list[str]:

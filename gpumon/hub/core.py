@@ -35,6 +35,7 @@ class Hub:
         url: str = "http://HUB:8080",
     ) -> None:
         self.settings = settings or HubSection()
+        self.url = url
         self.clock = clock or ForgivingClock()
         self.history = History()
         self.on_taken: Callable[[Member, Report], None] = self._remember

@@ -13,22 +13,24 @@ from functools import partial
 import msgspec
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from gpumon import __version__, wire
+from gpumon import __version__, handshake, wire
 from gpumon.errors import WireError
 from gpumon.hub.admission import Admission, retry_after
 from gpumon.hub.claims import Claimant, RefusedError, claim, copied, is_elsewhere, refusal
 from gpumon.hub.core import Hub
+from gpumon.hub.door import REVOKED, Door
 from gpumon.hub.member import LinkState, Member
 from gpumon.hub.verdict import SPEAKS_SECONDS
 from gpumon.model import Fault
 from gpumon.problem import problem
 from gpumon.serve import Pipe, pipe_of, text_frame
-from gpumon.wire import Ack, Close, FromAgent, Gap, Heartbeat, Hello, ReportFrame, Welcome
+from gpumon.wire import Ack, Close, FromAgent, Gap, Heartbeat, Hello, Proof, ReportFrame, Welcome
 
 log = logging.getLogger(__name__)
 
 HELLO_SECONDS = 5.0
 SILENCE_SECONDS = 30.0
+TIRED_SECONDS = 60
 ACK_SECONDS = 5.0
 ACK_REPORTS = 32
 MAX_NODES = 1000
@@ -76,8 +78,11 @@ class Link:
 class Ingest:
     """Takes agents' connections for ``hub``."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, door: Door) -> None:
         self._hub = hub
+        self._door = door
+        door.on_claim = self._show_claim
+        door.on_leave = self._show_out
         self._admission = Admission(hub.clock.monotonic)
         self._links: dict[str, Link] = {}
         self._newest_of_agent: dict[str, Link] = {}
@@ -94,6 +99,10 @@ class Ingest:
             await websocket.send_denial_response(problem(503, "too many agents come at once", headers))
             return
         link = Link(websocket, websocket.client.host if websocket.client else None)
+        if self._door.is_tired_of(link.address):
+            headers = {"Retry-After": str(TIRED_SECONDS)}
+            await websocket.send_denial_response(problem(429, "too many were refused from your address", headers))
+            return
         try:
             async with link.deadline:
                 await websocket.accept(subprotocol=wire.SUBPROTOCOL)
@@ -117,16 +126,40 @@ class Ingest:
                 link.expire()
 
     async def _converse(self, link: Link) -> None:
-        hello = await self._hello(link)
+        hello, data = await self._hello(link)
+        proof = await self._proven(link, hello, data)
         with self._admitted(link, hello) as member:
-            _say(link, self._welcome(hello, member))
+            _say(link, self._welcome(hello, member, proof))
             if not link.replaced:
                 link.deadline.reschedule(None)
             link.pipe.on_message = partial(self._heard, link, member, hello)
             while True:  # what came before that, and the end
                 self._heard(link, member, hello, await self._receive(link))
 
-    def _welcome(self, hello: Hello, member: Member) -> Welcome:
+    async def _proven(self, link: Link, hello: Hello, data: bytes) -> str | None:
+        """The hub's own proof for an agent that has proven who it is; None for one that need not. ``data`` is hello
+        as it came.
+
+        Raises:
+            RefusedError: it may not come in; nothing of what it said is believed.
+        """
+        trusted = self._door.trusts(link.address, link.websocket.scope["headers"])
+        if not trusted:
+            _check_protocol(hello)
+        if not self._door.must_prove(hello, link.address, trusted=trusted):
+            return None
+        challenge = wire.encode(self._door.challenge())
+        link.pipe.write(text_frame([challenge]))
+        answer = self._decoded(link, await self._receive(link))
+        if not isinstance(answer, Proof):
+            raise RefusedError(Close.BAD_MESSAGE, "a challenge is answered by proof")
+        secret = self._door.admit(hello, (data, challenge), answer, link.address)
+        await self._door.roster.save()
+        if not self._door.belongs(hello.agent_id):  # an admin was faster than the disk
+            raise RefusedError(Close.REVOKED, REVOKED)
+        return handshake.proof(secret, "hub", data, challenge)
+
+    def _welcome(self, hello: Hello, member: Member, proof: str | None) -> Welcome:
         share = LATE_REPORTS_PER_SECOND / len(self._links)
         catches_up = CATCH_UP / max(hello.interval_seconds, LEAST_INTERVAL_SECONDS)
         return Welcome(
@@ -134,13 +167,15 @@ class Ingest:
             hub_version=__version__,
             last_sequence=member.pushed_sequence,
             late_reports_per_second=min(wire.LATE_REPORTS_PER_SECOND, max(share, catches_up)),
+            proof=proof,
         )
 
-    async def _hello(self, link: Link) -> Hello:
-        message = self._decoded(link, await self._receive(link))
+    async def _hello(self, link: Link) -> tuple[Hello, bytes]:
+        data = await self._receive(link)
+        message = self._decoded(link, data)
         if not isinstance(message, Hello):
             raise RefusedError(Close.BAD_MESSAGE, "the first message must be hello")
-        return message
+        return message, data
 
     async def _receive(self, link: Link) -> bytes:
         message = await link.websocket.receive()
@@ -244,6 +279,17 @@ class Ingest:
         member = self._hub.fleet.admit(hello.node, hello.hostname, hello.port)
         self._hub.link_ended(member, "refused", str(error))
 
+    def _show_claim(self, node: str, fault: Fault) -> None:
+        if (member := self._hub.fleet.get(node)) is not None:
+            self._hub.claimed(member, fault)
+
+    def _show_out(self, agent_id: str) -> None:
+        """End the connection of an agent that may not come in any longer."""
+        if (link := self._newest_of_agent.get(agent_id)) is not None:
+            link.refusal = RefusedError(Close.REVOKED, REVOKED)
+            link.end, link.end_words = "refused", REVOKED
+            link.expire()
+
     def _silent_seconds(self, link: Link) -> float:
         return self._hub.clock.monotonic() - link.heard_at
 
@@ -266,6 +312,8 @@ class Ingest:
                 self._hub.take_gap(member, message)
             case Hello():
                 raise RefusedError(Close.BAD_MESSAGE, "hello is said once")
+            case Proof():
+                raise RefusedError(Close.BAD_MESSAGE, "proof is said when it is asked for")
 
     def _acknowledge(self, link: Link, member: Member) -> None:
         """Tell what is taken, not for every report but often enough that little is sent twice."""
