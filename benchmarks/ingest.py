@@ -212,7 +212,7 @@ async def flood(words: list[Words], rate: int, seconds: float) -> list[Figure]:
         count, late = await paced([lambda one=one: report(one) for one in fleet], rate, seconds)
         took = hub.cpu_seconds() - before
         began = loop.time()
-        for one in fleet:  # the hub acknowledges every 32nd report or every 5 s: a few more bring the last word
+        for one in fleet:  # the hub acknowledges every 32nd report or every 10 s: a few more bring the last word
             one.report()
         while loop.time() - began < 15 and any(one.acknowledged < count // len(fleet) for one in fleet):
             for one in fleet:

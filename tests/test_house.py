@@ -56,6 +56,7 @@ AGENT = [
     {"app"},
 ]
 HUB = [
+    {"ring"},
     {
         "letters",
         "packing",
@@ -72,7 +73,8 @@ HUB = [
         "sheet",
         "hosts",
     },
-    {"activity", "overview", "door"},
+    {"activity", "card", "door"},
+    {"overview"},
     {"openapi", "member", "mailbox", "findings"},
     {"liveness", "succession", "feed"},
     {"verdict"},

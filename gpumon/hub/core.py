@@ -130,7 +130,8 @@ class Hub:
     def _remember(self, member: Member, report: Report) -> None:
         """Give the past what was sampled, dated by our clock whatever that of the node shows."""
         now = self.clock.time()
-        self.history.take(member, report, member.sampled_wall(report, now), now)
+        at = now if report is member.report else member.sampled_wall(report, now)
+        self.history.take(member, report, at, now)
 
     @property
     def notices(self) -> list[Fault]:
@@ -165,8 +166,9 @@ class Hub:
             self.fleet.start_anew()
         due = self.fleet.judge()
         self.notice("mass_silence", self.fleet.outage.notice)
-        for member in self.fleet:
-            self._decide_polling(member)
+        for name in self._polling:
+            if (member := self.fleet.get(name)) is not None:
+                self._decide_polling(member)
         return due
 
     def polling_wanted(self, name: str) -> asyncio.Event:

@@ -11,12 +11,13 @@ snapshot.
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Literal
 
+from gpumon.hub.card import Card
 from gpumon.hub.letters import Letter, News, Removal
 from gpumon.hub.mailbox import SWEEP_SECONDS, Mailbox
-from gpumon.hub.overview import Card, Glance, OverviewLetter
+from gpumon.hub.overview import Glance, OverviewLetter
 from gpumon.model import Fault
 
 View = Literal["full", "overview"]
@@ -110,6 +111,7 @@ class Feed:
         self._version = version
         self._notices = notices
         self._channels = [_Channel(view, pace) for view in VIEWS for pace in PACES]
+        self._watched: list[_Channel] = []
         self._newest: dict[View, tuple[str, News]] = {}
 
     @property
@@ -134,6 +136,7 @@ class Feed:
         channel = next(one for one in self._channels if one.view == view and one.pace >= pace)
         is_first = not channel.viewers
         channel.joins(mailbox, only)
+        self._look_around()
         if self.closed:
             mailbox.close()
         if only is None:
@@ -148,29 +151,30 @@ class Feed:
         """Forget a viewer."""
         for channel in self._channels:
             channel.leaves(mailbox)
+        self._look_around()
         mailbox.close()
 
     def changed(self, name: str) -> None:
         """Note that a node has news; who looks is told soon."""
-        for channel in self._watched():
+        for channel in self._watched:
             channel.changed(name)
 
     def noticed(self) -> None:
         """Note that there is news of the hub itself; who looks is told soon."""
-        for channel in self._watched():
+        for channel in self._watched:
             channel.noticed = True
             channel.wake.set()
 
     def removed(self, names: Iterable[str]) -> None:
         """Note which nodes are gone; who looks is told soon."""
         gone = list(names)
-        for channel in self._watched():
+        for channel in self._watched:
             for name in gone:
                 channel.removed(name)
 
     def reordered(self) -> None:
         """Tell viewers everything anew, in the order that holds now."""
-        for channel in self._watched():
+        for channel in self._watched:
             channel.everything = True
             channel.wake.set()
 
@@ -180,8 +184,8 @@ class Feed:
         for mailbox in self.viewers:
             mailbox.close()
 
-    def _watched(self) -> Iterator[_Channel]:
-        return (channel for channel in self._channels if channel.viewers)
+    def _look_around(self) -> None:
+        self._watched = [channel for channel in self._channels if channel.viewers]
 
     async def run(self) -> None:
         """Tell viewers the first change at once and what follows together, as each channel's pace allows."""

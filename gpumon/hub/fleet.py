@@ -72,6 +72,7 @@ class Fleet:
             self.outage.is_heard(name)
         self.version += 1
         for member in self:
+            member.due_tick = 0.0
             self._changed(member)
 
     def _configured(self, member: Member | None, entry: NodeEntry) -> Member:
@@ -199,6 +200,7 @@ class Fleet:
     def poll_failed(self, member: Member, fault: Fault) -> None:
         """Note why a poll of a node failed; its numbers stay."""
         member.poll_went(fault, self._moment())
+        member.due_tick = 0.0
         if fault.code in ANSWERED_BADLY:
             self.contact(member)
         self.fault(member, fault)
@@ -220,6 +222,7 @@ class Fleet:
         """Forgive every silence until now: it was the hub that could not hear."""
         tick = self.clock.monotonic()
         for member in self:
+            member.due_tick = 0.0
             if member.status == "online":
                 member.report_tick = tick
             if member.status in ("online", "stale"):
@@ -230,10 +233,13 @@ class Fleet:
         now = self._moment()
         due = NEVER
         for member in self:
-            due = min(due, self._judge(member, now))
+            if member.due_tick <= now.tick:
+                self._judge(member, now)
+            due = min(due, member.due_tick)
             if member.claim is not None and now.tick - member.claim_tick > CLAIM_SECONDS:
                 member.claim = None
-            if member.flapping != (flapping := self.liveness.flapping(member, now.tick)):
+            comes_and_goes = member.changes or member.link_ends
+            if comes_and_goes and member.flapping != (flapping := self.liveness.flapping(member, now.tick)):
                 member.flapping = flapping
                 self._changed(member)
         self.outage.judge(now.tick, sum(member.status == "online" for member in self))
@@ -246,9 +252,9 @@ class Fleet:
                 self._changed(member)
         return due - now.tick
 
-    def _judge(self, member: Member, now: Moment) -> float:
-        """Judge one node; when its status changes next, if nothing is heard."""
-        status, due = self.liveness.status(member, now.tick)
+    def _judge(self, member: Member, now: Moment) -> None:
+        """Judge one node."""
+        status, member.due_tick = self.liveness.status(member, now.tick)
         if status != member.status:
             if member.status == "online" and is_unheard(member):
                 self.outage.fell_silent(member.name, now.tick)
@@ -258,7 +264,6 @@ class Fleet:
                 member.changes.append(now.tick)
             member.status, member.status_since = status, now.at
             self._changed(member)
-        return due
 
     def push_is_healthy(self, member: Member) -> bool:
         """Whether the node pushes, so that polling it would only cost."""

@@ -16,10 +16,9 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, 
 from operator import attrgetter
 from typing import Final
 
-from gpumon.catalog import METRICS
+from gpumon.hub.ring import FIELDS, WIDTH, Ring
 from gpumon.model import MAX_GPUS, Gpu, Report
 
-FIELDS: Final = tuple(metric.field for metric in METRICS if metric.in_history)
 MAX_SERIES: Final = 8192
 MOST_OF_ONE_NODE: Final = 2 * MAX_GPUS  # who names its GPUs anew all the time takes nobody else's room
 FINE_SECONDS: Final = 10
@@ -27,132 +26,83 @@ COARSE_SECONDS: Final = 60
 FINE_BUCKETS: Final = 3600 // FINE_SECONDS
 COARSE_BUCKETS: Final = 86_400 // COARSE_SECONDS
 MOST_AHEAD_SECONDS: Final = 60.0
-WIDTH: Final = len(FIELDS)
-NOTHING: Final = array("f", [math.nan]) * WIDTH
-MOST_WAITING: Final = 1000 * WIDTH
-
-Values = tuple[float | None, ...]
-"""What one GPU showed at one moment, in the order of :data:`FIELDS`."""
-
-
-class Ring:
-    """The newest ``length`` buckets of ``step`` seconds each. Bucket ``b`` begins at ``b * step`` since the epoch.
-
-    A bucket is a row of means, NaN where nothing is known, and the number of its samples. The ring grows with what
-    there is to keep, until it is full: most hubs are younger than a day, and most GPUs too.
-    """
-
-    def __init__(self, step: int, length: int) -> None:
-        self.step = step
-        self.length = length
-        self.newest: int | None = None
-        self._first = 0  # the bucket of place 0, when it was made
-        self._rows = array("f")
-        self._samples = array("H")
-
-    @property
-    def oldest(self) -> int:
-        """The first bucket that can be asked for."""
-        return 0 if self.newest is None else self.newest - self.length + 1
-
-    def add(self, bucket: int, values: Sequence[float], samples: int = 1) -> None:
-        """Take ``values``, the mean of so many ``samples``; of what is older than the ring nothing is kept."""
-        if self.newest is None:
-            self._first, self.newest = bucket, bucket - 1
-        if bucket > self.newest:
-            self._advance(bucket)
-        elif bucket < self.oldest:
-            return
-        elif bucket < self._first:
-            self._begin_at(bucket)
-        place = (bucket - self._first) % self.length
-        start, end = place * WIDTH, (place + 1) * WIDTH
-        before = self._samples[place]
-        if before:
-            share = samples / (before + samples)
-            values = [_joined(old, new, share) for old, new in zip(self._rows[start:end], values, strict=True)]
-        self._rows[start:end] = array("f", values)
-        self._samples[place] = min(before + samples, 65_535)
-
-    def mean(self, index: int, first: int, last: int) -> float | None:
-        """The mean of what the buckets ``first`` to ``last`` hold of field number ``index``, or None."""
-        if self.newest is None:
-            return None
-        total, count = 0.0, 0
-        for bucket in range(max(first, self.oldest, self._first), min(last, self.newest) + 1):
-            value = self._rows[(bucket - self._first) % self.length * WIDTH + index]
-            if value == value:
-                total += value
-                count += 1
-        return total / count if count else None
-
-    def bucket(self, index: int, bucket: int) -> float | None:
-        """What one bucket holds: the same as :meth:`mean` of it alone, and faster: pages ask for many thousands."""
-        if self.newest is None or not max(self.oldest, self._first) <= bucket <= self.newest:
-            return None
-        value = self._rows[(bucket - self._first) % self.length * WIDTH + index]
-        return value if value == value else None
-
-    def _advance(self, bucket: int) -> None:
-        """Begin ``bucket``, and those that were passed over."""
-        assert self.newest is not None
-        if bucket - self.newest >= self.length:  # nothing of what it holds can be asked for any longer
-            self._first, self.newest = bucket, bucket - 1
-            self._rows, self._samples = array("f"), array("H")
-        for passed in range(self.newest + 1, bucket + 1):
-            place = (passed - self._first) % self.length
-            if place == len(self._samples):
-                self._rows.extend(NOTHING)
-                self._samples.append(0)
-            else:
-                self._rows[place * WIDTH : (place + 1) * WIDTH] = NOTHING
-                self._samples[place] = 0
-        self.newest = bucket
-
-    def _begin_at(self, bucket: int) -> None:
-        """Make room for what is older than all that was taken so far."""
-        more = self._first - bucket
-        self._rows = NOTHING * more + self._rows
-        self._samples = array("H", [0]) * more + self._samples
-        self._first = bucket
+MOST_WAITING: Final = 100
+"""Samples of a bucket that wait. An agent makes five a second at most."""
 
 
 class Series:
-    """One GPU's past. Samples of the bucket that is being filled wait, and go in together."""
+    """One GPU's past."""
 
-    __slots__ = ("_filling", "_waiting", "coarse", "fine", "sampled_at")
+    __slots__ = ("coarse", "fine", "sampled_at")
 
     def __init__(self) -> None:
         self.sampled_at = 0.0
         self.fine = Ring(FINE_SECONDS, FINE_BUCKETS)
         self.coarse = Ring(COARSE_SECONDS, COARSE_BUCKETS)
+
+    def put(self, at: float, bucket: int, values: Sequence[float], samples: int) -> None:
+        """Take the mean of ``samples`` in a fine bucket, of which the newest was taken ``at`` that second."""
+        self.fine.add(bucket, values, samples)
+        self.coarse.add(bucket * FINE_SECONDS // COARSE_SECONDS, values, samples)
+        self.sampled_at = max(self.sampled_at, at)
+
+
+class _NodePast:
+    """The GPUs of one node. Samples of the bucket that is being filled wait, of all GPUs together, and go in at once:
+    so a report touches one place and not one for each GPU.
+    """
+
+    __slots__ = ("_at", "_filling", "_names", "_series", "_waiting", "series")
+
+    def __init__(self) -> None:
+        self.series: dict[str, Series] = {}
+        self._at = 0.0
         self._filling = 0
+        self._names: list[str] = []
+        self._series: list[Series | None] = []
         self._waiting = array("f")
 
-    def add(self, at: float, values: Values) -> None:
-        """A sample that was taken ``at`` seconds since the epoch."""
+    def take(self, at: float, names: list[str], values: list[float], room: "_Room") -> int:
+        """Take a sample of the GPUs of these ``names``, a row of ``values`` each; how many there was no room for."""
         bucket = int(at // FINE_SECONDS)
-        if bucket > self._filling:
+        if bucket < self._filling:
+            return self._take_late(at, bucket, names, values, room)
+        if bucket > self._filling or names != self._names or None in self._series or self._is_full:
             self.settle()
-            self._filling = bucket
-        known = values if None not in values else [math.nan if value is None else value for value in values]
-        if bucket == self._filling and len(self._waiting) < MOST_WAITING:
-            self._waiting.extend(known)  # type: ignore[arg-type]  # no None is left
-        else:
-            self._put(bucket, known, 1)  # type: ignore[arg-type]
-        if at > self.sampled_at:
-            self.sampled_at = at
+            self._filling, self._names, self._series = bucket, names, []
+            self._series = [self.series.get(name) or room(self, name) for name in names]
+        self._waiting.extend(values)
+        self._at = max(self._at, at)
+        return self._series.count(None)
 
     def settle(self) -> None:
         """Nothing more is waited for: what waits is part of the past."""
-        if waiting := self._waiting:
-            self._waiting = array("f")
-            means = [_mean(waiting[index::WIDTH]) for index in range(WIDTH)]
-            self._put(self._filling, means, len(waiting) // WIDTH)
+        if not self._waiting:
+            return
+        waiting, self._waiting = self._waiting, array("f")
+        stride = len(self._series) * WIDTH
+        for start, series in zip(range(0, stride, WIDTH), self._series, strict=True):
+            if series is not None:
+                means = [_mean(waiting[place::stride]) for place in range(start, start + WIDTH)]
+                series.put(self._at, self._filling, means, len(waiting) // stride)
 
-    def _put(self, bucket: int, values: Sequence[float], samples: int) -> None:
-        self.fine.add(bucket, values, samples)
-        self.coarse.add(bucket * FINE_SECONDS // COARSE_SECONDS, values, samples)
+    @property
+    def _is_full(self) -> bool:
+        return len(self._waiting) >= MOST_WAITING * WIDTH * len(self._series)
+
+    def _take_late(self, at: float, bucket: int, names: list[str], values: list[float], room: "_Room") -> int:
+        refused = 0
+        for start, name in zip(range(0, len(values), WIDTH), names, strict=True):
+            series = self.series.get(name) or room(self, name)
+            if series is None:
+                refused += 1
+            else:
+                series.put(at, bucket, values[start : start + WIDTH], 1)
+        return refused
+
+
+_Room = Callable[[_NodePast, str], Series | None]
+"""A new series in a node, under that name; None where there is no room for one."""
 
 
 class History:
@@ -162,7 +112,7 @@ class History:
         self.refused = 0
         """Samples of GPUs that there was no room for."""
         self._max_series = max_series
-        self._nodes: dict[Hashable, dict[str, Series]] = {}
+        self._nodes: dict[Hashable, _NodePast] = {}
         self._count = 0
         self._busy_until = 0.0  # before then none can have been silent for an hour: not to look again for each newcomer
 
@@ -175,58 +125,59 @@ class History:
         Nobody can have been sampled in the future: what says so counts as sampled ``now``.
         """
         at = min(at, now) if at < now + MOST_AHEAD_SECONDS else now
-        gpus = self._nodes.get(node)
-        if gpus is None:
-            gpus = self._nodes[node] = {}
+        past = self._nodes.get(node)
+        if past is None:
+            past = self._nodes[node] = _NodePast()
+        names: list[str] = []
+        values: list[float] = []
         for gpu in report.gpus:
-            if gpu.status != "ok":
-                continue
-            name = key(gpu)
-            series = gpus.get(name)
-            if series is None:
-                series = self._room(gpus, now)
-                if series is None:
-                    self.refused += 1
-                    continue
-                gpus[name] = series
-            series.add(at, _values(gpu))
+            if gpu.status == "ok":
+                names.append(key(gpu))
+                values += [math.nan if value is None else value for value in _values(gpu)]
+        self.refused += past.take(at, names, values, lambda past, name: self._room(past, name, now))
 
     def keep(self, nodes: Collection[Hashable]) -> None:
         """There are these nodes and no others: what is known of others is dropped."""
         for gone in [node for node in self._nodes if node not in nodes]:
-            self._count -= len(self._nodes.pop(gone))
+            self._count -= len(self._nodes.pop(gone).series)
 
     def gpus(self, node: Hashable) -> list[str]:
         """The GPUs of ``node`` that have a past."""
-        return list(self._nodes.get(node, ()))
+        return list(self._nodes[node].series) if node in self._nodes else []
 
     def ring(self, node: Hashable, gpu: str, step: int) -> Ring | None:
         """The ring of a GPU whose buckets are ``step`` seconds long."""
-        series = self._nodes.get(node, {}).get(gpu)
-        if series is None:
+        past = self._nodes.get(node)
+        series = past.series.get(gpu) if past is not None else None
+        if past is None or series is None:
             return None
-        series.settle()
+        past.settle()
         return series.fine if step == FINE_SECONDS else series.coarse
 
-    def _room(self, gpus: dict[str, Series], now: float) -> Series | None:
-        """A new series for the node of ``gpus``, in place of the one that was silent for longest if need be."""
-        if len(gpus) >= MOST_OF_ONE_NODE:
-            del gpus[min(gpus, key=lambda name: gpus[name].sampled_at)]
+    def _room(self, past: _NodePast, name: str, now: float) -> Series | None:
+        """A new series in ``past``, in place of the one that was silent for longest if need be."""
+        if len(past.series) >= MOST_OF_ONE_NODE:
+            del past.series[min(past.series, key=lambda name: past.series[name].sampled_at)]
             self._count -= 1
         if self._count >= self._max_series and not self._drop_oldest(now):
             return None
         self._count += 1
-        return Series()
+        series = past.series[name] = Series()
+        return series
 
     def _drop_oldest(self, now: float) -> bool:
         if now < self._busy_until:
             return False
-        everyone = ((series.sampled_at, gpu, gpus) for gpus in self._nodes.values() for gpu, series in gpus.items())
-        sampled_at, gpu, gpus = min(everyone, key=lambda one: one[0])
+        sampled_at, gpu, oldest = now, "", None
+        for past in self._nodes.values():
+            past.settle()
+            for name, series in past.series.items():
+                if series.sampled_at < sampled_at:
+                    sampled_at, gpu, oldest = series.sampled_at, name, past
         self._busy_until = sampled_at + FINE_SECONDS * FINE_BUCKETS
-        if now < self._busy_until:
+        if oldest is None or now < self._busy_until:
             return False
-        del gpus[gpu]
+        del oldest.series[gpu]
         self._count -= 1
         return True
 
@@ -262,14 +213,7 @@ def column(ring: Ring | None, field: str, width: int, starts: Iterable[int]) -> 
             yield None if value is None else round(value, 3)  # no sensor tells more, and it is half as long
 
 
-_values: Final[Callable[[Gpu], Values]] = attrgetter(*FIELDS)
-
-
-def _joined(old: float, new: float, share: float) -> float:
-    """The mean of ``old`` and ``new``, which has this ``share`` of it; of the other one, where one is NaN."""
-    if new != new:
-        return old
-    return new if old != old else old + (new - old) * share
+_values: Final[Callable[[Gpu], tuple[float | None, ...]]] = attrgetter(*FIELDS)
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -5,8 +5,9 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from gpumon.hub.activity import Activity
+from gpumon.hub.card import Card
 from gpumon.hub.gaps import Gaps
-from gpumon.hub.overview import Card, Glance, glance_of
+from gpumon.hub.overview import Glance, glance_of
 from gpumon.model import Evidence, Fault, Node, NodeStatus, Report, Resolution, Source
 from gpumon.timestamp import rfc3339, seconds
 
@@ -55,6 +56,8 @@ class Member:
     known_since: str
     status_since: str
     status: NodeStatus = "pending"
+    due_tick: float = 0.0
+    """Until then the status stays as it is if nothing is heard."""
     address: str | None = None
     source: Source | None = None
     error: Fault | None = None

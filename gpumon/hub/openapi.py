@@ -6,7 +6,8 @@ import msgspec
 
 from gpumon import __version__
 from gpumon.catalog import Metric
-from gpumon.hub.overview import NodeCard, Numbers
+from gpumon.hub.card import NodeCard
+from gpumon.hub.overview import Numbers
 from gpumon.model import Fault, Node, Problem
 from gpumon.problem import MEDIA_TYPE
 

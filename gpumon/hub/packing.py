@@ -6,12 +6,16 @@ fit into every viewer's stream, whenever it began. What is missing is the traile
 was sent: a stream that ends has failed in any case, and is opened anew.
 """
 
-import gzip
-import zlib
 from collections.abc import Iterable
+
+try:
+    from isal import isal_zlib as zlib  # the same interface; a third to a fifth of the time, for no more bytes
+except ImportError:  # it is made for two kinds of processors, ours is another
+    import zlib  # type: ignore[no-redef]
 
 MEMBER_HEAD = b"\x1f\x8b\x08\x00\x00\x00\x00\x00\x00\xff"
 LEVEL = 1  # a third of the time of level 6, for half as many bytes more
+GZIP = 16 + zlib.MAX_WBITS
 
 
 def accepts_gzip(offers: str) -> bool:
@@ -25,7 +29,8 @@ def accepts_gzip(offers: str) -> bool:
 
 def body(data: bytes) -> bytes:
     """A whole body, compressed."""
-    return gzip.compress(data, LEVEL)
+    compressor = zlib.compressobj(LEVEL, zlib.DEFLATED, GZIP)
+    return compressor.compress(data) + compressor.flush()
 
 
 def part(pieces: Iterable[bytes]) -> bytes:

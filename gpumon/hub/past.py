@@ -15,9 +15,10 @@ from starlette.routing import Route
 from gpumon.catalog import METRICS
 from gpumon.hub import packing
 from gpumon.hub.core import Hub
-from gpumon.hub.history import FIELDS, column, grid, step_for
+from gpumon.hub.history import column, grid, step_for
 from gpumon.hub.member import Member
 from gpumon.hub.openapi import Column, FleetPast, Past
+from gpumon.hub.ring import FIELDS
 from gpumon.timestamp import seconds
 from gpumon.wire import encode
 

@@ -4,10 +4,11 @@ from typing import Any
 
 import pytest
 
+from gpumon.hub.card import Card
 from gpumon.hub.feed import Feed
 from gpumon.hub.letters import Letter, Removal
 from gpumon.hub.mailbox import BLOCKED_SECONDS, COMMENT_SECONDS, STALLED_SECONDS, Mailbox
-from gpumon.hub.overview import Card, Glance, Row
+from gpumon.hub.overview import Glance, Row
 from tests.hub.viewers import FakeLine, as_json, look, telling
 from tests.running import until_true
 

@@ -6,7 +6,8 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
-from gpumon.hub.history import FIELDS, FINE_SECONDS
+from gpumon.hub.history import FINE_SECONDS
+from gpumon.hub.ring import FIELDS
 from gpumon.timestamp import rfc3339
 from tests.hub.agents import RawAgent, hello, raw_agent, report
 from tests.running import Site, running_hub
