@@ -19,6 +19,8 @@ import asyncio
 from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Route
+from gpumon.config import AuthSection
+from gpumon.hub.auth import Auth
 from gpumon.hub.gate import Gate
 from gpumon.hub.hosts import Hosts
 from gpumon.problem import LoggedFaults
@@ -29,7 +31,7 @@ async def empty(_):
 
 listener = listen("127.0.0.1", 0, "")
 print(listener.getsockname()[1])
-asyncio.run(serve(LoggedFaults(Gate(Starlette(routes=[Route("/", empty)]), Hosts())), listener))
+asyncio.run(serve(LoggedFaults(Gate(Starlette(routes=[Route("/", empty)]), Hosts(), Auth(AuthSection()))), listener))
 """
 
 

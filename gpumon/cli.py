@@ -153,6 +153,17 @@ cli.add_command(probe)
     help="A name that people call the hub by, beside the machine's own; may be repeated.",
 )
 @click.option(
+    "--require-login",
+    is_flag=True,
+    default=None,
+    envvar="GPUMON_REQUIRE_LOGIN",
+    show_envvar=True,
+    help="Show nothing to who has not logged in.",
+)
+@click.option(
+    "--new-token", is_flag=True, help="Make a new token to log in with: the old one is worth nothing any more."
+)
+@click.option(
     "--state-dir",
     metavar="FOLDER",
     envvar="GPUMON_STATE_DIR",
@@ -165,12 +176,15 @@ def hub(
     port: int | None = None,
     config_path: Path | None = None,
     hosts: tuple[str, ...] = (),
+    require_login: bool | None = None,
+    new_token: bool = False,
     state_dir: str | None = None,
     *,
     print_join: bool = False,
 ) -> None:
     """Take reports, poll what does not push, serve the dashboard."""
     from gpumon.hub import app
+    from gpumon.hub.auth import renew
     from gpumon.lifecycle import run
     from gpumon.serve import listen
 
@@ -179,7 +193,8 @@ def hub(
     def read() -> Config:
         settings = _read_config(path or (config.DEFAULT_FILE if config.DEFAULT_FILE.exists() else None))
         section = _override(settings.hub, host=host, port=port, hosts=list(hosts) or None, state_dir=state_dir)
-        return msgspec.structs.replace(settings, hub=section)
+        auth = _override(settings.auth, viewers="token" if require_login else None)
+        return msgspec.structs.replace(settings, hub=section, auth=auth)
 
     signal.signal(signal.SIGHUP, lambda *_: None)  # until the event loop takes it over
     settings = read()
@@ -187,7 +202,12 @@ def hub(
         show_join(settings, _state_folder(settings.hub))
         return
     listener = listen(settings.hub.host, settings.hub.port, "hub.host, hub.port")
-    run(app.run(settings, listener, read, _state_folder(settings.hub)))
+    folder = _state_folder(settings.hub)
+    if new_token:
+        if folder is None:
+            raise UsageError("--new-token: there is no folder to keep it in; --state-dir names one")
+        renew(folder)
+    run(app.run(settings, listener, read, folder))
 
 
 @cli.command()

@@ -53,6 +53,7 @@ NameServer = Annotated[
 Folder = Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[^\x00]+\Z", description="the path of a folder")]
 FilePath = Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[^\x00]+\Z", description="the path of a file")]
 Push = Annotated[Literal["token", "open"], Meta(description='"token" or "open"')]
+Viewers = Annotated[Literal["open", "token"], Meta(description='"open" or "token"')]
 Flag = Annotated[bool, Meta(description="true or false")]
 
 
@@ -81,6 +82,15 @@ class HubSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     state_dir: Folder | None = None
 
 
+class AuthSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who may do what. ``viewers`` "token" means that who looks must log in; ``push`` "token" that agents of other
+    machines must join, "open" that anybody may report.
+    """
+
+    viewers: Viewers = "open"
+    push: Push = "token"
+
+
 class DnsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The DNS server that is asked before the system's resolver, when ``enabled``."""
 
@@ -103,29 +113,23 @@ class AgentSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     join_token_file: FilePath | None = None
 
 
-class AuthSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Who may do what. ``push``: agents of other machines must join ("token"), or anybody may report ("open")."""
-
-    push: Push = "token"
-
-
 class Config(Struct, frozen=True, kw_only=True):
     """A whole configuration. What the file leaves out has its default."""
 
     nodes: list[NodeEntry] = []
     hub: HubSection = HubSection()
+    auth: AuthSection = AuthSection()
     dns: DnsSection = DnsSection()
     agent: AgentSection = AgentSection()
-    auth: AuthSection = AuthSection()
 
 
 class _File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     nodes: Annotated[list[NodeEntry], Meta(max_length=10_000, description="a list of at most 10000 nodes")] = []
     hub: HubSection = HubSection()
     aggregator: HubSection = HubSection()
+    auth: AuthSection = AuthSection()
     dns: DnsSection = DnsSection()
     agent: AgentSection = AgentSection()
-    auth: AuthSection = AuthSection()
 
 
 def load(path: Path) -> Config:
@@ -158,9 +162,9 @@ def parse(data: bytes) -> Config:
     return Config(
         nodes=file.nodes,
         hub=file.aggregator if "aggregator" in value else file.hub,
+        auth=file.auth,
         dns=file.dns,
         agent=file.agent,
-        auth=file.auth,
     )
 
 
@@ -195,7 +199,7 @@ def _read_json(data: bytes) -> tuple[Any, list[str]]:
     except json.JSONDecodeError as error:
         raise ConfigError(f"line {error.lineno}, column {error.colno}: not JSON: {error.msg}") from None
     except RecursionError:
-        raise ConfigError("nested too deeply; allowed: the sections nodes, hub, dns, agent, auth") from None
+        raise ConfigError("nested too deeply; allowed: the sections nodes, hub, auth, dns, agent") from None
     except ValueError as error:  # a number of more digits than Python converts
         raise ConfigError(f"not JSON that can be read: {error}") from None
 

@@ -14,6 +14,7 @@ from starlette.routing import Route
 from gpumon import __version__
 from gpumon.catalog import METRICS
 from gpumon.hub import openapi, packing
+from gpumon.hub.auth import caller_of
 from gpumon.hub.core import Hub
 from gpumon.wire import encode
 
@@ -96,8 +97,10 @@ class Api:
         """Every metric with its unit, kind and meaning."""
         return Response(self._catalog, media_type=JSON)
 
-    async def health(self, _: Request) -> Response:
-        """That the hub lives."""
+    async def health(self, request: Request) -> Response:
+        """That the hub lives; the rest for those who may look."""
+        if not caller_of(request.scope).may_look:
+            return Response(encode(openapi.Life()), media_type=JSON)
         states = Counter(member.status for member in self._hub.fleet)
         health = openapi.Health(
             status="ok",

@@ -12,12 +12,13 @@ from pathlib import Path
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route, WebSocketRoute
+from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp
 
 from gpumon import __version__
 from gpumon.config import Config, name_server
 from gpumon.hub.api import Api
+from gpumon.hub.auth import Auth
 from gpumon.hub.clock import BEAT_SECONDS
 from gpumon.hub.core import Hub
 from gpumon.hub.enrolment import Enrolment
@@ -25,9 +26,10 @@ from gpumon.hub.gate import Gate
 from gpumon.hub.hosts import Hosts
 from gpumon.hub.ingest import Ingest
 from gpumon.hub.live import Live
+from gpumon.hub.login import LoginApi
 from gpumon.hub.page import Page
 from gpumon.hub.past import PastApi
-from gpumon.hub.plain import Plain
+from gpumon.hub.plain import STYLE, Plain
 from gpumon.hub.poller import Poller
 from gpumon.hub.reload import Reload
 from gpumon.hub.roster import Roster, open_roster
@@ -35,6 +37,7 @@ from gpumon.lifecycle import on_reload
 from gpumon.problem import LoggedFaults, handlers, problem
 from gpumon.resolver import Resolver
 from gpumon.serve import serve, url_of
+from gpumon.terminal import write
 
 log = logging.getLogger(__name__)
 
@@ -50,26 +53,29 @@ async def _upgrade_required(_: Request) -> Response:
     return problem(426, "a WebSocket is served here", {"Upgrade": "websocket"})
 
 
-def application(hub: Hub, ingest: Ingest, hosts: Hosts) -> ASGIApp:
-    """Everything that the hub serves, behind its gate."""
-    live = Live(hub.feed)
+def routes(hub: Hub, ingest: Ingest, auth: Auth, page: Page) -> list[BaseRoute]:
+    """Everything that the hub serves."""
+    live = Live(hub.feed, auth)
+    return [
+        *Plain(hub, page.index).routes,
+        *page.routes,
+        *LoginApi(auth).routes,
+        *PastApi(hub).routes,
+        *Api(hub).routes,
+        Route("/api/events", live.events, methods=["GET"]),
+        WebSocketRoute("/api/stream", live.stream),
+        WebSocketRoute("/api/push", ingest.__call__),
+        Route("/api/stream", _upgrade_required, methods=["GET"]),
+        Route("/api/push", _upgrade_required, methods=["GET"]),
+    ]
+
+
+def application(hub: Hub, ingest: Ingest, hosts: Hosts, auth: Auth) -> ASGIApp:
+    """The same, behind the gate."""
     page = Page()
-    starlette = Starlette(
-        routes=[
-            *Plain(hub, page.index).routes,
-            *page.routes,
-            *PastApi(hub).routes,
-            *Api(hub).routes,
-            Route("/api/events", live.events, methods=["GET"]),
-            WebSocketRoute("/api/stream", live.stream),
-            WebSocketRoute("/api/push", ingest.__call__),
-            Route("/api/stream", _upgrade_required, methods=["GET"]),
-            Route("/api/push", _upgrade_required, methods=["GET"]),
-        ],
-        exception_handlers=handlers,
-    )
+    starlette = Starlette(routes=routes(hub, ingest, auth, page), exception_handlers=handlers)
     starlette.router.redirect_slashes = False  # an address with one slash too many is unknown, as any other
-    return LoggedFaults(Gate(starlette, hosts))
+    return LoggedFaults(Gate(starlette, hosts, auth, [*page.paths, STYLE]))
 
 
 async def run(
@@ -87,28 +93,40 @@ async def run(
     """
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     port = listener.getsockname()[1]
-    hub = Hub(config.nodes, config.hub, url=f"http://{socket.gethostname()}:{port}")
+    hub = Hub(config.nodes, config.hub, url=_url(config, port))
+    hosts = Hosts(_names(config))
+    threading.Thread(target=hosts.learn, daemon=True).start()  # it may hang for long, and nobody waits for it
+    auth = Auth(config.auth, state_folder)
+    auth.configure(config.auth, await asyncio.to_thread(auth.read))
     roster = await _roster(state_folder)
     enrolment = Enrolment(hub, roster, config.auth.push, trusts_loopback=trusts_loopback)
     ingest = Ingest(hub, enrolment.door)
-    hosts = Hosts(_names(config))
-    threading.Thread(target=hosts.learn, daemon=True).start()  # it may hang for long, and nobody waits for it
     resolver = _resolver(config)
     poller = Poller(hub, config.nodes, resolver)
+
+    kept: tuple[str, dict[str, float]] | None = None
+
+    def reread() -> Config:
+        nonlocal kept
+        assert read is not None
+        kept = auth.read()
+        return read()
 
     def apply(before: Config, after: Config) -> None:
         nonlocal resolver
         if after.dns != before.dns:
             resolver = _resolver(after)
         hosts.configure(_names(after))
+        auth.configure(after.auth, kept)
         hub.reconfigure(after)
         enrolment.configure(after.auth.push)
         poller.reconfigure(after.nodes, resolver)
 
-    reload = Reload(hub, config, read, apply) if read is not None else None
+    reload = Reload(hub, config, reread, apply) if read is not None else None
     if reload is not None:
         on_reload(reload.ask)
     log.info("gpumon %s: hub on %s, %d nodes configured", __version__, url_of(listener), len(config.nodes))
+    _tell_viewers(auth, f"{_url(config, port)}/#token={auth.token}")
     enrolment.say(listener.getsockname()[0])
     with contextlib.closing(roster):
         async with asyncio.TaskGroup() as group:
@@ -118,7 +136,7 @@ async def run(
             group.create_task(poller.run(), name="poller")
             if reload is not None:
                 group.create_task(reload.run(), name="reload")
-            group.create_task(serve(application(hub, ingest, hosts), listener, hub.feed.close), name="server")
+            group.create_task(serve(application(hub, ingest, hosts, auth), listener, hub.feed.close), name="server")
 
 
 async def _roster(folder: Path | None) -> Roster:
@@ -128,6 +146,20 @@ async def _roster(folder: Path | None) -> Roster:
     except TimeoutError:
         log.warning("%s does not answer: who joins this hub does so for this run only", folder)
         return open_roster(None)
+
+
+def _url(config: Config, port: int) -> str:
+    """Where this hub is found, as far as it knows."""
+    return f"http://{next(iter(config.hub.hosts), socket.gethostname())}:{port}"
+
+
+def _tell_viewers(auth: Auth, link: str) -> None:
+    """Say how one logs in: to who has started the hub, and to no log."""
+    if auth.is_closed:
+        with contextlib.suppress(BrokenPipeError):
+            write(f"Viewers log in at {link}\n")
+    if auth.token_file is not None:
+        log.info("the token to log in with lies in %s", auth.token_file)
 
 
 def _names(config: Config) -> list[str]:

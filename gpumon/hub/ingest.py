@@ -80,7 +80,7 @@ class Ingest:
 
     def __init__(self, hub: Hub, door: Door) -> None:
         self._hub = hub
-        self._door = door
+        self.door = door
         door.on_claim = self._show_claim
         door.on_leave = self._show_out
         self._admission = Admission(hub.clock.monotonic)
@@ -99,7 +99,7 @@ class Ingest:
             await websocket.send_denial_response(problem(503, "too many agents come at once", headers))
             return
         link = Link(websocket, websocket.client.host if websocket.client else None)
-        if self._door.is_tired_of(link.address):
+        if self.door.is_tired_of(link.address):
             headers = {"Retry-After": str(TIRED_SECONDS)}
             await websocket.send_denial_response(problem(429, "too many were refused from your address", headers))
             return
@@ -143,19 +143,19 @@ class Ingest:
         Raises:
             RefusedError: it may not come in; nothing of what it said is believed.
         """
-        trusted = self._door.trusts(link.address, link.websocket.scope["headers"])
+        trusted = self.door.trusts(link.address, link.websocket.scope["headers"])
         if not trusted:
             _check_protocol(hello)
-        if not self._door.must_prove(hello, link.address, trusted=trusted):
+        if not self.door.must_prove(hello, link.address, trusted=trusted):
             return None
-        challenge = wire.encode(self._door.challenge())
+        challenge = wire.encode(self.door.challenge())
         link.pipe.write(text_frame([challenge]))
         answer = self._decoded(link, await self._receive(link))
         if not isinstance(answer, Proof):
             raise RefusedError(Close.BAD_MESSAGE, "a challenge is answered by proof")
-        secret = self._door.admit(hello, (data, challenge), answer, link.address)
-        await self._door.roster.save()
-        if not self._door.belongs(hello.agent_id):  # an admin was faster than the disk
+        secret = self.door.admit(hello, (data, challenge), answer, link.address)
+        await self.door.roster.save()
+        if not self.door.belongs(hello.agent_id):  # an admin was faster than the disk
             raise RefusedError(Close.REVOKED, REVOKED)
         return handshake.proof(secret, "hub", data, challenge)
 

@@ -1,6 +1,7 @@
 """Requests written byte by byte, for what no client would send."""
 
 import asyncio
+import contextlib
 from typing import NamedTuple
 
 from tests.running import Site
@@ -28,10 +29,13 @@ async def exchange(hub: Site, request: bytes) -> Answer:
             except (asyncio.IncompleteReadError, ConnectionError):
                 return Answer(0, "", b"")
             fields = {key.lower(): value for key, _, value in (line.partition(": ") for line in head.split("\r\n")[1:])}
-            body = await reader.readexactly(int(fields.get("content-length", 0)))
+            has_body = not request.startswith(b"HEAD ")
+            body = await reader.readexactly(int(fields.get("content-length", 0))) if has_body else b""
         return Answer(int(head.split()[1]), head, body)
     finally:
         writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
 
 
 def get(target: str, *headers: str, method: str = "GET", host: str | None = "127.0.0.1") -> bytes:
