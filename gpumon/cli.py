@@ -20,7 +20,7 @@ import msgspec
 from click.core import ParameterSource
 
 from gpumon import __version__, config
-from gpumon.commands import SIMULATION, check, probe
+from gpumon.commands import SIMULATION, check, probe, show_join, token_source
 from gpumon.config import AgentSection, Config, DnsSection, TlsSection
 from gpumon.errors import UsageError
 from gpumon.logs import OneLine, Unrepeated
@@ -135,10 +135,50 @@ cli.add_command(probe)
     show_envvar=True,
     help="Configuration file.  [default: config.json, if there is one]",
 )
+@click.option(
+    "--allow-host",
+    "hosts",
+    multiple=True,
+    metavar="NAME",
+    envvar="GPUMON_HUB_HOSTS",
+    show_envvar=True,
+    help="A name that people call the hub by, beside the machine's own; may be repeated.",
+)
+@click.option(
+    "--require-login",
+    is_flag=True,
+    default=None,
+    envvar="GPUMON_REQUIRE_LOGIN",
+    show_envvar=True,
+    help="Show nothing to who has not logged in.",
+)
+@click.option(
+    "--new-token", is_flag=True, help="Make a new token to log in with: the old one is worth nothing any more."
+)
+@click.option(
+    "--state-dir",
+    metavar="FOLDER",
+    envvar="GPUMON_STATE_DIR",
+    show_envvar=True,
+    help="Where the hub keeps its secrets.  [default: gpumon in $XDG_STATE_HOME or ~/.local/state]",
+)
+@click.option("--print-join", is_flag=True, help="Only show the command that lets a node join this hub.")
 @tls_options
-def hub(host: str | None = None, port: int | None = None, config_path: Path | None = None, **tls: str | None) -> None:
+def hub(
+    host: str | None = None,
+    port: int | None = None,
+    config_path: Path | None = None,
+    hosts: tuple[str, ...] = (),
+    require_login: bool | None = None,
+    new_token: bool = False,
+    state_dir: str | None = None,
+    *,
+    print_join: bool = False,
+    **tls: str | None,
+) -> None:
     """Take reports, poll what does not push, serve the dashboard."""
     from gpumon.hub import app
+    from gpumon.hub.auth import renew
     from gpumon.lifecycle import run
     from gpumon.serve import listen
 
@@ -146,14 +186,23 @@ def hub(host: str | None = None, port: int | None = None, config_path: Path | No
 
     def read() -> Config:
         settings = _read_config(path or (config.DEFAULT_FILE if config.DEFAULT_FILE.exists() else None))
-        section = override(settings.hub, host=host, port=port)
-        return msgspec.structs.replace(settings, hub=section, tls=tls_section(settings.tls, tls))
+        section = override(settings.hub, host=host, port=port, hosts=list(hosts) or None, state_dir=state_dir)
+        auth = override(settings.auth, viewers="token" if require_login else None)
+        return msgspec.structs.replace(settings, hub=section, auth=auth, tls=tls_section(settings.tls, tls))
 
     signal.signal(signal.SIGHUP, lambda *_: None)  # until the event loop takes it over
     settings = read()
+    if print_join:
+        show_join(settings, state_folder(settings.hub))
+        return
     shown = shown_certificate(settings.tls)
     listener = listen(settings.hub.host, settings.hub.port, "hub.host, hub.port")
-    run(app.run(settings, listener, read, shown))
+    folder = state_folder(settings.hub)
+    if new_token:
+        if folder is None:
+            raise UsageError("--new-token: there is no folder to keep it in; --state-dir names one")
+        renew(folder)
+    run(app.run(settings, listener, read, folder, shown=shown))
 
 
 @cli.command()
@@ -221,6 +270,13 @@ def hub(host: str | None = None, port: int | None = None, config_path: Path | No
     help="Where the agent keeps its identity; a simulation only if told so.  "
     "[default: gpumon in $XDG_STATE_HOME or ~/.local/state]",
 )
+@click.option(
+    "--join-token-file",
+    metavar="FILE",
+    envvar="GPUMON_JOIN_TOKEN_FILE",
+    show_envvar=True,
+    help="The hub's join token, needed once where the hub is another machine; or itself in GPUMON_JOIN_TOKEN.",
+)
 @tls_options
 def agent(
     host: str | None = None,
@@ -233,6 +289,7 @@ def agent(
     wake_sleeping_gpus: bool | None = None,
     simulate: str | None = None,
     state_dir: str | None = None,
+    join_token_file: str | None = None,
     **tls: str | None,
 ) -> None:
     """Read this machine's GPUs, serve them, and push them to a hub."""
@@ -256,6 +313,7 @@ def agent(
             wake_sleeping_gpus=wake_sleeping_gpus,
             state_dir=state_dir,
             token=os.environ.get("GPUMON_AGENT_TOKEN") or None,
+            join_token_file=join_token_file,
         )
         return section, file.dns, tls_section(file.tls, tls)
 
@@ -267,7 +325,8 @@ def agent(
     shown = shown_certificate(files)
     listener = listen(section.host, section.port, "agent.host, agent.port")
     is_kept = scenario is None or section.state_dir is not None
-    service = app.Service(settings if config_path else None, state_folder(section) if is_kept else None)
+    folder = state_folder(section) if is_kept else None
+    service = app.Service(settings if config_path else None, folder, token_source(section.join_token_file))
     run(app.run(section, listener, scenario, dns, service, tls=files, shown=shown))
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from math import inf
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -50,7 +50,9 @@ NameServer = Annotated[
     str, Meta(max_length=64, description="the IP address of a DNS server, with or without a port: 127.0.0.1:5353")
 ]
 Folder = Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[^\x00]+\Z", description="the path of a folder")]
-File = Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[^\x00]+\Z", description="the path of a file")]
+FilePath = Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[^\x00]+\Z", description="the path of a file")]
+Push = Annotated[Literal["token", "open"], Meta(description='"token" or "open"')]
+Viewers = Annotated[Literal["open", "token"], Meta(description='"open" or "token"')]
 Flag = Annotated[bool, Meta(description="true or false")]
 FINGERPRINT = r"(?:[0-9A-Fa-f]{2}:?){31}[0-9A-Fa-f]{2}"
 Fingerprint = Annotated[
@@ -89,14 +91,26 @@ class NodeEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class HubSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the hub listens, polls and judges.
 
-    ``stale_after_seconds`` null means three intervals of the node in question, at least 5 s.
+    ``hosts`` are names that people call it by, beside those that it knows itself. ``stale_after_seconds`` null means
+    three intervals of the node in question, at least 5 s; ``state_dir`` null the user's own folder for state.
     """
 
     host: Host = "0.0.0.0"
     port: ListenPort = 8080
+    hosts: Annotated[list[Host], Meta(max_length=64, description="a list of at most 64 host names")] = []
     poll_interval_seconds: Interval = 2.0
     stale_after_seconds: Seconds | None = None
     offline_after_seconds: Seconds = 15.0
+    state_dir: Folder | None = None
+
+
+class AuthSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who may do what. ``viewers`` "token" means that who looks must log in; ``push`` "token" that agents of other
+    machines must join, "open" that anybody may report.
+    """
+
+    viewers: Viewers = "open"
+    push: Push = "token"
 
 
 class DnsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -108,7 +122,8 @@ class DnsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 class AgentSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the agent listens, samples and reports. ``name`` null means the machine's host name, ``state_dir`` null the
-    user's own folder for state. With a ``token``, who asks the agent itself must know it.
+    user's own folder for state. ``join_token_file`` holds what lets it join a hub. With a ``token``, who asks the
+    agent itself must know it.
     """
 
     host: Host = "0.0.0.0"
@@ -119,6 +134,7 @@ class AgentSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     interval_seconds: Interval = 1.0
     wake_sleeping_gpus: Flag = False
     state_dir: Folder | None = None
+    join_token_file: FilePath | None = None
     token: Token | None = None
 
 
@@ -127,9 +143,9 @@ class TlsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     it believes (``ca``; null: those of the machine). All are files in PEM. Without a certificate it speaks plain HTTP.
     """
 
-    certificate: File | None = None
-    key: File | None = None
-    ca: File | None = None
+    certificate: FilePath | None = None
+    key: FilePath | None = None
+    ca: FilePath | None = None
 
 
 class Config(Struct, frozen=True, kw_only=True):
@@ -137,6 +153,7 @@ class Config(Struct, frozen=True, kw_only=True):
 
     nodes: list[NodeEntry] = []
     hub: HubSection = HubSection()
+    auth: AuthSection = AuthSection()
     dns: DnsSection = DnsSection()
     agent: AgentSection = AgentSection()
     tls: TlsSection = TlsSection()
@@ -146,6 +163,7 @@ class _File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     nodes: Annotated[list[NodeEntry], Meta(max_length=10_000, description="a list of at most 10000 nodes")] = []
     hub: HubSection = HubSection()
     aggregator: HubSection = HubSection()
+    auth: AuthSection = AuthSection()
     dns: DnsSection = DnsSection()
     agent: AgentSection = AgentSection()
     tls: TlsSection = TlsSection()
@@ -181,6 +199,7 @@ def parse(data: bytes) -> Config:
     return Config(
         nodes=file.nodes,
         hub=file.aggregator if "aggregator" in value else file.hub,
+        auth=file.auth,
         dns=file.dns,
         agent=file.agent,
         tls=file.tls,

@@ -9,7 +9,7 @@ import click
 import msgspec
 
 from gpumon import config
-from gpumon.config import AgentSection, TlsSection
+from gpumon.config import AgentSection, HubSection, TlsSection
 from gpumon.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ FLAGS = {
     "interval_seconds": "--interval",
     "state_dir": "--state-dir",
     "tags": "--tag",
+    "hosts": "--allow-host",
+    "join_token_file": "--join-token-file",
     "certificate": "--tls-certificate",
     "key": "--tls-key",
     "ca": "--tls-ca",
@@ -78,7 +80,7 @@ def shown_certificate(files: TlsSection) -> "Shown | None":
     return Shown(files) if files.certificate is not None else None
 
 
-def state_folder(section: AgentSection) -> Path | None:
+def state_folder(section: AgentSection | HubSection) -> Path | None:
     """Where state is kept: as configured, else by the XDG Base Directory Specification; None for who has no home."""
     try:
         if section.state_dir is not None:

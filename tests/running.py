@@ -9,10 +9,11 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from subprocess import PIPE, Popen, TimeoutExpired
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import aiohttp
@@ -112,11 +113,11 @@ async def _site(
                 await task
 
 
-def running_hub(config: Config | None = None, port: int = 0) -> Any:
-    """A hub, by TLS if it is configured with a certificate."""
+def running_hub(config: Config | None = None, port: int = 0, **options: Any) -> Any:
+    """A hub, by TLS if it is configured with a certificate; ``options`` are those of :func:`gpumon.hub.app.run`."""
     settings = config or Config()
     shown = Shown(settings.tls) if settings.tls.certificate else None
-    return _site(lambda listener: hub_app.run(settings, listener, shown=shown), port, shown)
+    return _site(lambda listener: hub_app.run(settings, listener, shown=shown, **options), port, shown)
 
 
 def running_agent(
@@ -179,6 +180,11 @@ def program(
     *arguments: str, environment: dict[str, str] | None = None, folder: Path | None = None
 ) -> Iterator[Program]:
     """Run ``gpumon``, and see to its end."""
+    with TemporaryDirectory() as state:
+        yield from _program(arguments, {"XDG_STATE_HOME": state} | (environment or {}), folder)
+
+
+def _program(arguments: Sequence[str], environment: dict[str, str], folder: Path | None) -> Iterator[Program]:
     running = Program(*arguments, environment=environment, folder=folder)
     try:
         yield running

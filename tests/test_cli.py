@@ -289,7 +289,7 @@ def test_a_viewer_that_says_goodbye_without_having_read_delays_no_end(tmp_path: 
             viewer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
             viewer.connect((ANY, port))
             viewer.sendall(
-                b"GET /api/stream HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                b"GET /api/stream HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
                 b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n"
             )
             with program(

@@ -13,8 +13,9 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 # Shared words first; each may import what stands in a row above its own.
 SHARED = [
-    {"errors", "text", "timestamp", "logs", "refusals"},
+    {"errors", "text", "timestamp", "logs", "refusals", "statefile"},
     {"model", "terminal", "typefaults"},
+    {"handshake"},
     {"catalog", "wire", "config"},
     {"problem", "lifecycle", "nameserver", "limits", "certificates"},
     {"pipe"},
@@ -44,7 +45,7 @@ AGENT = [
         "zeros",
         "calls",
     },
-    {"scenario", "notes", "trouble", "driver", "tally", "pci", "advice", "aside", "delivery", "setback"},
+    {"joining", "scenario", "notes", "trouble", "driver", "tally", "pci", "advice", "aside", "delivery", "setback"},
     {"device", "known", "processes", "child", "simulate", "sampler", "table", "linkstate"},
     {"fieldvalues", "strings", "memory", "events", "presence"},
     {"processlists"},
@@ -57,15 +58,31 @@ AGENT = [
 ]
 HUB = [
     {"ring", "destinations", "posture", "xids"},
-    {"letters", "packing", "page", "legacy", "clock", "gaps", "outage", "admission", "claims", "history", "sheet"},
-    {"activity", "card"},
+    {
+        "letters",
+        "packing",
+        "page",
+        "legacy",
+        "clock",
+        "gaps",
+        "outage",
+        "admission",
+        "claims",
+        "waiting",
+        "roster",
+        "history",
+        "sheet",
+        "hosts",
+        "auth",
+    },
+    {"activity", "card", "door"},
     {"overview"},
     {"openapi", "member", "mailbox", "findings"},
-    {"liveness", "succession", "feed"},
+    {"liveness", "succession", "feed", "agentlink"},
     {"verdict"},
     {"fleet"},
     {"core", "fetch"},
-    {"ingest", "poller", "live", "api", "past", "plain", "reload"},
+    {"enrolment", "gate", "login", "ingest", "poller", "live", "api", "past", "plain", "reload"},
     {"app", "check"},
 ]
 READ_BY_THE_CHILD_ALONE = {"nvml", "calls", "fields", "fieldvalues", "strings", "memory"}
@@ -147,7 +164,10 @@ def test_a_library_is_known_in_one_place(library: str, files: set[str]) -> None:
 
 def test_starlette_stays_at_the_edges() -> None:
     edges = {"pipe.py", "serve.py", "problem.py", "agent/server.py"}
-    edges |= {f"hub/{name}.py" for name in ("app", "api", "ingest", "live", "page", "past", "plain")}
+    edges |= {
+        f"hub/{name}.py"
+        for name in ("agentlink", "app", "api", "auth", "gate", "ingest", "live", "login", "page", "past", "plain")
+    }
     assert files_that_import("starlette") <= edges
 
 

@@ -128,21 +128,25 @@ async def test_no_secret_is_logged_however_much_is_told(tmp_path: Path) -> None:
         node = {"name": "n", "host": "127.0.0.1", "port": port, "token": secrets[3]}
         tls = {"certificate": str(own.certificate), "key": str(own.key)}
         (tmp_path / "config.json").write_text(json.dumps({"nodes": [node], "tls": tls}))
-        with program("--log-level=debug", "hub", "--host=127.0.0.1", "--port=0", folder=tmp_path) as hub:
+        closed = ("--host=127.0.0.1", "--port=0", "--require-login", f"--state-dir={tmp_path}")
+        with program("--log-level=debug", "hub", *closed, folder=tmp_path) as hub:
             hub_port = await asyncio.to_thread(hub.port, "hub")
+            token = (tmp_path / "viewers.token").read_text().strip()
             hub_url = f"https://127.0.0.1:{hub_port}#sha256={own.fingerprint}"
             arguments = ("--host=127.0.0.1", "--port=0", "--simulate=1", f"--hub={hub_url}")
             environment = {"GPUMON_AGENT_TOKEN": secrets[0]}
             with program("--log-level=debug", "agent", *arguments, environment=environment) as agent:
                 await asyncio.to_thread(agent.wait_for, "connected to gpumon")
-                headers = {"Authorization": f"Bearer {secrets[1]}", "Cookie": f"gpumon={secrets[2]}"}
-                async with aiohttp.ClientSession(headers=headers) as session:
-                    for scheme, path in (("https", "/api/nodes"), ("https", f"/?token={secrets[1]}")):
-                        async with session.get(f"{scheme}://127.0.0.1:{hub_port}{path}", ssl=False) as response:
-                            await response.read()
-                    async with session.ws_connect(f"https://127.0.0.1:{hub_port}/api/stream", ssl=False) as stream:
-                        await stream.receive()
+                for word, status in ((secrets[1], 401), (token, 200)):
+                    headers = {"Authorization": f"Bearer {word}", "Cookie": f"gpumon={secrets[2]}"}
+                    async with aiohttp.ClientSession(f"https://127.0.0.1:{hub_port}", headers=headers) as session:
+                        for path in ("/api/nodes", f"/api/nodes?token={word}"):
+                            async with session.get(path, ssl=False) as response:
+                                assert response.status == status
+                        with contextlib.suppress(aiohttp.WSServerHandshakeError):
+                            async with session.ws_connect("/api/stream", ssl=False) as stream:
+                                await stream.receive()
                 await asyncio.to_thread(hub.wait_for, "status 401")
                 told = [await asyncio.to_thread(ended, each) for each in (agent, hub)]
     for lines in told:
-        assert not [line for line in lines if any(secret in line for secret in secrets)]
+        assert not [line for line in lines if any(secret in line for secret in (*secrets, token))]

@@ -50,7 +50,7 @@ def secure_viewer(port: int, own: Signed, path: str) -> ssl.SSLSocket:
     plain.settimeout(20)
     plain.connect(("127.0.0.1", port))
     viewer = pinning(own).wrap_socket(plain)
-    viewer.sendall(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+    viewer.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
     return viewer
 
 

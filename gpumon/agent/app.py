@@ -2,17 +2,19 @@
 
 import asyncio
 import contextlib
+import functools
 import logging
 import socket
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gpumon import __version__
 from gpumon.agent import pause
 from gpumon.agent.backoff import Pace
-from gpumon.agent.identity import Identity, identity
+from gpumon.agent.identity import identity
+from gpumon.agent.joining import Joining, TokenSource
 from gpumon.agent.link import Link
 from gpumon.agent.outbox import Outbox
 from gpumon.agent.pipe import Start
@@ -37,11 +39,12 @@ IDENTITY_SECONDS = 10.0
 @dataclass(frozen=True, slots=True)
 class Service:
     """What an agent has that is a program of its own: settings to read again, if they are in a file, a folder for its
-    identity, if it is to be kept, and a watchdog that may end the process.
+    identity, if it is to be kept, what lets it join a hub, and a watchdog that may end the process.
     """
 
     read_again: Callable[[], Settings] | None
     state_folder: Path | None
+    tokens: TokenSource = field(default_factory=TokenSource)
 
 
 def node_name(settings: AgentSection, *, simulated: bool) -> str:
@@ -94,15 +97,14 @@ class _Agent:
         sampler.tags = self.settings.tags
         label = " (simulated)" if reader.simulated else ""
         log.info("gpumon %s: agent %s%s on %s", __version__, self.node, label, self._url())
-        with contextlib.ExitStack() as watch:
+        with contextlib.ExitStack() as end:
             watchdog = Watchdog()
             if self.service is not None:
-                watch.enter_context(watchdog)
+                end.enter_context(watchdog)
+            identify = functools.partial(self._identify, end)
             outbox = Outbox()
             port = self.listener.getsockname()[1]
-            link = Link(
-                self.settings.hub, sampler, outbox, port, self.dns, self._identify, watchdog, self.pace, self.tls.ca
-            )
+            link = Link(self.settings.hub, sampler, outbox, port, self.dns, identify, watchdog, self.pace, self.tls.ca)
 
             def deliver(sequence: int, report: bytes) -> None:
                 if link.hubs:
@@ -130,14 +132,16 @@ class _Agent:
             found = (shown.trouble, shown.expiry("The agent's"))
             sampler.standing_advice = [fault for fault in found if fault is not None]
 
-        log.info("its certificate's fingerprint is %s", shown.certificate.fingerprint)
+        log.info("the certificate's fingerprint is %s", shown.certificate.fingerprint)
         await shown.watch(tell)
 
-    async def _identify(self) -> Identity:
+    async def _identify(self, end: contextlib.ExitStack) -> Joining:
         folder = self.service.state_folder if self.service else None
         try:
             async with asyncio.timeout(IDENTITY_SECONDS):
-                return await asyncio.to_thread(identity, folder, self.node)
+                found = await asyncio.to_thread(identity, folder, self.node)
         except TimeoutError:
             log.warning("%s does not answer: the agent has an identity for this run only", folder)
-            return identity(None, self.node)
+            found = identity(None, self.node)
+        end.callback(found.close)
+        return Joining(found, self.service.tokens if self.service else TokenSource())

@@ -9,7 +9,7 @@ import websockets
 from gpumon import wire
 from gpumon.agent.backoff import Setback
 from gpumon.certificates import distrust
-from gpumon.errors import CertificateError, ResolveError, WireError
+from gpumon.errors import CertificateError, JoinError, ResolveError, WireError
 from gpumon.text import one_line
 
 MOST_SAID = 300
@@ -46,6 +46,8 @@ def failure_of(error: BaseException, stage: Stage, *, was_welcomed: bool) -> Fai
             return _refused(error)
         case TimeoutError():
             return Failure(Setback.LOST, f"silent {stage.name}", f"{stage.silence} within {stage.seconds:g} s")
+        case JoinError():
+            return Failure(Setback.REFUSED, "proof", str(error))
         case ResolveError():
             return Failure(Setback.LOST, "name", _said(error))
         case websockets.InvalidMessage():

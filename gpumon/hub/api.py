@@ -14,6 +14,7 @@ from starlette.routing import Route
 from gpumon import __version__
 from gpumon.catalog import METRICS
 from gpumon.hub import openapi, packing
+from gpumon.hub.auth import caller_of
 from gpumon.hub.core import Hub
 from gpumon.wire import encode
 
@@ -67,7 +68,7 @@ class Api:
     async def nodes(self, request: Request) -> Response:
         """Every node, in order. The ETag is the state's version: no body is hashed."""
         body = self._recent()
-        headers = {"ETag": f'W/"{body.identity}"', "Cache-Control": "no-cache", "Vary": "Accept-Encoding"}
+        headers = {"ETag": f'W/"{body.identity}"', "Vary": "Accept-Encoding"}
         if _is_known(body.identity, request.headers.get("if-none-match", "")):
             return Response(status_code=304, headers=headers)
         data = body.data
@@ -90,14 +91,16 @@ class Api:
         name = request.path_params["name"]
         if self._hub.fleet.get(name) is None:
             raise HTTPException(404, f"there is no node {name!r}; /api/nodes lists them")
-        return Response(self._hub.fleet.encoded(name), headers={"Cache-Control": "no-store"}, media_type=JSON)
+        return Response(self._hub.fleet.encoded(name), media_type=JSON)
 
     async def catalog(self, _: Request) -> Response:
         """Every metric with its unit, kind and meaning."""
         return Response(self._catalog, media_type=JSON)
 
     async def health(self, request: Request) -> Response:
-        """That the hub lives."""
+        """That the hub lives; the rest for those who may look."""
+        if not caller_of(request.scope).may_look:
+            return Response(encode(openapi.Life()), media_type=JSON)
         states = Counter(member.status for member in self._hub.fleet)
         health = openapi.Health(
             status="ok",
@@ -107,7 +110,7 @@ class Api:
             notices=self._hub.notices,
             refused=self._hub.refusals.counts if "verbose" in request.query_params else msgspec.UNSET,
         )
-        return Response(encode(health), headers={"Cache-Control": "no-store"}, media_type=JSON)
+        return Response(encode(health), media_type=JSON)
 
     async def openapi(self, _: Request) -> Response:
         """The schema of all this."""

@@ -37,6 +37,7 @@ class Hub:
         url: str = "http://HUB:8080",
     ) -> None:
         self.settings = settings or HubSection()
+        self.url = url
         self.clock = clock or ForgivingClock()
         self.history = History()
         self.refusals = Refusals()

@@ -60,6 +60,35 @@ _STREAM = [
 ]
 
 
+_KEY: dict[str, Any] = {
+    "type": "object",
+    "properties": {"token": {"type": "string", "maxLength": 512}},
+    "required": ["token"],
+}
+_ENTER: dict[str, Any] = {
+    "summary": "Log in: a cookie for the token",
+    "requestBody": {"required": True, "content": {"application/json": {"schema": _KEY}}},
+    "responses": {
+        "204": {"description": "In, by the cookie"},
+        **{status: {"$ref": "#/components/responses/Problem"} for status in ("400", "401", "408", "413", "415", "429")},
+    },
+}
+_LEAVE: dict[str, Any] = {
+    "summary": "Log out",
+    "responses": {
+        "204": {"description": "Out"},
+        **{status: {"$ref": "#/components/responses/Problem"} for status in ("401", "403")},
+    },
+    "security": [{"token": []}, {"session": []}],
+}
+
+
+class Life(msgspec.Struct, frozen=True, kw_only=True):
+    """That the hub lives: all of it that is told to who may not look."""
+
+    status: str = "ok"
+
+
 class Health(msgspec.Struct, frozen=True, kw_only=True):
     """That the hub lives, how many nodes are in which state, and what is wrong with the hub as a whole. ``refused``
     counts by reason what was refused since the start, and is told with ``?verbose``.
@@ -71,6 +100,14 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     viewers: int
     notices: list[Fault]
     refused: dict[str, int] | UnsetType = UNSET
+
+
+class Login(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether looking needs a token (``viewers``), whether who asks may look, and whether they showed the token."""
+
+    viewers: str
+    may_look: bool
+    logged_in: bool
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
@@ -139,9 +176,9 @@ class FleetPast(msgspec.Struct, frozen=True, kw_only=True):
 
 def document() -> dict[str, Any]:
     """The OpenAPI 3.1 document."""
-    (node, nodes, metrics, health, message, overview, past, fleet_past, _, problem), components = (
+    (node, nodes, metrics, health, life, login, message, overview, past, fleet_past, _, problem), components = (
         msgspec.json.schema_components(
-            [Node, list[Node], list[Metric], Health, Message, Overview, Past, FleetPast, Removed, Problem],
+            [Node, list[Node], list[Metric], Health, Life, Login, Message, Overview, Past, FleetPast, Removed, Problem],
             ref_template="#/components/schemas/{name}",
         )
     )
@@ -172,9 +209,19 @@ def document() -> dict[str, Any]:
                 "text/event-stream",
                 {"400": failure, "503": failure},
             ),
-            "/health": {"parameters": [_VERBOSE]} | _get("Whether the hub lives", health),
+            "/api/login": _get("Whether who asks may look", login) | {"post": _ENTER, "delete": _LEAVE},
+            "/health": {"parameters": [_VERBOSE]}
+            | _get("Whether the hub lives; to who may not look no more than that", {"anyOf": [health, life]}),
         },
-        "components": {"schemas": components},
+        "components": {
+            "schemas": components,
+            "responses": {"Problem": failure},
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer"},
+                "session": {"type": "apiKey", "in": "cookie", "name": "gpumon-*", "description": "From a login"},
+            },
+        },
+        "security": [{}, {"token": []}, {"session": []}],
     }
 
 
@@ -182,4 +229,5 @@ def _get(
     summary: str, schema: dict[str, Any], media_type: str = "application/json", more: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     answer = {"description": summary, "content": {media_type: {"schema": schema}}}
-    return {"get": {"summary": summary, "responses": {"200": answer, **(more or {})}}}
+    refused = {status: {"$ref": "#/components/responses/Problem"} for status in ("401", "403")}
+    return {"get": {"summary": summary, "responses": {"200": answer, **refused, **(more or {})}}}

@@ -165,7 +165,7 @@ def _list(names: Iterable[str]) -> str:
 
 
 async def _json(value: Struct, request: Request) -> Response:
-    data, headers = encode(value), {"Cache-Control": "no-store", "Vary": "Accept-Encoding"}
+    data, headers = encode(value), {"Vary": "Accept-Encoding"}
     if len(data) >= COMPRESS_FROM_BYTES and packing.accepts_gzip(request.headers.get("accept-encoding", "")):
         headers["Content-Encoding"] = "gzip"
         data = await asyncio.to_thread(packing.body, data)

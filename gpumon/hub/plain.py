@@ -11,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from gpumon.hub.auth import must_look
 from gpumon.hub.core import Hub
 from gpumon.hub.sheet import STYLE_SHEET, Language, as_html, as_text, sheet
 from gpumon.model import Node
@@ -22,6 +23,7 @@ MOST_COLUMNS: Final = 1000
 LEAST_COLUMNS: Final = 40
 FRESH_SECONDS: Final = 0.5
 MOST_KEPT: Final = 8
+STYLE: Final = "/plain.css"
 BROWSERS: Final = ("text/html", "application/xhtml+xml")
 VARY: Final = "Accept, Accept-Language, User-Agent"
 TERMINALS: Final = frozenset({"curl", "wget", "httpie", "xh"})
@@ -50,7 +52,7 @@ class Plain:
         self._made: dict[_Wish, tuple[float, str]] = {}
         self.routes = [
             Route("/", self.root, methods=["GET"]),
-            Route("/plain.css", self.style, methods=["GET"]),
+            Route(STYLE, self.style, methods=["GET"]),
         ]
 
     async def root(self, request: Request) -> Response:
@@ -60,6 +62,7 @@ class Plain:
             answer = await self._page(request)
             answer.headers["Vary"] = VARY
             return answer
+        must_look(request.scope)
         media_type = "text/html" if wish.format == "html" else "text/plain"
         return Response(
             await self._told(wish), headers={"Cache-Control": "no-store", "Vary": VARY}, media_type=media_type
