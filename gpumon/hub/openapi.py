@@ -1,6 +1,6 @@
 """``/openapi.json``: the schema that ``/api`` answers to, made from the types that it is made of."""
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -9,9 +9,14 @@ from gpumon import __version__
 from gpumon.catalog import Metric
 from gpumon.hub.card import NodeCard
 from gpumon.hub.overview import Numbers
+from gpumon.hub.ring import FIELDS
 from gpumon.hub.xids import XidAt
 from gpumon.model import Fault, Node, Problem
 from gpumon.problem import MEDIA_TYPE
+
+MOST_POINTS: Final = 2000
+LAST_MOMENT: Final = 1e11
+"""Seconds since the epoch: later ones are no moments of GPUs."""
 
 _DESCRIPTION = (
     "What every GPU is doing now. Null means that the hardware or the driver does not tell; `unavailable` of a "
@@ -20,24 +25,40 @@ _DESCRIPTION = (
 )
 
 
+_MOMENT = {
+    "anyOf": [
+        {"type": "number", "minimum": 0, "exclusiveMaximum": LAST_MOMENT},
+        {"type": "string", "format": "date-time"},
+    ]
+}
 _PAST = [
-    {"name": name, "in": "query", "schema": {"type": kind}, "description": text}
-    for name, kind, text in (
-        ("gpu", "string", "UUID of a GPU; may be given again; left out: all"),
-        ("metric", "string", "Fields of the catalogue that are `in_history`, with commas between; left out: all"),
-        ("from", "string", "RFC 3339 or seconds since the epoch; left out: 15 minutes before `to`"),
-        ("to", "string", "RFC 3339 or seconds since the epoch; left out: now"),
-        ("points", "integer", "The most spans that are wanted, 1 to 2000; left out: 180"),
+    {"name": name, "in": "query", "schema": schema, "description": text}
+    for name, schema, text in (
+        (
+            "gpu",
+            {"type": "array", "items": {"type": "string"}},
+            "UUID of a GPU; may be given again; left out: all",
+        ),
+        (
+            "metric",
+            {"type": "array", "items": {"enum": list(FIELDS)}, "minItems": 1},
+            "Fields of the catalogue that are `in_history`; may be given again, or with commas between; left out: all",
+        ),
+        ("from", _MOMENT, "RFC 3339 or seconds since the epoch; left out: 15 minutes before `to`"),
+        ("to", _MOMENT, "RFC 3339 or seconds since the epoch; left out: now"),
+        (
+            "points",
+            {"type": "integer", "minimum": 1, "maximum": MOST_POINTS},
+            "The most spans that are wanted, 1 to 2000; left out: 180",
+        ),
     )
 ]
 _NODES = {
     "name": "node",
     "in": "query",
-    "schema": {"type": "string"},
+    "schema": {"type": "array", "items": {"type": "string"}},
     "description": "Name of a node; may be given again; left out: all; one that is not there is left out",
 }
-
-
 _VERBOSE = {
     "name": "verbose",
     "in": "query",
