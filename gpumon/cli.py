@@ -14,25 +14,22 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TypeVar
 
 import click
 import msgspec
 from click.core import ParameterSource
 
 from gpumon import __version__, config
-from gpumon.commands import SIMULATION, check, probe
-from gpumon.config import AgentSection, Config, DnsSection, HubSection
+from gpumon.commands import SIMULATION, check, probe, show_join, token_source
+from gpumon.config import AgentSection, Config, DnsSection, TlsSection
 from gpumon.errors import UsageError
-from gpumon.logs import OneLine
+from gpumon.logs import OneLine, Unrepeated
+from gpumon.options import override, shown_certificate, state_folder, tls_options, tls_section
 
 PORT = click.IntRange(0, 65535)
 FILE = click.Path(path_type=Path)
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-FLAGS = {"interval_seconds": "interval", "state_dir": "state-dir", "hosts": "allow-host", "tags": "tag"}
 CHATTY = ("uvicorn.error", "websockets", "asyncio")
-
-Section = TypeVar("Section", bound=msgspec.Struct)
 
 
 def main() -> None:
@@ -96,10 +93,10 @@ def cli(context: click.Context, log_level: str, mode: str | None, port: int | No
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLine(LOG_FORMAT))
+    handler.addFilter(Unrepeated())
     logging.basicConfig(level=log_level.upper(), handlers=[handler])
-    if log_level != "debug":
-        for name in CHATTY:
-            logging.getLogger(name).setLevel(logging.CRITICAL)
+    for name in CHATTY:  # what they say of each message and request may hold secrets: that is told to nobody
+        logging.getLogger(name).setLevel(logging.WARNING if log_level == "debug" else logging.CRITICAL)
     if context.invoked_subcommand is None:
         command = agent if mode == "server" else hub
         arguments = [f"--port={port}"] if port is not None else []
@@ -165,6 +162,8 @@ cli.add_command(probe)
     show_envvar=True,
     help="Where the hub keeps its secrets.  [default: gpumon in $XDG_STATE_HOME or ~/.local/state]",
 )
+@click.option("--print-join", is_flag=True, help="Only show the command that lets a node join this hub.")
+@tls_options
 def hub(
     host: str | None = None,
     port: int | None = None,
@@ -173,6 +172,9 @@ def hub(
     require_login: bool | None = None,
     new_token: bool = False,
     state_dir: str | None = None,
+    *,
+    print_join: bool = False,
+    **tls: str | None,
 ) -> None:
     """Take reports, poll what does not push, serve the dashboard."""
     from gpumon.hub import app
@@ -184,19 +186,23 @@ def hub(
 
     def read() -> Config:
         settings = _read_config(path or (config.DEFAULT_FILE if config.DEFAULT_FILE.exists() else None))
-        section = _override(settings.hub, host=host, port=port, hosts=list(hosts) or None, state_dir=state_dir)
-        auth = _override(settings.auth, viewers="token" if require_login else None)
-        return msgspec.structs.replace(settings, hub=section, auth=auth)
+        section = override(settings.hub, host=host, port=port, hosts=list(hosts) or None, state_dir=state_dir)
+        auth = override(settings.auth, viewers="token" if require_login else None)
+        return msgspec.structs.replace(settings, hub=section, auth=auth, tls=tls_section(settings.tls, tls))
 
     signal.signal(signal.SIGHUP, lambda *_: None)  # until the event loop takes it over
     settings = read()
+    if print_join:
+        show_join(settings, state_folder(settings.hub))
+        return
+    shown = shown_certificate(settings.tls)
     listener = listen(settings.hub.host, settings.hub.port, "hub.host, hub.port")
-    folder = _state_folder(settings.hub)
+    folder = state_folder(settings.hub)
     if new_token:
         if folder is None:
             raise UsageError("--new-token: there is no folder to keep it in; --state-dir names one")
         renew(folder)
-    run(app.run(settings, listener, read, folder))
+    run(app.run(settings, listener, read, folder, shown=shown))
 
 
 @cli.command()
@@ -264,6 +270,14 @@ def hub(
     help="Where the agent keeps its identity; a simulation only if told so.  "
     "[default: gpumon in $XDG_STATE_HOME or ~/.local/state]",
 )
+@click.option(
+    "--join-token-file",
+    metavar="FILE",
+    envvar="GPUMON_JOIN_TOKEN_FILE",
+    show_envvar=True,
+    help="The hub's join token, needed once where the hub is another machine; or itself in GPUMON_JOIN_TOKEN.",
+)
+@tls_options
 def agent(
     host: str | None = None,
     port: int | None = None,
@@ -275,6 +289,8 @@ def agent(
     wake_sleeping_gpus: bool | None = None,
     simulate: str | None = None,
     state_dir: str | None = None,
+    join_token_file: str | None = None,
+    **tls: str | None,
 ) -> None:
     """Read this machine's GPUs, serve them, and push them to a hub."""
     from gpumon.agent import app
@@ -283,10 +299,10 @@ def agent(
     from gpumon.lifecycle import run
     from gpumon.serve import listen
 
-    def settings() -> tuple[AgentSection, DnsSection]:
+    def settings() -> tuple[AgentSection, DnsSection, TlsSection]:
         """As the file, flags and environment say now."""
         file = _read_config(config_path)
-        section = _override(
+        section = override(
             file.agent,
             host=host,
             port=port,
@@ -296,18 +312,22 @@ def agent(
             interval_seconds=interval,
             wake_sleeping_gpus=wake_sleeping_gpus,
             state_dir=state_dir,
+            token=os.environ.get("GPUMON_AGENT_TOKEN") or None,
+            join_token_file=join_token_file,
         )
-        return section, file.dns
+        return section, file.dns, tls_section(file.tls, tls)
 
     signal.signal(signal.SIGHUP, lambda *_: None)  # until the event loop takes it over
-    section, dns = settings()
+    section, dns, files = settings()
     scenario = None if simulate is None else Scenario.parse(simulate)
     if scenario is None:
         check_binding()
+    shown = shown_certificate(files)
     listener = listen(section.host, section.port, "agent.host, agent.port")
     is_kept = scenario is None or section.state_dir is not None
-    service = app.Service(settings if config_path else None, _state_folder(section) if is_kept else None)
-    run(app.run(section, listener, scenario, dns, service))
+    folder = state_folder(section) if is_kept else None
+    service = app.Service(settings if config_path else None, folder, token_source(section.join_token_file))
+    run(app.run(section, listener, scenario, dns, service, tls=files, shown=shown))
 
 
 @cli.command()
@@ -350,36 +370,6 @@ def demo(nodes: int, host: str, port: int) -> None:
 
 def _read_config(path: Path | None) -> Config:
     return Config() if path is None else config.load(path)
-
-
-def _override(section: Section, **given: object) -> Section:
-    """The section of the file, with what flags and environment say instead.
-
-    Raises:
-        UsageError: one of them is not allowed.
-    """
-    changes = {key: value for key, value in given.items() if value is not None}
-    faults = config.faults(changes, type(section))
-    if faults:
-        raise UsageError(*(f"--{_with_flag(fault)}" for fault in faults))
-    return msgspec.structs.replace(section, **changes)
-
-
-def _with_flag(fault: str) -> str:
-    field, colon, rest = fault.partition(":")
-    name = field.partition("[")[0]
-    return FLAGS.get(name, name) + colon + rest
-
-
-def _state_folder(section: AgentSection | HubSection) -> Path | None:
-    """Where state is kept: as configured, else by the XDG Base Directory Specification; None for who has no home."""
-    try:
-        if section.state_dir is not None:
-            return Path(section.state_dir).expanduser()
-        base = Path(os.environ.get("XDG_STATE_HOME", ""))
-        return (base if base.is_absolute() else Path.home() / ".local/state") / "gpumon"
-    except RuntimeError:
-        return None
 
 
 @cli.command()

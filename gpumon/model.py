@@ -12,6 +12,10 @@ from msgspec import Meta, Struct
 SCHEMA = 1
 MAX_GPUS = 128
 MAX_PROCESSES = 512
+"""Of one GPU."""
+MAX_NODE_PROCESSES = 2000
+MAX_MIG_DEVICES = 128
+"""Of one node."""
 
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
 NodeName = Annotated[

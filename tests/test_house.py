@@ -13,10 +13,12 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 # Shared words first; each may import what stands in a row above its own.
 SHARED = [
-    {"errors", "text", "timestamp", "logs", "statefile"},
-    {"model", "terminal"},
+    {"errors", "text", "timestamp", "logs", "refusals", "statefile"},
+    {"model", "terminal", "typefaults"},
+    {"handshake"},
     {"catalog", "wire", "config"},
-    {"problem", "lifecycle", "nameserver"},
+    {"problem", "lifecycle", "nameserver", "limits", "certificates"},
+    {"pipe"},
     {"serve", "multicast", "systemnames"},
     {"resolver"},
 ]
@@ -43,7 +45,7 @@ AGENT = [
         "zeros",
         "calls",
     },
-    {"scenario", "notes", "trouble", "driver", "tally", "pci", "advice", "aside", "delivery", "setback"},
+    {"joining", "scenario", "notes", "trouble", "driver", "tally", "pci", "advice", "aside", "delivery", "setback"},
     {"device", "known", "processes", "child", "simulate", "sampler", "table", "linkstate"},
     {"fieldvalues", "strings", "memory", "events", "presence"},
     {"processlists"},
@@ -55,7 +57,7 @@ AGENT = [
     {"app"},
 ]
 HUB = [
-    {"ring", "xids", "privacy", "proxies"},
+    {"ring", "destinations", "posture", "xids", "privacy", "proxies"},
     {
         "letters",
         "packing",
@@ -66,19 +68,21 @@ HUB = [
         "outage",
         "admission",
         "claims",
+        "waiting",
+        "roster",
         "history",
         "sheet",
         "hosts",
         "auth",
     },
-    {"activity", "card"},
+    {"activity", "card", "door"},
     {"overview"},
     {"openapi", "member", "mailbox", "findings"},
-    {"liveness", "succession", "feed"},
+    {"liveness", "succession", "feed", "agentlink"},
     {"verdict"},
     {"fleet"},
     {"core", "fetch"},
-    {"gate", "login", "ingest", "poller", "live", "api", "past", "plain", "reload"},
+    {"enrolment", "gate", "login", "ingest", "poller", "live", "api", "past", "plain", "reload"},
     {"app", "check"},
 ]
 READ_BY_THE_CHILD_ALONE = {"nvml", "calls", "fields", "fieldvalues", "strings", "memory"}
@@ -122,7 +126,7 @@ def test_imports_point_down(path: Path) -> None:
     module = module_of(path)
     side, _, room = module.removeprefix("gpumon.").rpartition(".")
     order = {"agent": AGENT, "hub": HUB, "": SHARED}.get(side)
-    if room in ("", "agent", "hub", "gpumon", "__main__", "cli", "commands", "demo") or order is None:
+    if room in ("", "agent", "hub", "gpumon", "__main__", "cli", "commands", "options", "demo") or order is None:
         return
     row = next((place for place, rooms in enumerate(order) if room in rooms), None)
     assert row is not None, f"{module} has no place in the house: give it one in this test and docs/architecture.md"
@@ -149,7 +153,7 @@ def test_agent_and_hub_meet_only_in_the_shared_words() -> None:
         ("websockets", {"agent/link.py", "agent/setback.py", "serve.py"}),
         ("aiohttp", {"hub/fetch.py"}),
         ("dns", {"nameserver.py", "multicast.py"}),
-        ("click", {"cli.py", "commands.py"}),
+        ("click", {"cli.py", "commands.py", "options.py"}),
         ("psutil", set()),
         ("argparse", set()),
     ],
@@ -159,10 +163,23 @@ def test_a_library_is_known_in_one_place(library: str, files: set[str]) -> None:
 
 
 def test_starlette_stays_at_the_edges() -> None:
-    edges = {"serve.py", "problem.py", "agent/server.py"}
+    edges = {"pipe.py", "serve.py", "problem.py", "agent/server.py"}
     edges |= {
         f"hub/{name}.py"
-        for name in ("app", "api", "auth", "gate", "ingest", "live", "login", "page", "past", "plain", "proxies")
+        for name in (
+            "agentlink",
+            "app",
+            "api",
+            "auth",
+            "gate",
+            "ingest",
+            "live",
+            "login",
+            "page",
+            "past",
+            "plain",
+            "proxies",
+        )
     }
     assert files_that_import("starlette") <= edges
 
@@ -170,7 +187,7 @@ def test_starlette_stays_at_the_edges() -> None:
 def test_only_the_command_line_reads_arguments_and_environment() -> None:
     for path in FILES:
         text = path.read_text().replace("**os.environ", "")  # a child inherits the whole of it, unread
-        if path.name not in ("cli.py", "commands.py"):
+        if path.name not in ("cli.py", "commands.py", "options.py"):
             assert "os.environ" not in text, path
             assert "os.getenv" not in text, path
             assert "sys.argv" not in text, path

@@ -115,6 +115,7 @@ class Api:
             nodes={state: states[state] for state in ("online", "stale", "offline", "pending")},
             viewers=sum(len(feed.viewers) for feed in self._hub.feeds),
             notices=self._hub.notices,
+            refused=self._hub.refusals.counts if "verbose" in request.query_params else msgspec.UNSET,
         )
         return Response(encode(health), media_type=JSON)
 

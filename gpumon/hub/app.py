@@ -3,12 +3,12 @@
 import asyncio
 import contextlib
 import gc
-import ipaddress
 import logging
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -17,11 +17,13 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp
 
 from gpumon import __version__
+from gpumon.certificates import Shown, pinned
 from gpumon.config import Config, name_server
 from gpumon.hub.api import Api
 from gpumon.hub.auth import Auth
 from gpumon.hub.clock import BEAT_SECONDS
 from gpumon.hub.core import Hub
+from gpumon.hub.enrolment import Enrolment, hub_url
 from gpumon.hub.gate import Gate
 from gpumon.hub.hosts import Hosts
 from gpumon.hub.ingest import Ingest
@@ -33,6 +35,7 @@ from gpumon.hub.plain import STYLE, Plain
 from gpumon.hub.poller import Poller
 from gpumon.hub.proxies import Proxies
 from gpumon.hub.reload import Reload
+from gpumon.hub.roster import Roster, open_roster
 from gpumon.lifecycle import on_reload, open_many_files
 from gpumon.problem import LoggedFaults, handlers, problem
 from gpumon.resolver import Resolver
@@ -42,6 +45,7 @@ from gpumon.terminal import write
 log = logging.getLogger(__name__)
 
 LEAST_JUDGE_SECONDS = 0.05
+STATE_SECONDS = 10.0
 GARBAGE_THRESHOLDS = (5_000, 10, 10)
 """Reports live for a second and hold no cycles: to look for those as often as Python does by default takes a twentieth
 of a busy hub's time and finds nothing.
@@ -69,9 +73,35 @@ def routes(hub: Hub, ingest: Ingest, auth: Auth, page: Page) -> list[BaseRoute]:
     ]
 
 
-def application(hub: Hub, ingest: Ingest, hosts: Hosts, auth: Auth, proxies: Proxies) -> ASGIApp:
+class Entrance:
+    """What the gate goes by."""
+
+    def __init__(self, config: Config, state_folder: Path | None) -> None:
+        self.hosts = Hosts(_names(config))
+        self.proxies = Proxies(config.hub.proxies)
+        self.auth = Auth(config.auth, state_folder)
+
+    async def open(self) -> None:
+        """Learn what others know; what they do not tell at once is not waited for."""
+        threading.Thread(target=self.hosts.learn, daemon=True).start()
+        try:
+            async with asyncio.timeout(STATE_SECONDS):
+                await asyncio.to_thread(self.auth.read)
+        except TimeoutError:
+            log.warning("%s does not answer: the token to log in with is for this run only", self.auth.token_file)
+        self.auth.configure(self.auth.settings)
+
+    def configure(self, config: Config) -> None:
+        """Follow another configuration."""
+        self.hosts.configure(_names(config))
+        self.proxies.configure(config.hub.proxies)
+        self.auth.configure(config.auth)
+
+
+def application(hub: Hub, ingest: Ingest, entrance: Entrance) -> ASGIApp:
     """The same, behind the gate."""
     page = Page()
+    hosts, proxies, auth = entrance.hosts, entrance.proxies, entrance.auth
     starlette = Starlette(routes=routes(hub, ingest, auth, page), exception_handlers=handlers)
     starlette.router.redirect_slashes = False  # an address with one slash too many is unknown, as any other
     return LoggedFaults(Gate(starlette, hosts, auth, [*page.paths, STYLE], proxies))
@@ -82,64 +112,95 @@ async def run(
     listener: socket.socket,
     read: Callable[[], Config] | None = None,
     state_folder: Path | None = None,
+    *,
+    shown: Shown | None = None,
+    trusts_loopback: bool = True,
 ) -> None:
-    """Run a hub on ``listener`` until cancelled; ``read`` reads its configuration again, at each SIGHUP.
-
-    What it knows in secret lies in ``state_folder``; without one it is for this run only.
+    """Run a hub on ``listener`` until cancelled, by TLS if a certificate is to be ``shown``; ``read`` reads its
+    configuration again, at each SIGHUP. What it knows in secret lies in ``state_folder``; without one it is for this
+    run only. ``trusts_loopback``: agents of this machine need not join.
     """
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     open_many_files()
-    url = _advertised(config, listener)
-    hub = Hub(config.nodes, config.hub, url=url, privacy=config.auth.privacy)
-    ingest = Ingest(hub)
-    hosts = Hosts(_names(config))
-    proxies = Proxies(config.hub.proxies)
-    threading.Thread(target=hosts.learn, daemon=True).start()  # it may hang for long, and nobody waits for it
-    auth = Auth(config.auth, state_folder)
-    auth.configure(config.auth, await asyncio.to_thread(auth.read))
+    url = hub_url(config, *listener.getsockname()[:2])
+    hub = Hub(
+        config.nodes,
+        config.hub,
+        url=url if shown is None else pinned(url, shown.certificate),
+        privacy=config.auth.privacy,
+    )
+    entrance = Entrance(config, state_folder)
+    await entrance.open()
+    roster = await _roster(state_folder)
+    enrolment = Enrolment(hub, roster, config.auth.push, trusts_loopback=trusts_loopback)
+    ingest = Ingest(hub, enrolment.door)
     resolver = _resolver(config)
-    poller = Poller(hub, config.nodes, resolver)
-
-    kept: tuple[str, dict[str, float]] | None = None
+    poller = Poller(hub, config.nodes, resolver, config.tls.ca)
 
     def reread() -> Config:
-        nonlocal kept
         assert read is not None
-        kept = auth.read()
+        entrance.auth.read()
         return read()
 
     def apply(before: Config, after: Config) -> None:
         nonlocal resolver
         if after.dns != before.dns:
             resolver = _resolver(after)
-        hosts.configure(_names(after))
-        proxies.configure(after.hub.proxies)
-        auth.configure(after.auth, kept)
+        entrance.configure(after)
         hub.reconfigure(after)
-        poller.reconfigure(after.nodes, resolver)
+        enrolment.configure(after.auth.push)
+        poller.reconfigure(after.nodes, resolver, after.tls.ca)
+        if shown is not None and after.tls.certificate is not None:
+            shown.files = after.tls
 
     reload = Reload(hub, config, reread, apply) if read is not None else None
     if reload is not None:
         on_reload(reload.ask)
-    log.info("gpumon %s: hub on %s, %d nodes configured", __version__, url_of(listener), len(config.nodes))
-    _tell_viewers(auth, f"{url}/#token={auth.token}")
+    where = url_of(listener, tls=shown is not None)
+    log.info("gpumon %s: hub on %s, %d nodes configured", __version__, where, len(config.nodes))
+    _tell_viewers(entrance.auth, url)
+    enrolment.say(listener.getsockname()[0])
+    works = [enrolment.run(), hub.feed.run(), hub.veiled_feed.run(), _judge(hub, ingest), poller.run()]
+    works += [reload.run()] if reload else []
+    works += [_keep_certificate(hub, shown, url)] if shown else []
+    served = application(hub, ingest, entrance)
+    works += [serve(served, listener, hub.close_feeds, hub.refusals, shown.context if shown else None)]
+    with contextlib.closing(roster):
+        await _together(works)
+
+
+async def _together(works: list[Coroutine[Any, Any, None]]) -> None:
     async with asyncio.TaskGroup() as group:
-        group.create_task(hub.feed.run(), name="feed")
-        group.create_task(hub.veiled_feed.run(), name="veiled feed")
-        group.create_task(_judge(hub, ingest), name="judge")
-        group.create_task(poller.run(), name="poller")
-        if reload is not None:
-            group.create_task(reload.run(), name="reload")
-        group.create_task(
-            serve(application(hub, ingest, hosts, auth, proxies), listener, hub.close_feeds), name="server"
-        )
+        for work in works:
+            group.create_task(work)
 
 
-def _tell_viewers(auth: Auth, link: str) -> None:
+async def _keep_certificate(hub: Hub, shown: Shown, url: str) -> None:
+    """Follow its files, and tell viewers how it is."""
+
+    def tell() -> None:
+        hub.fleet.hub_url = pinned(url, shown.certificate)
+        hub.notice("bad_certificate", shown.trouble)
+        hub.notice("certificate_expires", shown.expiry("The hub's"))
+
+    log.info("the certificate's fingerprint is %s", shown.certificate.fingerprint)
+    await shown.watch(tell)
+
+
+async def _roster(folder: Path | None) -> Roster:
+    try:
+        async with asyncio.timeout(STATE_SECONDS):
+            return await asyncio.to_thread(open_roster, folder)
+    except TimeoutError:
+        log.warning("%s does not answer: who joins this hub does so for this run only", folder)
+        return open_roster(None)
+
+
+def _tell_viewers(auth: Auth, url: str) -> None:
     """Say how one logs in: to who has started the hub, and to no log."""
     if auth.is_closed:
         with contextlib.suppress(BrokenPipeError):
-            write(f"Viewers log in at {link}\n")
+            write(f"Viewers log in at {url}/#token={auth.token}\n")
     if auth.token_file is not None:
         log.info("the token to log in with lies in %s", auth.token_file)
 
@@ -147,16 +208,6 @@ def _tell_viewers(auth: Auth, link: str) -> None:
 def _names(config: Config) -> list[str]:
     """What this hub may be called beside what its machine is."""
     return [*config.hub.hosts, config.hub.host]
-
-
-def _advertised(config: Config, listener: socket.socket) -> str:
-    """Where the hub is found, as far as it knows; one that listens on this machine only says so."""
-    host, port = listener.getsockname()[:2]
-    address = ipaddress.ip_address(host.partition("%")[0])
-    if config.hub.hosts:
-        return f"http://{config.hub.hosts[0]}:{port}"
-    name = "localhost" if address.is_loopback else socket.gethostname() if address.is_unspecified else host
-    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
 
 
 def _resolver(config: Config) -> Resolver:

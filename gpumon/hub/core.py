@@ -16,6 +16,7 @@ from gpumon.hub.member import LinkState, Member
 from gpumon.hub.overview import Glance
 from gpumon.hub.privacy import EVERYTHING
 from gpumon.model import Fault, Report, Resolution, Source
+from gpumon.refusals import Refusals
 from gpumon.timestamp import rfc3339
 from gpumon.wire import Gap
 
@@ -25,7 +26,7 @@ LONG_PAUSE_SECONDS = 5.0
 
 class Hub:
     """The present (:attr:`fleet`), the past (:attr:`history`), who is told (:attr:`feed`; :attr:`veiled_feed` tells
-    strangers, where they do not see all), which nodes want polling.
+    strangers, where they do not see all), which nodes want polling, and what was refused (:attr:`refusals`).
 
     ``url`` is where agents find it, as far as it knows.
     """
@@ -39,8 +40,10 @@ class Hub:
         privacy: Privacy = EVERYTHING,
     ) -> None:
         self.settings = settings or HubSection()
+        self.url = url
         self.clock = clock or ForgivingClock()
         self.history = History()
+        self.refusals = Refusals()
         self.on_taken: Callable[[Member, Report], None] = self._remember
         """Told of each report once, in whatever order they come."""
         self._notices: dict[str, Fault] = {}
@@ -111,6 +114,12 @@ class Hub:
     def take_gap(self, member: Member, gap: Gap) -> None:
         """Take word of reports that will never come."""
         self.fleet.take_gap(member, gap)
+
+    def take_lost(self, member: Member, sequence: int) -> None:
+        """Take word that a pushed report is not taken and will not come again."""
+        if sequence > member.pushed_sequence:
+            member.pushed_sequence = sequence
+            self.fleet.take_gap(member, Gap(first=sequence, last=sequence, count=1))
 
     def record(self, member: Member, report: Report, source: Source) -> None:
         """Take a node's newest report; one of an agent whose link is open comes again that way, and counts then."""

@@ -30,8 +30,7 @@ def agents() -> Iterator[list[Identity]]:
 
 
 def end(agent: Identity) -> None:
-    if agent.file is not None:
-        agent.file.close()
+    agent.close()
 
 
 def restarted(folder: Path, node: str) -> str:

@@ -11,8 +11,10 @@ from gpumon.config import AuthSection
 from gpumon.hub.app import routes
 from gpumon.hub.auth import Auth
 from gpumon.hub.core import Hub
+from gpumon.hub.door import Door
 from gpumon.hub.ingest import Ingest
 from gpumon.hub.page import Page
+from gpumon.hub.roster import open_roster
 from tests.hub.lock import LockedHub, locked_hub
 from tests.hub.rawhttp import exchange, get, upgrade
 
@@ -62,7 +64,8 @@ def walked() -> list[tuple[str, str]]:
     """Every method and address that there is a route for, and every one that there is none for."""
     hub = Hub()
     found: list[tuple[str, str]] = [("GET", "/nowhere"), ("POST", "/nowhere"), ("GET", "/api/agents/x")]
-    for route in routes(hub, Ingest(hub), Auth(AuthSection()), Page()):
+    door = Door(open_roster(None), "token", hub.clock)
+    for route in routes(hub, Ingest(hub, door), Auth(AuthSection()), Page()):
         if isinstance(route, WebSocketRoute):
             found.append(("WEBSOCKET", route.path))
         else:

@@ -136,7 +136,7 @@ async def test_garbage_after_hello_is_that_nodes_error_and_nobody_elses(
 
 
 async def test_another_protocol_is_told_what_to_update(hub: Site) -> None:
-    for protocol, older in ((0, "update the agent"), (2, "update the hub")):
+    for protocol, older in ((0, "update the agent"), (3, "update the hub")):
         async with raw_agent(hub) as agent:
             await agent.say(hello(protocol=protocol, oldest_protocol=protocol))
             code, reason = await agent.closed()

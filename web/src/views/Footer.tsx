@@ -1,9 +1,11 @@
 import { useComputed } from "@preact/signals";
+import { useState } from "preact/hooks";
 
 import { useLocale } from "../locale";
 import type { Login } from "../login";
 import type { Store } from "../store";
 import { Legend } from "./Help";
+import { Refused } from "./Refused";
 
 interface Props {
   store: Store;
@@ -16,11 +18,13 @@ export function Footer({ store, login, onEnter }: Props) {
   const areUsersBlurred = useComputed(() => store.view.value.areUsersBlurred).value;
   const access = store.access.value;
   const version = store.hubVersion.value;
+  const [isOpen, setOpen] = useState(false);
   return (
     <footer>
-      <details>
+      <details onToggle={(event) => setOpen(event.currentTarget.open)}>
         <summary>{text.legend}</summary>
         <Legend />
+        {isOpen && <Refused />}
       </details>
       <p>
         <button
