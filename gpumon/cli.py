@@ -1,5 +1,5 @@
-"""The command line: with :mod:`gpumon.commands` the only reader of arguments and environment, and the only one
-that sets up logging.
+"""The command line: with :mod:`gpumon.commands`, :mod:`gpumon.admin` and :mod:`gpumon.settings` the only reader of
+arguments and environment, and the only one that sets up logging.
 
 Every option has an environment variable; the order is flag, environment, configuration file, default. The
 flags of the program that gpumon replaces work as they did: ``-mode=server -port=8081``,
@@ -14,30 +14,23 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TypeVar
 
 import click
 import msgspec
 from click.core import ParameterSource
 
 from gpumon import __version__, config
+from gpumon.admin import agents
 from gpumon.commands import SIMULATION, check, probe, show_join, token_source
-from gpumon.config import AgentSection, Config, DnsSection, HubSection
+from gpumon.config import AgentSection, Config, DnsSection
 from gpumon.errors import UsageError
 from gpumon.logs import OneLine
+from gpumon.settings import override, read_config, state_folder
 
 PORT = click.IntRange(0, 65535)
 FILE = click.Path(path_type=Path)
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-FLAGS = {
-    "interval_seconds": "interval",
-    "state_dir": "state-dir",
-    "hosts": "allow-host",
-    "join_token_file": "join-token-file",
-}
 CHATTY = ("uvicorn.error", "websockets", "asyncio")
-
-Section = TypeVar("Section", bound=msgspec.Struct)
 
 
 def main() -> None:
@@ -120,6 +113,7 @@ def cli(context: click.Context, log_level: str, mode: str | None, port: int | No
             )
 
 
+cli.add_command(agents)
 cli.add_command(check)
 cli.add_command(probe)
 
@@ -191,18 +185,18 @@ def hub(
     path = config_path or (config.DEFAULT_FILE if config.DEFAULT_FILE.exists() else None)
 
     def read() -> Config:
-        settings = _read_config(path or (config.DEFAULT_FILE if config.DEFAULT_FILE.exists() else None))
-        section = _override(settings.hub, host=host, port=port, hosts=list(hosts) or None, state_dir=state_dir)
-        auth = _override(settings.auth, viewers="token" if require_login else None)
+        settings = read_config(path or (config.DEFAULT_FILE if config.DEFAULT_FILE.exists() else None))
+        section = override(settings.hub, host=host, port=port, hosts=list(hosts) or None, state_dir=state_dir)
+        auth = override(settings.auth, viewers="token" if require_login else None)
         return msgspec.structs.replace(settings, hub=section, auth=auth)
 
     signal.signal(signal.SIGHUP, lambda *_: None)  # until the event loop takes it over
     settings = read()
     if print_join:
-        show_join(settings, _state_folder(settings.hub))
+        show_join(settings, state_folder(settings.hub.state_dir))
         return
     listener = listen(settings.hub.host, settings.hub.port, "hub.host, hub.port")
-    folder = _state_folder(settings.hub)
+    folder = state_folder(settings.hub.state_dir)
     if new_token:
         if folder is None:
             raise UsageError("--new-token: there is no folder to keep it in; --state-dir names one")
@@ -294,8 +288,8 @@ def agent(
 
     def settings() -> tuple[AgentSection, DnsSection]:
         """As the file, flags and environment say now."""
-        file = _read_config(config_path)
-        section = _override(
+        file = read_config(config_path)
+        section = override(
             file.agent,
             host=host,
             port=port,
@@ -315,7 +309,7 @@ def agent(
         check_binding()
     listener = listen(section.host, section.port, "agent.host, agent.port")
     is_kept = scenario is None or section.state_dir is not None
-    folder = _state_folder(section) if is_kept else None
+    folder = state_folder(section.state_dir) if is_kept else None
     service = app.Service(settings if config_path else None, folder, token_source(section.join_token_file))
     run(app.run(section, listener, scenario, dns, service))
 
@@ -356,40 +350,6 @@ def demo(nodes: int, host: str, port: int) -> None:
 
     check_binding()
     run(demo.run(listen(host, port, "--host, --port"), nodes))
-
-
-def _read_config(path: Path | None) -> Config:
-    return Config() if path is None else config.load(path)
-
-
-def _override(section: Section, **given: object) -> Section:
-    """The section of the file, with what flags and environment say instead.
-
-    Raises:
-        UsageError: one of them is not allowed.
-    """
-    changes = {key: value for key, value in given.items() if value is not None}
-    faults = config.faults(changes, type(section))
-    if faults:
-        raise UsageError(*(f"--{_with_flag(fault)}" for fault in faults))
-    return msgspec.structs.replace(section, **changes)
-
-
-def _with_flag(fault: str) -> str:
-    field, colon, rest = fault.partition(":")
-    field = field.partition("[")[0]
-    return FLAGS.get(field, field) + colon + rest
-
-
-def _state_folder(section: AgentSection | HubSection) -> Path | None:
-    """Where state is kept: as configured, else by the XDG Base Directory Specification; None for who has no home."""
-    try:
-        if section.state_dir is not None:
-            return Path(section.state_dir).expanduser()
-        base = Path(os.environ.get("XDG_STATE_HOME", ""))
-        return (base if base.is_absolute() else Path.home() / ".local/state") / "gpumon"
-    except RuntimeError:
-        return None
 
 
 @cli.command()

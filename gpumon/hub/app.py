@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 
 from gpumon import __version__
 from gpumon.config import Config, name_server
+from gpumon.hub.agents import AgentsApi
 from gpumon.hub.api import Api
 from gpumon.hub.auth import Auth
 from gpumon.hub.clock import BEAT_SECONDS
@@ -60,6 +61,7 @@ def routes(hub: Hub, ingest: Ingest, auth: Auth, page: Page) -> list[BaseRoute]:
         *Plain(hub, page.index).routes,
         *page.routes,
         *LoginApi(auth).routes,
+        *AgentsApi(ingest.door, ingest.address_of).routes,
         *PastApi(hub).routes,
         *Api(hub).routes,
         Route("/api/events", live.events, methods=["GET"]),
