@@ -13,7 +13,8 @@ Kind = Literal["gauge", "counter"]
 class Metric(Struct, frozen=True, kw_only=True):
     """A number that a GPU has. ``field`` is its name in a report; ``unit`` is the field's own.
 
-    The hub remembers what is ``in_history`` (:mod:`gpumon.hub.history`).
+    The hub remembers what is ``in_history`` (:mod:`gpumon.hub.history`). What is ``derived`` stands in no report: it is
+    made of what does.
     """
 
     field: str
@@ -21,6 +22,7 @@ class Metric(Struct, frozen=True, kw_only=True):
     kind: Kind
     help: str
     in_history: bool = False
+    derived: bool = False
 
 
 def _gauge(field: str, unit: str, help: str, *, in_history: bool = False) -> Metric:
@@ -73,4 +75,12 @@ METRICS: tuple[Metric, ...] = (
     _gauge("pcie_width_max", "lanes", "PCIe lanes that board and slot could use"),
     _gauge("nvlink_active_count", "links", "NVLinks that are up"),
     _gauge("nvlink_count", "links", "NVLinks that the GPU has"),
+    Metric(
+        field="throttled_percent",
+        unit="percent",
+        kind="gauge",
+        help="Share of the time in which heat, the power supply or a fault slowed the GPU down; no mere power cap",
+        in_history=True,
+        derived=True,
+    ),
 )

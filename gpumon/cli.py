@@ -228,6 +228,15 @@ def hub(
     "--name", envvar="GPUMON_AGENT_NAME", show_envvar=True, help="What the node is called.  [default: the host name]"
 )
 @click.option(
+    "--tag",
+    "tags",
+    multiple=True,
+    metavar="TAG",
+    envvar="GPUMON_AGENT_TAGS",
+    show_envvar=True,
+    help="What people look for the node by, such as a room or a project. May be repeated.",
+)
+@click.option(
     "--interval",
     type=click.FloatRange(0.2, 60),
     envvar="GPUMON_AGENT_INTERVAL",
@@ -272,6 +281,7 @@ def agent(
     port: int | None = None,
     hubs: tuple[str, ...] = (),
     name: str | None = None,
+    tags: tuple[str, ...] = (),
     interval: float | None = None,
     config_path: Path | None = None,
     wake_sleeping_gpus: bool | None = None,
@@ -295,6 +305,7 @@ def agent(
             port=port,
             name=name,
             hub=list(hubs) or None,
+            tags=list(tags) or None,
             interval_seconds=interval,
             wake_sleeping_gpus=wake_sleeping_gpus,
             state_dir=state_dir,

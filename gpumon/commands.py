@@ -6,7 +6,6 @@ Each command imports what it needs.
 import logging
 import os
 import shutil
-import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -127,7 +126,7 @@ def show_join(settings: Config, folder: Path | None) -> None:
     Raises:
         UsageError: what it is made of cannot be read.
     """
-    from gpumon.hub.enrolment import join_command
+    from gpumon.hub.enrolment import hub_url, join_command
     from gpumon.hub.roster import join_token
     from gpumon.statefile import UnusableError
 
@@ -139,7 +138,7 @@ def show_join(settings: Config, folder: Path | None) -> None:
         raise UsageError(f"--state-dir: {folder}: cannot be used: {error.strerror or error}") from None
     except UnusableError as error:
         raise UsageError(f"--state-dir: {error}") from None
-    click.echo(join_command(token, f"http://{socket.gethostname()}:{settings.hub.port}"))
+    click.echo(join_command(token, hub_url(settings.hub.hosts, settings.hub.host, settings.hub.port)))
 
 
 def token_source(file: str | None) -> "TokenSource":

@@ -20,10 +20,11 @@ import msgspec
 from msgspec import Meta, Struct
 
 from gpumon.errors import ConfigError
-from gpumon.model import NodeName
+from gpumon.model import NodeName, Tags
 
 DEFAULT_FILE = Path("config.json")
 MAX_BYTES = 4 * 1024 * 1024
+DEFAULT_AGENT_PORT = 8081
 
 Port = Annotated[int, Meta(ge=1, le=65535, description="a whole number from 1 to 65535")]
 ListenPort = Annotated[int, Meta(ge=0, le=65535, description="a whole number from 0 (any free port) to 65535")]
@@ -62,8 +63,9 @@ class NodeEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     name: NodeName
     host: Host
-    port: Port = 8081
+    port: Port = DEFAULT_AGENT_PORT
     alias: Alias = ""
+    tags: Tags = []
 
 
 class HubSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -104,9 +106,10 @@ class AgentSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """
 
     host: Host = "0.0.0.0"
-    port: ListenPort = 8081
+    port: ListenPort = DEFAULT_AGENT_PORT
     hub: Annotated[list[HubUrl], Meta(max_length=16, description="a list of at most 16 URLs")] = []
     name: NodeName | None = None
+    tags: Tags = []
     interval_seconds: Interval = 1.0
     wake_sleeping_gpus: Flag = False
     state_dir: Folder | None = None

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import resource
 import signal
 import threading
 from collections.abc import Callable, Coroutine
@@ -47,3 +48,12 @@ def on_reload(callback: Callable[[], None]) -> None:
     """Call ``callback`` on the event loop at each SIGHUP, which then no longer ends the process."""
     with contextlib.suppress(RuntimeError, ValueError):  # where we are not the program's main thread
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, callback)
+
+
+def open_many_files() -> None:
+    """Let this process open as many files as it may: each connection is one, and the usual limit of 1024 is meant for
+    programs that wait by select(2).
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):  # a limit beyond what the system has; it stays as it is
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))

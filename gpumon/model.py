@@ -25,6 +25,17 @@ NodeName = Annotated[
     ),
 ]
 Text = Annotated[str, Meta(max_length=256)]
+Tag = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=40,
+        # Nothing that is not seen or turns text around; who separates tags by commas is told of it.
+        pattern=r"^(?!\s)[^,\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]+(?<!\s)\Z",
+        description="text of 1 to 40 characters without commas, control characters and outer spaces",
+    ),
+]
+Tags = Annotated[list[Tag], Meta(max_length=16, description="a list of at most 16 tags")]
 LongText = Annotated[str, Meta(max_length=1024)]
 Timestamp = Annotated[str, Meta(max_length=40, description="RFC 3339, UTC, milliseconds")]
 Count = Annotated[int, Meta(ge=0, le=2**53)]
@@ -113,6 +124,12 @@ class Xid(Struct, frozen=True, kw_only=True, gc=False):
     last_at: Timestamp
 
 
+SLOWDOWNS = frozenset(("hw_slowdown", "sw_thermal_slowdown", "hw_thermal_slowdown", "hw_power_brake_slowdown"))
+"""Those of :attr:`Gpu.throttle_reasons` that are worth a look: heat, the power supply, a fault. A cap on power is none
+of them, for most GPUs are run by one.
+"""
+
+
 class Gpu(Struct, frozen=True, kw_only=True, gc=False):
     """One GPU at one moment. ``uuid`` is its identity; ``index`` is only what the driver calls it today.
 
@@ -175,6 +192,12 @@ class Gpu(Struct, frozen=True, kw_only=True, gc=False):
     unavailable: Annotated[dict[Text, Reason], Meta(max_length=64)] = {}
     suspect: Annotated[list[Text], Meta(max_length=64)] = []
 
+    @property
+    def throttled_percent(self) -> float | None:
+        """100 while it is slowed down by one of :data:`SLOWDOWNS`, else 0: over a time, the share of it."""
+        reasons = self.throttle_reasons
+        return None if reasons is None else 0.0 if SLOWDOWNS.isdisjoint(reasons) else 100.0
+
 
 class Host(Struct, frozen=True, kw_only=True, gc=False):
     """The machine around the GPUs: what someone asks next when a GPU idles.
@@ -215,7 +238,8 @@ class Report(Struct, frozen=True, kw_only=True, gc=False):
     """What one agent says of its machine at one moment.
 
     Only ``node`` must be there, so that the answers of agents that nobody here has met can be read:
-    whatever else is missing is null or its default. ``advice`` is what is no fault yet.
+    whatever else is missing is null or its default. ``tags`` are what its people sort machines by, ``advice`` is what
+    is no fault yet.
     """
 
     schema: Count = SCHEMA
@@ -227,6 +251,7 @@ class Report(Struct, frozen=True, kw_only=True, gc=False):
     sampled_at: Timestamp | None = None
     interval_seconds: Quantity | None = None
     simulated: bool = False
+    tags: Tags = []
     driver_version: Text | None = None
     cuda_version: Text | None = None
     nvml_version: Text | None = None
@@ -270,6 +295,7 @@ class Node(Struct, frozen=True, kw_only=True, gc=False):
 
     ``report`` is kept while the node is offline; ``last_seen_at`` dates its last sign of life. A node that is
     not well has a ``verdict``, the most likely cause in one sentence, drawn from ``evidence``.
+    ``tags`` are those of the configuration, then those of its agent that are others.
     ``reports_late`` came after a gap in its link, ``reports_lost`` never will, both of the agent's present run.
     ``idle_since`` holds those GPUs that are idle, by UUID (PCI address or ``#`` and index, where there is none): since
     when, as far as the hub knows.
@@ -277,6 +303,7 @@ class Node(Struct, frozen=True, kw_only=True, gc=False):
 
     name: Name
     alias: Text
+    tags: list[Tag] = []
     host: Text | None
     port: Count | None
     address: Text | None = None

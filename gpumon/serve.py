@@ -223,7 +223,7 @@ would make room for four times as much for each message, which costs more than d
 class _WebSocket(WebSocketsSansIOProtocol, asyncio.BufferedProtocol):
     """uvicorn's, with a :class:`Pipe`, and with the two ends that its version 0.54 leaves open.
 
-    Who has spoken lately is not asked whether he is there.
+    Who has spoken lately is not asked whether he is there, nor who is still reading what he was sent.
     """
 
     def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any], **more: Any) -> None:  # noqa: ANN401
@@ -269,11 +269,18 @@ class _WebSocket(WebSocketsSansIOProtocol, asyncio.BufferedProtocol):
             super().data_received(bytes(rest))
 
     def send_keepalive_ping(self) -> None:
-        silent_seconds = self.loop.time() - self._heard_at
+        silent_seconds = 0.0 if self._pipe.blocked else self.loop.time() - self._heard_at
         if silent_seconds < PING_SECONDS:
             self.ping_timer = self.loop.call_later(PING_SECONDS - silent_seconds, self.send_keepalive_ping)
         else:
             super().send_keepalive_ping()
+
+    def keepalive_timeout(self) -> None:
+        if self._pipe.blocked:  # the answer waits behind what the peer is still reading
+            self.stop_keepalive()
+            self.start_keepalive()
+        else:
+            super().keepalive_timeout()
 
     def _take_frames(self, data: bytes | memoryview) -> bytes | memoryview:
         """Deal with the frames that are whole. Gives what only websockets can deal with, which is all from there on.

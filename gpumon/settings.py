@@ -10,7 +10,7 @@ from gpumon import config
 from gpumon.config import Config
 from gpumon.errors import UsageError
 
-FLAGS = {"interval_seconds": "interval", "hosts": "allow-host"}
+FLAGS = {"interval_seconds": "interval", "hosts": "allow-host", "tags": "tag"}
 """Options that are not called as their keys are."""
 
 Section = TypeVar("Section", bound=msgspec.Struct)

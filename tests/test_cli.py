@@ -13,6 +13,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from websockets import Subprotocol
@@ -31,6 +32,14 @@ V1 = Subprotocol(wire.SUBPROTOCOL)
 def fetch(port: int, path: str) -> tuple[int, bytes]:
     with urllib.request.urlopen(f"http://{ANY}:{port}{path}", timeout=10) as response:
         return response.status, response.read()
+
+
+def first_report(port: int) -> dict[str, Any]:
+    """What an agent tells once it has made a sample."""
+    while True:
+        with contextlib.suppress(urllib.error.HTTPError):
+            found: dict[str, Any] = json.loads(fetch(port, "/gpu-info")[1])
+            return found
 
 
 @pytest.fixture
@@ -91,12 +100,7 @@ def test_an_agent_starts_by_its_own_and_by_the_old_programs_command_line(
     scenario = tmp_path / "scenario"
     datacentre(gpus=2).write(scenario)
     with program(*arguments, environment=environment(scenario), folder=tmp_path) as agent:
-        port = agent.port("agent")
-        body = b""
-        while not body:  # until the first sample is made
-            with contextlib.suppress(urllib.error.HTTPError):
-                _, body = fetch(port, "/gpu-info")
-        assert len(json.loads(body)["gpus"]) == 2
+        assert len(first_report(agent.port("agent"))["gpus"]) == 2
         assert agent.end() == 0
 
 
@@ -110,12 +114,7 @@ def test_every_option_has_an_environment_variable_and_flags_win_over_it(tmp_path
 
 def test_an_agent_reports_the_simulation_that_it_is_asked_for(tmp_path: Path) -> None:
     with program("agent", "--port=0", "--simulate=a100-mig,gb10,fault=lost:1", folder=tmp_path) as agent:
-        port = agent.port("agent")
-        body = b""
-        while not body:  # until the first sample is made
-            with contextlib.suppress(urllib.error.HTTPError):
-                _, body = fetch(port, "/gpu-info")
-        report = json.loads(body)
+        report = first_report(agent.port("agent"))
         assert (report["simulated"], report["status"]) == (True, "degraded")
         assert [(gpu["name"], gpu["status"]) for gpu in report["gpus"]] == [
             ("NVIDIA A100-SXM4-80GB (simulated)", "ok"),
@@ -129,6 +128,14 @@ def test_the_old_programs_flags_go_with_the_environment_too(tmp_path: Path) -> N
         agent.wait_for(r"agent zoe \(simulated\) on http://127\.0\.0\.1:")
     with program(environment={"GPUMON_HUB_PORT": "0", "GPUMON_HUB_HOST": ANY}, folder=tmp_path) as hub:
         hub.wait_for(r"hub on http://127\.0\.0\.1:")
+
+
+def test_tags_are_told_from_flags_or_the_environment(tmp_path: Path) -> None:
+    agent = ("agent", f"--host={ANY}", "--port=0", "--simulate=1")
+    with program(*agent, environment={"GPUMON_AGENT_TAGS": "cold teaching"}, folder=tmp_path) as by_environment:
+        assert first_report(by_environment.port("agent"))["tags"] == ["cold", "teaching"]
+    with program(*agent, "--tag=room 204", "--tag=教学", folder=tmp_path) as by_flags:
+        assert first_report(by_flags.port("agent"))["tags"] == ["room 204", "教学"]
 
 
 def test_what_a_stranger_says_is_one_line_of_the_log(tmp_path: Path) -> None:
@@ -163,6 +170,7 @@ def test_flags_win_over_the_file(config: Callable[[object], Path]) -> None:
         (("hub", "--host=a..b"), r"cannot listen on a\.\.b port 8080: this is no host name"),
         (("agent", "--interval=0", "--simulate=1"), r"--interval.*0\.2"),
         (("agent", "--name=a/b", "--simulate=1"), r"--name: \"a/b\" is not allowed; allowed: .*without '/'"),
+        (("agent", "--tag=cold,teaching", "--simulate=1"), r'--tag: "cold,teaching" is not allowed; .* without commas'),
         (("agent", "--host=192.0.2.1", "--simulate=1"), r"192\.0\.2\.1 port 8081: this machine has no such address"),
         (("agent", "--host=no such host", "--simulate=1"), r"--host: \"no such host\" is not allowed"),
         (("agent", "--simulate=h100:8"), r"--simulate: 'h100:8' is no board; allowed: .*h200, .*gb10"),

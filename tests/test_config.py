@@ -70,6 +70,9 @@ def test_what_the_file_leaves_out_has_its_default() -> None:
         ('{"nodes": [{"name": "..", "host": "h"}]}', r"^nodes\[0\]\.name: "),
         ('{"nodes": [{"name": "a", "host": "h", "alias": "\\ud800"}]}', r"^nodes\[0\]\.alias: "),
         ('{"nodes": [{"name": "a", "host": "h\\n"}]}', r"^nodes\[0\]\.host: "),
+        ('{"nodes": [{"name": "a", "host": "h", "tags": "x"}]}', r"^nodes\[0\]\.tags: .*a list of at most 16 tags$"),
+        ('{"nodes": [{"name": "a", "host": "h", "tags": ["x,y"]}]}', r"^nodes\[0\]\.tags\[0\]: .*without commas"),
+        ('{"agent": {"tags": ["x", ""]}}', r"^agent\.tags\[1\]: \"\" .*1 to 40 characters"),
         ('{"nodes": [{"name": "a", "host": "a..b"}]}', r"^nodes\[0\]\.host: "),
         ('{"hub": {"stale_after_seconds": 60}}', r"^hub\.stale_after_seconds: 60 .*at most hub\.offline_after_seconds"),
         (

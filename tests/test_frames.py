@@ -5,12 +5,14 @@ import socket
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import pairwise
 
 import pytest
 from starlette.types import Receive, Scope, Send
 
 from gpumon.serve import listen, pipe_of, serve, text_frame
 from gpumon.wire import MAX_MESSAGE_BYTES
+from tests.running import until
 
 MASK = b"\x12\x34\x56\x78"
 LETTER = b"x" * 3_000_000
@@ -128,6 +130,49 @@ async def test_frames_mean_what_the_protocol_says_however_they_are_cut(
         assert first == LAST | CLOSE
         assert struct.unpack("!H", bytes(told)) == (code,)
         assert talk.heard == heard
+
+
+async def _opcodes(reader: asyncio.StreamReader, found: list[int]) -> None:
+    """The opcodes of what a server sends, as long as it is short."""
+    while head := await reader.read(2):
+        found.append(head[0] & 15)
+        await reader.readexactly(head[1])
+
+
+async def test_only_who_is_silent_is_asked_whether_he_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpumon.serve.PING_SECONDS", 0.3)
+    async with talking(b"/direct") as (talk, reader, writer), asyncio.TaskGroup() as group:
+        found: list[int] = []
+        listening = group.create_task(_opcodes(reader, found))
+        now = asyncio.get_running_loop().time
+        moments = [now()]
+        while moments[-1] < moments[0] + 4 * 0.3:
+            writer.write(frame(TEXT, b"a"))
+            await asyncio.sleep(0.02)
+            moments.append(now())
+        longest = max(after - before for before, after in pairwise(moments))
+        assert talk.heard
+        assert PING not in found or longest > 0.2, "on a machine that slept meanwhile it may ask"
+        await until(lambda: _is_in(found, PING))
+        await until(lambda: _is_in(found, CLOSE))  # who does not answer either is gone
+        listening.cancel()
+
+
+async def _is_in(found: list[int], opcode: int) -> bool:
+    return opcode in found
+
+
+async def test_who_is_slow_to_read_a_letter_is_not_taken_for_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpumon.serve.PING_SECONDS", 0.1)
+    async with talking(b"/letter") as (_, reader, _writer):
+        await reader.readexactly(10)
+        for _ in range(12):  # six times as long as a ping and its answer may take
+            await asyncio.sleep(0.1)
+            await reader.readexactly(64 * 1024)
+        rest = await reader.readexactly(len(LETTER) - 12 * 64 * 1024)
+        assert set(rest) == {LETTER[0]}
+        first, _ = await reader.readexactly(2)
+        assert first == LAST | PING
 
 
 async def test_a_pong_never_lands_within_a_letter_that_is_sent_piece_by_piece() -> None:

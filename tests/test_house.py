@@ -56,7 +56,7 @@ AGENT = [
     {"app"},
 ]
 HUB = [
-    {"ring"},
+    {"ring", "xids"},
     {
         "letters",
         "packing",

@@ -87,6 +87,7 @@ class _Agent:
 
     async def run(self, reader: Reader) -> None:
         sampler = Sampler(reader, self.node, self.settings.interval_seconds)
+        sampler.tags = self.settings.tags
         label = " (simulated)" if reader.simulated else ""
         log.info("gpumon %s: agent %s%s on %s", __version__, self.node, label, url_of(self.listener))
         with contextlib.ExitStack() as end:

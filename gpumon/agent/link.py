@@ -99,7 +99,7 @@ class Link:
 
     def state(self) -> LinkState:
         """How the link is, for whoever asks the agent."""
-        return self._diary.state(len(self._outbox), self._outbox.bytes, self._outbox.dropped)
+        return self._diary.state(len(self._outbox), self._outbox.unsent, self._outbox.bytes, self._outbox.dropped)
 
     async def run(self) -> None:
         """Connect, report, and come back whatever happens, until cancelled."""

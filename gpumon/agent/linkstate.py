@@ -17,12 +17,17 @@ MOST_SAID = 300
 
 
 class LinkState(Struct, frozen=True, kw_only=True):
-    """The link's own numbers. ``hub`` is null while there is no connection; ``reports_dropped`` are lost for good."""
+    """The link's own numbers. ``hub`` is null while there is no connection.
+
+    ``reports_waiting`` are still to be sent, ``reports_unacknowledged`` were, and the hub has not said yet that it has
+    them; ``bytes_waiting`` are those of both. ``reports_dropped`` are lost for good.
+    """
 
     hub: str | None
     connected_since: str | None
     reconnects: int
     reports_waiting: int
+    reports_unacknowledged: int
     bytes_waiting: int
     reports_dropped: int
     last_error: str | None
@@ -42,14 +47,16 @@ class Diary:
         self._error: str | None = None
         self._error_at: str | None = None
 
-    def state(self, waiting: int, waiting_bytes: int, dropped: int) -> LinkState:
-        """What there is to tell, with the numbers of the outbox."""
+    def state(self, kept: int, unsent: int, kept_bytes: int, dropped: int) -> LinkState:
+        """What there is to tell, with the numbers of the outbox: what was sent on a connection that is gone waits."""
+        waiting = kept if self._hub is None else unsent
         return LinkState(
             hub=self._hub,
             connected_since=self._since,
             reconnects=max(self._connections - 1, 0),
             reports_waiting=waiting,
-            bytes_waiting=waiting_bytes,
+            reports_unacknowledged=kept - waiting,
+            bytes_waiting=kept_bytes,
             reports_dropped=dropped,
             last_error=self._error,
             last_error_at=self._error_at,

@@ -73,6 +73,11 @@ class Outbox:
         return len(self._thinned) + len(self._full)
 
     @property
+    def unsent(self) -> int:
+        """How many were not sent on the present connection, or the last one."""
+        return sum(len(queue) - bisect_right(queue, self._sent, key=_sequence) for queue in (self._thinned, self._full))
+
+    @property
     def newest(self) -> Entry | None:
         """The newest report, unless it is acknowledged."""
         return self._full[-1] if self._full else None
@@ -81,7 +86,7 @@ class Outbox:
         """The first report after ``sequence`` that is still here."""
         for queue in (self._thinned, self._full):
             if queue and queue[-1].sequence > sequence:
-                return queue[bisect_right(queue, sequence, key=lambda entry: entry.sequence)]
+                return queue[bisect_right(queue, sequence, key=_sequence)]
         return None
 
     def put(self, sequence: int, report: bytes, interval_seconds: float = 1.0) -> None:
@@ -190,3 +195,7 @@ class Outbox:
         self.dropped += 1
         if self.dropped.bit_count() == 1:  # 1, 2, 4, 8, ...
             log.warning("no hub takes the reports: %d were dropped so far for want of room", self.dropped)
+
+
+def _sequence(entry: Entry) -> int:
+    return entry.sequence

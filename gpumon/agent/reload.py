@@ -15,7 +15,7 @@ from gpumon.lifecycle import on_reload
 log = logging.getLogger(__name__)
 
 Settings = tuple[AgentSection, DnsSection]
-AT_ONCE = frozenset({"hub", "interval_seconds"})
+AT_ONCE = frozenset({"hub", "interval_seconds", "tags"})
 
 
 class Reload:
@@ -70,9 +70,10 @@ class Reload:
                 log.warning("reload: agent.%s: what the file says now counts when the agent is started anew", key)
         if settings.interval_seconds != self._settings.interval_seconds:
             self._sampler.pace(settings.interval_seconds)
+        self._sampler.tags = settings.tags
         if settings.hub != self._settings.hub or dns != self._dns:
             self._link.reconfigure(settings.hub, dns)
         taken = [f"agent.{key}" for key in changed if key in AT_ONCE] + (["dns"] if dns != self._dns else [])
         log.info("reload: taken over: %s", ", ".join(taken) or "nothing, for nothing changed")
-        self._settings = structs.replace(self._settings, hub=settings.hub, interval_seconds=settings.interval_seconds)
+        self._settings = structs.replace(self._settings, **{key: getattr(settings, key) for key in AT_ONCE})
         self._dns = dns

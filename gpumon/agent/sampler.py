@@ -26,11 +26,12 @@ MAX_REPORT_BYTES = MAX_MESSAGE_BYTES - 1024  # the rest is the frame's
 class Sampler:
     """Makes reports for the node ``node``, every ``interval`` seconds, numbered from 1 without gaps.
 
-    Around simulated GPUs there is no machine: their reports tell of no host.
+    ``tags`` are told with each. Around simulated GPUs there is no machine: their reports tell of no host.
     """
 
     def __init__(self, reader: Reader, node: str, interval: float, host: HostReader | None = None) -> None:
         self.node = node
+        self.tags: list[str] = []
         self.hostname = socket.gethostname()
         self.boot_id = secrets.token_hex(16)
         self.interval = interval
@@ -88,6 +89,7 @@ class Sampler:
             sampled_at=rfc3339(time.time()),
             interval_seconds=self.interval,
             simulated=self.simulated,
+            tags=self.tags,
             driver_version=sample.driver_version,
             cuda_version=sample.cuda_version,
             nvml_version=sample.nvml_version,

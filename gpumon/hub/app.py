@@ -22,7 +22,7 @@ from gpumon.hub.api import Api
 from gpumon.hub.auth import Auth
 from gpumon.hub.clock import BEAT_SECONDS
 from gpumon.hub.core import Hub
-from gpumon.hub.enrolment import Enrolment
+from gpumon.hub.enrolment import Enrolment, hub_url
 from gpumon.hub.gate import Gate
 from gpumon.hub.hosts import Hosts
 from gpumon.hub.ingest import Ingest
@@ -34,7 +34,7 @@ from gpumon.hub.plain import STYLE, Plain
 from gpumon.hub.poller import Poller
 from gpumon.hub.reload import Reload
 from gpumon.hub.roster import Roster, open_roster
-from gpumon.lifecycle import on_reload
+from gpumon.lifecycle import on_reload, open_many_files
 from gpumon.problem import LoggedFaults, handlers, problem
 from gpumon.resolver import Resolver
 from gpumon.serve import serve, url_of
@@ -44,7 +44,7 @@ log = logging.getLogger(__name__)
 
 LEAST_JUDGE_SECONDS = 0.05
 STATE_SECONDS = 10.0
-GARBAGE_THRESHOLDS = (20_000, 20, 50)
+GARBAGE_THRESHOLDS = (5_000, 10, 10)
 """Reports live for a second and hold no cycles: to look for those as often as Python does by default takes a twentieth
 of a busy hub's time and finds nothing.
 """
@@ -94,8 +94,9 @@ async def run(
     of this machine need not join.
     """
     gc.set_threshold(*GARBAGE_THRESHOLDS)
-    port = listener.getsockname()[1]
-    hub = Hub(config.nodes, config.hub, url=_url(config, port))
+    open_many_files()
+    host, port = listener.getsockname()[:2]
+    hub = Hub(config.nodes, config.hub, url=hub_url(config.hub.hosts, host, port))
     hosts = Hosts(_names(config))
     threading.Thread(target=hosts.learn, daemon=True).start()  # it may hang for long, and nobody waits for it
     auth = Auth(config.auth, state_folder)
@@ -128,8 +129,8 @@ async def run(
     if reload is not None:
         on_reload(reload.ask)
     log.info("gpumon %s: hub on %s, %d nodes configured", __version__, url_of(listener), len(config.nodes))
-    _tell_viewers(auth, f"{_url(config, port)}/#token={auth.token}")
-    enrolment.say(listener.getsockname()[0])
+    _tell_viewers(auth, f"{hub.url}/#token={auth.token}")
+    enrolment.say(host)
     with contextlib.closing(roster):
         async with asyncio.TaskGroup() as group:
             group.create_task(enrolment.run(), name="enrolment")
@@ -148,11 +149,6 @@ async def _roster(folder: Path | None) -> Roster:
     except TimeoutError:
         log.warning("%s does not answer: who joins this hub does so for this run only", folder)
         return open_roster(None)
-
-
-def _url(config: Config, port: int) -> str:
-    """Where this hub is found, as far as it knows."""
-    return f"http://{next(iter(config.hub.hosts), socket.gethostname())}:{port}"
 
 
 def _tell_viewers(auth: Auth, link: str) -> None:

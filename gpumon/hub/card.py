@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from gpumon.hub.history import key
 from gpumon.model import (
+    SLOWDOWNS,
     Evidence,
     Fault,
     Gpu,
@@ -26,6 +27,7 @@ from gpumon.model import (
     Report,
     ReportStatus,
     Source,
+    Tag,
     Text,
     Timestamp,
 )
@@ -38,9 +40,6 @@ MOST_HOLDERS: Final = 16
 CLOCK_STEP_SECONDS: Final = 5
 IDLE_TOLD_AFTER_SECONDS: Final = 60.0
 """Who is idle for a moment is not worth a card."""
-WORTH_A_LOOK: Final = frozenset(
-    ("hw_slowdown", "sw_thermal_slowdown", "hw_thermal_slowdown", "hw_power_brake_slowdown")
-)
 SHOWN: Final = (
     "name",
     "utilization_percent",
@@ -129,6 +128,7 @@ class NodeCard(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     name: Name
     alias: Text
+    tags: list[Tag] = []
     host: Text | None = None
     port: int | None = None
     address: Text | None = None
@@ -198,6 +198,7 @@ def _node_card(node: Node, gpus: list[GpuCard]) -> NodeCard:
     return NodeCard(
         name=node.name,
         alias=node.alias,
+        tags=node.tags,
         host=node.host,
         port=node.port,
         address=node.address,
@@ -247,7 +248,7 @@ def _gpu_card(gpu: Gpu, idle_since: str | None) -> GpuCard:
         memory_kind=gpu.memory_kind,
         slowdown_temperature_celsius=gpu.slowdown_temperature_celsius,
         power_limit_watts=None if gpu.power_limit_watts is None else round(gpu.power_limit_watts),
-        throttle_reasons=None if reasons is None else [reason for reason in reasons if reason in WORTH_A_LOOK],
+        throttle_reasons=None if reasons is None else [reason for reason in reasons if reason in SLOWDOWNS],
         ecc_uncorrected_total=gpu.ecc_uncorrected_total or None,
         recovery_action=None if gpu.recovery_action == "none" else gpu.recovery_action,
         xids=[xid.code for xid in gpu.xids or () if xid.gravity != "info"],

@@ -14,12 +14,13 @@ from gpumon.config import Config, NodeEntry, name_server
 from gpumon.errors import PollError
 from gpumon.hub.fetch import Fetcher, fetching
 from gpumon.hub.findings import Finding, Findings, NameServerFinding, head, table
+from gpumon.lifecycle import open_many_files
 from gpumon.model import Fault
 from gpumon.resolver import Resolver
 from gpumon.timestamp import seconds
 from gpumon.wire import encode
 
-MOST_AT_ONCE = 256
+MOST_AT_ONCE = 1024
 WELL = "ok"
 
 
@@ -30,6 +31,7 @@ async def run(
 
     It is 0 where all nodes are well and 1 where one is not.
     """
+    open_many_files()
     resolver = Resolver(name_server(config.dns.server) if config.dns.enabled else None)
     server = await _name_server(resolver)
     try:

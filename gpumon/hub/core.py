@@ -85,9 +85,9 @@ class Hub:
         self.fleet.take_gap(member, gap)
 
     def record(self, member: Member, report: Report, source: Source) -> None:
-        """Take a node's newest report; one of an agent that also pushes comes again that way, and counts then."""
+        """Take a node's newest report; one of an agent whose link is open comes again that way, and counts then."""
         is_new = self.fleet.record(member, report, source)
-        if is_new and (report.boot_id is None or report.boot_id != member.pushed_boot_id):
+        if is_new and member.takes_polled(report):
             self.on_taken(member, report)
         self._decide_polling(member)
 

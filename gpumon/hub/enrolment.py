@@ -1,7 +1,10 @@
 """Joining as the hub as a whole shows it: the one command that makes a node join, notices, and what is kept of it."""
 
 import asyncio
+import ipaddress
 import logging
+import socket
+from collections.abc import Sequence
 
 from gpumon.config import Push
 from gpumon.handshake import JoinToken
@@ -72,6 +75,20 @@ class Enrolment:
             hint="Look at the disk of the folder in hub.state_dir.",
         )
         self._hub.notice("not_kept", fault)
+
+
+def hub_url(names: Sequence[str], host: str, port: int) -> str:
+    """Where others find a hub that is called by ``names`` and listens on ``host``, as far as it knows; one that listens
+    on its own machine only says so.
+    """
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        name = host
+    else:
+        name = "localhost" if address.is_loopback else socket.gethostname() if address.is_unspecified else host
+    name = next(iter(names), name)
+    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
 
 
 def join_command(token: JoinToken, url: str) -> str:

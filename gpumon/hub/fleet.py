@@ -65,7 +65,7 @@ class Fleet:
         before = set(self._members)
         for member in others:
             if member.configured:
-                member.configured, member.alias, member.poll = False, member.name, None
+                member.configured, member.alias, member.tags, member.poll = False, member.name, [], None
         self._members = {entry.name: self._configured(continued.get(entry.name), entry) for entry in entries}
         self._add_unconfigured(others)
         for name in before - self._members.keys():
@@ -84,7 +84,7 @@ class Fleet:
             if member.source != "push":
                 member.error = member.address = None
         member.name, member.alias, member.configured = entry.name, entry.alias or entry.name, True
-        member.host, member.port = entry.host, entry.port
+        member.host, member.port, member.tags = entry.host, entry.port, entry.tags
         return member
 
     def admit(self, name: str, host: str | None, port: int | None) -> Member:
@@ -141,8 +141,10 @@ class Fleet:
         """
         sequence = report.sequence or 0
         is_new = sequence > member.pushed_sequence
+        was_polled = sequence in member.polled_sequences
         if is_new:
             member.pushed_sequence = sequence
+            member.polled_sequences.discard(sequence)
             member.reports_late += late
             if late:
                 wall = self.clock.time()
@@ -151,7 +153,7 @@ class Fleet:
             self.record(member, report, "push")
         else:
             self.contact(member)
-        return is_new
+        return is_new and not was_polled
 
     def take_gap(self, member: Member, gap: Gap) -> None:
         """Note that reports of a node will never come."""

@@ -3,7 +3,7 @@
 Each GPU has two rings of buckets, one of 10 s over an hour and one of 60 s over a day; a bucket holds the mean
 of what was sampled in it, or a gap. The metrics are those of the catalogue that are marked for it. Nothing
 here asks what time it is: samples say when they were taken, by the hub's clock, and those that come late
-find their bucket as long as it still stands in a ring.
+find their bucket as long as it still stands in a ring. Beside the rings stand the moments of its Xids.
 
 A GPU takes up to 54 kB, which it comes to need over a day, and there are at most :data:`MAX_SERIES` of them. When they
 are all in use, the one not sampled for longest gives way, provided that it has been silent for an hour; else the
@@ -17,7 +17,9 @@ from operator import attrgetter
 from typing import Final
 
 from gpumon.hub.ring import FIELDS, WIDTH, Ring
+from gpumon.hub.xids import XidAt, Xids
 from gpumon.model import MAX_GPUS, Gpu, Report
+from gpumon.timestamp import seconds
 
 MAX_SERIES: Final = 8192
 MOST_OF_ONE_NODE: Final = 2 * MAX_GPUS  # who names its GPUs anew all the time takes nobody else's room
@@ -52,10 +54,11 @@ class _NodePast:
     so a report touches one place and not one for each GPU.
     """
 
-    __slots__ = ("_at", "_filling", "_names", "_series", "_waiting", "series")
+    __slots__ = ("_at", "_filling", "_names", "_series", "_waiting", "series", "xids")
 
     def __init__(self) -> None:
         self.series: dict[str, Series] = {}
+        self.xids = Xids()
         self._at = 0.0
         self._filling = 0
         self._names: list[str] = []
@@ -131,6 +134,8 @@ class History:
         names: list[str] = []
         values: list[float] = []
         for gpu in report.gpus:
+            if gpu.xids:
+                past.xids.take(key(gpu), gpu.xids, _shift(report, at), now)
             if gpu.status == "ok":
                 names.append(key(gpu))
                 values += [math.nan if value is None else value for value in _values(gpu)]
@@ -144,6 +149,10 @@ class History:
     def gpus(self, node: Hashable) -> list[str]:
         """The GPUs of ``node`` that have a past."""
         return list(self._nodes[node].series) if node in self._nodes else []
+
+    def xids(self, node: Hashable, start: float, end: float) -> list[XidAt]:
+        """The Xids of the GPUs of ``node`` in that time, oldest first."""
+        return self._nodes[node].xids.between(start, end) if node in self._nodes else []
 
     def ring(self, node: Hashable, gpu: str, step: int) -> Ring | None:
         """The ring of a GPU whose buckets are ``step`` seconds long."""
@@ -180,6 +189,14 @@ class History:
         del oldest.series[gpu]
         self._count -= 1
         return True
+
+
+def _shift(report: Report, at: float) -> float:
+    """What makes moments of the node's clock those of ours, for a report that was made ``at`` by ours."""
+    try:
+        return at - seconds(report.sampled_at or "")
+    except (ValueError, OverflowError):
+        return 0.0
 
 
 def key(gpu: Gpu) -> str:

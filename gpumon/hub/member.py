@@ -19,6 +19,8 @@ PollOutcome = Fault | Literal["answered"]
 
 FLAPS = 6
 """This many changes within five minutes make a node one that flaps."""
+MOST_POLLED = 4096
+"""Two hours of polls, for which an agent keeps what it could not deliver."""
 CLOCK_SECONDS = 60.0
 """A node's clock that differs by more from the hub's is wrong ..."""
 CLOCK_CERTAIN_SECONDS = 3.0
@@ -53,6 +55,8 @@ class Member:
     host: str | None
     port: int | None
     configured: bool
+    tags: list[str] = field(default_factory=list)
+    """Those of the configuration."""
     known_since: str
     status_since: str
     status: NodeStatus = "pending"
@@ -76,6 +80,8 @@ class Member:
     seen_wall: float | None = None
     pushed_boot_id: str | None = None
     pushed_sequence: int = 0
+    polled_sequences: set[int] = field(default_factory=set)
+    """Of that run: which were polled while no link was open, and may still come by one."""
     activity: Activity = field(default_factory=Activity)
     reports_late: int = 0
     gaps: Gaps = field(default_factory=Gaps)
@@ -107,6 +113,12 @@ class Member:
         """When it gave its last sign of life."""
         return None if self.seen_wall is None else rfc3339(self.seen_wall)
 
+    @property
+    def all_tags(self) -> list[str]:
+        """Those of the configuration, then those of its agent that are others."""
+        told = self.report.tags if self.report is not None else ()
+        return list(dict.fromkeys((*self.tags, *told)))
+
     def heard(self, now: Moment) -> None:
         """It gave a sign of life."""
         self.contact_tick, self.seen_wall = now
@@ -116,7 +128,21 @@ class Member:
         self.agent_id = agent_id
         if boot_id != self.pushed_boot_id:
             self.pushed_boot_id, self.pushed_sequence = boot_id, 0
+            self.polled_sequences = set()
             self.reports_late, self.gaps = 0, Gaps()
+
+    def takes_polled(self, report: Report) -> bool:
+        """Whether a new report that was polled counts now: not if its agent's link is open, for then it comes that way
+        as well; and only once if a link comes later.
+        """
+        if report.boot_id is None or report.boot_id != self.pushed_boot_id or report.sequence is None:
+            return True
+        if self.link == "open" or report.sequence <= self.pushed_sequence:
+            return False
+        if len(self.polled_sequences) >= MOST_POLLED:
+            self.polled_sequences.discard(min(self.polled_sequences))
+        self.polled_sequences.add(report.sequence)
+        return True
 
     def link_is(self, state: LinkState, words: str, now: Moment) -> None:
         """Its agent's connection opened or ended; in ``words`` where the hub refused it."""
@@ -164,6 +190,7 @@ class Member:
         return Node(
             name=self.name,
             alias=self.alias,
+            tags=self.all_tags,
             host=self.host,
             port=self.port,
             address=self.address,

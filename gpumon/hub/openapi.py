@@ -8,6 +8,7 @@ from gpumon import __version__
 from gpumon.catalog import Metric
 from gpumon.hub.card import NodeCard
 from gpumon.hub.overview import Numbers
+from gpumon.hub.xids import XidAt
 from gpumon.model import Fault, Node, Problem
 from gpumon.problem import MEDIA_TYPE
 
@@ -179,13 +180,14 @@ class Column(msgspec.Struct, frozen=True, kw_only=True):
 
 class Past(msgspec.Struct, frozen=True, kw_only=True):
     """``at`` are the moments at which spans of ``step_seconds`` begin, in seconds since the epoch; a value is the
-    mean over its span.
+    mean over its span. ``xids`` are the errors that drivers reported in that time.
     """
 
     node: str
     step_seconds: int
     at: list[int]
     series: list[Column]
+    xids: list[XidAt]
 
 
 class FleetPast(msgspec.Struct, frozen=True, kw_only=True):

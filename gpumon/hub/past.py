@@ -39,6 +39,7 @@ class _Question(Struct, frozen=True, kw_only=True):
     step: int
     width: int
     starts: list[int]
+    end: float
 
     @property
     def at(self) -> list[int]:
@@ -67,7 +68,14 @@ class PastApi:
             if gpu not in known:
                 raise HTTPException(404, f"gpu: {gpu!r} has no history on node {name!r}; it knows: {_list(known)}")
         series = self._series(member, question.gpus or known, question)
-        past = Past(node=name, step_seconds=question.step * question.width, at=question.at, series=series)
+        xids = self._hub.history.xids(member, question.at[0], question.end)
+        past = Past(
+            node=name,
+            step_seconds=question.step * question.width,
+            at=question.at,
+            series=series,
+            xids=[one for one in xids if one.gpu in (question.gpus or (one.gpu,))],
+        )
         return await _json(past, request)
 
     async def fleet(self, request: Request) -> Response:
@@ -113,7 +121,7 @@ class PastApi:
         step = step_for(start, now)
         width, starts = grid(max(start, now - 86_400), end, step, points)
         return _Question(
-            gpus=query.getlist("gpu"), metrics=_metrics(query), step=step, width=width, starts=list(starts)
+            gpus=query.getlist("gpu"), metrics=_metrics(query), step=step, width=width, starts=list(starts), end=end
         )
 
 

@@ -19,6 +19,8 @@ class Ring:
     there is to keep, until it is full: most hubs are younger than a day, and most GPUs too.
     """
 
+    __slots__ = ("_first", "_rows", "_samples", "length", "newest", "step")
+
     def __init__(self, step: int, length: int) -> None:
         self.step = step
         self.length = length

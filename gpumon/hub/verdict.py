@@ -9,6 +9,7 @@ import shlex
 
 from msgspec.structs import replace
 
+from gpumon.config import DEFAULT_AGENT_PORT
 from gpumon.hub.liveness import is_refused, is_unheard
 from gpumon.hub.member import Member
 from gpumon.model import Channel, Evidence, Fault, Report
@@ -184,7 +185,8 @@ def _by_link(member: Member, hub_url: str) -> Fault:
 
 
 def _start(member: Member, hub_url: str) -> str:
-    return f"gpumon agent --hub {hub_url} --name {shlex.quote(member.name)}"[:600]
+    port = f" --port {member.port}" if member.port not in (None, DEFAULT_AGENT_PORT) else ""
+    return f"gpumon agent --hub {hub_url} --name {shlex.quote(member.name)}{port}"[:600]
 
 
 # ---- what is wrong with a node that speaks ----

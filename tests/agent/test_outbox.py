@@ -40,6 +40,18 @@ def test_reports_wait_in_order_until_they_are_acknowledged() -> None:
     assert (waiting(outbox), len(outbox), outbox.bytes, outbox.newest) == ([], 0, 0, None)
 
 
+def test_what_was_sent_is_told_from_what_still_waits() -> None:
+    outbox = Outbox()
+    for sequence in range(1, 6):
+        outbox.put(sequence, b"report")
+    assert (len(outbox), outbox.unsent) == (5, 5)
+    outbox.begin(1)
+    outbox.sent(3)
+    assert (len(outbox), outbox.unsent) == (4, 2)
+    outbox.acknowledge(5)
+    assert (len(outbox), outbox.unsent) == (0, 0)
+
+
 def test_half_an_hour_is_kept_whole_and_one_in_five_of_the_ninety_minutes_before() -> None:
     outbox = filled(3 * 3600)
     newest = 3 * 3600

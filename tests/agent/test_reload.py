@@ -39,12 +39,13 @@ async def test_on_sighup_hubs_and_interval_are_taken_over_and_the_rest_is_named(
         write(first.url, interval_seconds=60)
         with program("agent", *LOCAL, f"--config={file}") as agent:
             await heard(agent, "connected to gpumon 0")
-            write(second.url, interval_seconds=0.5, name="m")
+            write(second.url, interval_seconds=0.5, name="m", tags=["cold"])
             agent.process.send_signal(signal.SIGHUP)
             await heard(agent, r"agent\.name: what the file says now counts when the agent is started anew")
-            assert "agent.hub, agent.interval_seconds" in await heard(agent, "taken over")
+            assert "agent.hub, agent.tags, agent.interval_seconds" in await heard(agent, "taken over")
             node = await second.node_when("n", lambda node: node["report"] and node["report"]["sequence"] > 3)
             assert node["report"]["interval_seconds"] == 0.5
+            assert node["tags"] == ["cold"]
             assert goodbyes == [1001]
             agent.process.send_signal(signal.SIGHUP)
             await heard(agent, "taken over: nothing, for nothing changed")

@@ -91,6 +91,7 @@ def node(name: str, *gpus: Json, seen: float = 0.5, **values: Any) -> Json:
     return {
         "name": name,
         "alias": name,
+        "tags": [],
         "host": f"{name}.lab",
         "port": 8081,
         "address": "10.0.0.13",
@@ -132,6 +133,8 @@ class FakeHub:
         self.version = "0.1.0"
         self.past: dict[str, dict[str, dict[str, list[float | None]]]] = {}
         """By node, GPU and metric: what is remembered up to now, in spans of 10 s."""
+        self.xids: dict[str, list[Json]] = {}
+        """By node."""
         self._files = {f"/{one.name}": one for one in _files()}
         self._listeners: list[SimpleQueue[str | None]] = []
 
@@ -192,7 +195,10 @@ class FakeHub:
             for node, gpus in self.past.items()
         }
         told = {"step_seconds": 10, "at": [newest - 10 * (length - 1 - one) for one in range(length)]}
-        return told | ({"nodes": nodes} if name is None else {"node": name, "series": nodes.get(name, [])})
+        return told | ({"nodes": nodes} if name is None else self._of_one(name, nodes))
+
+    def _of_one(self, name: str, nodes: Json) -> Json:
+        return {"node": name, "series": nodes.get(name, []), "xids": self.xids.get(name, [])}
 
     def answer(self, request: BaseHTTPRequestHandler) -> None:
         """Answer one request."""

@@ -30,10 +30,10 @@ def test_the_language_is_switched_without_a_reload_and_remembered(hub: FakeHub, 
     hub.show(node("a", gpu()))
     watched = open_page(hub.url)
     expect(watched.page.locator('[data-node="a"]')).to_contain_text("free")
-    asked = len(watched.requests)
+    expect(watched.page.locator("html")).to_have_attribute("lang", "en")
     watched.page.locator('[data-choice="language"]').click()
     expect(watched.page.locator('[data-node="a"]')).to_contain_text("空闲")
-    assert len(watched.requests) == asked
+    assert watched.requests.count(f"{hub.url}/") == 1
     watched.page.reload()
     expect(watched.page.locator('[data-node="a"]')).to_contain_text("空闲")
     assert watched.page.evaluate("document.documentElement.lang") == "zh-Hans"

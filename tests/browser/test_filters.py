@@ -19,7 +19,7 @@ def page(hub: FakeHub, open_page: Open) -> Page:
 
     hub.show(
         node("big", gpu(0), gpu(1), busy(2, "alice", 70), busy(3, "bob", 10), host="big.lab"),
-        node("small", gpu(0, name="NVIDIA A100"), host="small.lab"),
+        node("small", gpu(0, name="NVIDIA A100"), host="small.lab", tags=["room 204", "teaching"]),
         node("gone", gpu(0), seen=60, status="offline"),
     )
     return open_page(hub.url).page
@@ -52,6 +52,7 @@ def test_what_is_typed_narrows_the_page_and_stands_in_the_address(page: Page, op
         (lambda page: page.locator('[data-filter="gpus"]').select_option("2"), ["big"], 4),
         (lambda page: page.locator('[data-filter="model"]').select_option("A100"), ["small"], 1),
         (lambda page: page.locator('[data-filter="user"]').select_option("alice"), ["big"], 1),
+        (lambda page: page.locator('[data-filter="tag"]').select_option("teaching"), ["small"], 1),
     ],
 )
 def test_each_filter_leaves_what_it_asks_for(
@@ -61,6 +62,15 @@ def test_each_filter_leaves_what_it_asks_for(
     choose(page)
     shown(page, *nodes)
     expect(page.locator("[data-gpu]")).to_have_count(gpus)
+
+
+def test_tags_stand_beside_the_name_and_in_the_address(page: Page, open_page: Open) -> None:
+    for density in ("cards", "table"):
+        page.locator('[data-choice="density"]').select_option(density)
+        expect(page.locator('[data-node="small"] [data-field="tag"]')).to_have_text(["room 204", "teaching"])
+    page.locator('[data-filter="tag"]').select_option("room 204")
+    expect(page).to_have_url(re.compile(r"tag=room\+204"))
+    shown(open_page(page.url).page, "small")
 
 
 def test_a_filter_that_nothing_fits_says_so(page: Page) -> None:

@@ -44,6 +44,12 @@ def alias_of(number: int, text: str) -> str:
     return f"{number:02d} {''.join(sign for sign in text if sign.isprintable())[:200].strip()}"
 
 
+def tags_of(texts: list[str]) -> list[str]:
+    """Hostile tags, as far as the rule of tags lets them through."""
+    cut = ["".join(sign for sign in text if sign.isprintable() and sign != ",")[:40].strip() for text in texts]
+    return [text for text in cut if text]
+
+
 def groups() -> list[list[str]]:
     return [HOSTILE[at : at + PER_NODE] for at in range(0, len(HOSTILE), PER_NODE)]
 
@@ -128,6 +134,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
                 "gpus": gpus(texts),
                 "status": "error",
                 "error": fault,
+                "tags": tags_of(texts),
                 "interval_seconds": 3600,  # so that it stays the present
                 **more,
             }
@@ -168,6 +175,7 @@ def test_every_one_is_shown_as_text_in_the_cards(site: str, open_page: Open, wid
     for number, texts in enumerate(groups()):
         shown = alias_of(number, texts[-1]) if number % 2 else name_of(number, texts[0])
         assert " ".join(shown.split()) in text
+        assert [tag for tag in tags_of(texts) if " ".join(tag.split()) not in text] == []
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     harmless(watched, site)
 

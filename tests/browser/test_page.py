@@ -124,10 +124,26 @@ def test_a_hub_that_hangs_is_noticed_too(lab: Callable[..., Lab], open_page: Ope
     expect(page.locator('[data-link="live"]')).to_be_visible()
 
 
-def test_where_streams_are_not_let_through_the_page_polls(lab: Callable[..., Lab], open_page: Open) -> None:
+def test_where_events_are_not_let_through_a_websocket_tells_the_same(lab: Callable[..., Lab], open_page: Open) -> None:
     site = lab()
     watched = open_page("about:blank")
     watched.page.route("**/api/events?*", lambda route: route.abort())
+    watched.page.goto(site.url)
+    expect(watched.page.locator('[data-link="live"]')).to_be_visible()
+    site.scenario.gpus[0].utilization = 29
+    site.write()
+    expect(value(watched.page, "utilization_percent")).to_contain_text("29%")
+    site.hub.process.kill()
+    expect(watched.page.locator('[data-link="lost"]')).to_be_visible()
+    site.restart_hub()
+    expect(watched.page.locator('[data-link="live"]')).to_be_visible()
+
+
+def test_where_no_stream_is_let_through_the_page_polls(lab: Callable[..., Lab], open_page: Open) -> None:
+    site = lab()
+    watched = open_page("about:blank")
+    watched.page.route("**/api/events?*", lambda route: route.abort())
+    watched.page.route_web_socket("**/api/stream?*", lambda socket: socket.close())
     watched.page.goto(site.url)
     expect(watched.page.locator('[data-link="polling"]')).to_be_visible()
     site.scenario.gpus[0].utilization = 31
@@ -162,10 +178,10 @@ def test_what_sleeps_what_is_doubted_and_what_is_advised(lab: Callable[..., Lab]
         expect(sleeper).to_have_attribute("data-state", "free")
         expect(sleeper.locator('[data-field="status"]')).to_have_text("asleep")
         expect(sleeper.locator('[data-field="utilization_percent"] .missing')).to_have_attribute(
-            "title", re.compile("would wake it")
+            "aria-label", re.compile("would wake it")
         )
         expect(other.locator('[data-field="utilization_percent"]')).to_have_text(re.compile(r"^0\s?% \?$"))
-        expect(other.locator(".doubt")).to_have_attribute("title", re.compile("no measurement"))
+        expect(other.locator(".doubt")).to_have_attribute("aria-label", re.compile("no measurement"))
         expect(node.locator('[data-field="advice"]')).to_have_text("Up for 61 days. <b>Reboot</b> it.")
         expect(node.locator(".fault")).to_have_count(0)
 

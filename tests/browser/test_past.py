@@ -2,6 +2,7 @@
 
 import math
 import re
+import time
 from collections.abc import Callable
 from urllib.parse import parse_qs, urlsplit
 
@@ -157,6 +158,44 @@ def test_a_gpu_that_tells_little_has_charts_of_that_alone(hub: FakeHub, open_pag
     assert path(page, "a", "line") != ""
     assert path(page, "a", "area") == ""
     assert path(page, "a", "line", place=1) == ""
+
+
+WARM = """canvas => {
+  const {data} = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  let found = 0;
+  for (let at = 0; at < data.length; at += 4) if (data[at + 3] > 0 && data[at] > data[at + 2] + 40) found += 1;
+  return found;
+}"""
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_bands_show_when_a_gpu_was_slowed_down_and_when_its_driver_reported_errors(
+    hub: FakeHub, open_page: Open, keep_picture: Callable[[Page, str], None], theme: str
+) -> None:
+    hub.show(node("a", *gpus(2)))
+    throttled: Values = [100.0 if 100 <= at < 136 else 0.0 for at in range(HOUR)]
+    hub.past = {"a": {"GPU-0": hour(0) | {"throttled_percent": throttled}, "GPU-1": hour(1)}}
+    xid = {"gpu": "GPU-0", "code": 63, "gravity": "critical", "meaning": "A row was retired.", "at": time.time() - 600}
+    hub.xids = {"a": [xid]}
+    page = open_page(hub.url, theme=theme).page
+    charts = open_details(page, "a")
+    canvas = charts.locator('[data-chart="utilization_percent"] canvas')
+    assert canvas.evaluate(WARM) > 1000
+    expect(charts.locator('[data-band="throttled"]')).to_contain_text("Slowed down for 10% of this time")
+    expect(charts.locator('[data-band="xid"]')).to_contain_text("A row was retired.")
+    expect(
+        charts.locator('.legend [data-ink="throttled"], .legend [data-ink="xid"]').filter(visible=True)
+    ).to_have_count(2)
+    slider = charts.get_by_role("slider")
+    slider.fill("110")
+    expect(slider).to_have_attribute("aria-valuetext", re.compile("throttled"))
+    keep_picture(page, f"bands-{theme}")
+    charts.get_by_label("GPU", exact=True).select_option("GPU-1")
+    expect(charts.locator("[data-band]")).to_have_count(0)
+    expect(
+        charts.locator('.legend [data-ink="throttled"], .legend [data-ink="xid"]').filter(visible=True)
+    ).to_have_count(0)
+    assert canvas.evaluate(WARM) == 0
 
 
 def test_a_node_without_a_past_says_so(hub: FakeHub, open_page: Open) -> None:

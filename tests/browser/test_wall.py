@@ -62,3 +62,25 @@ def test_the_names_of_users_are_blurred_by_a_key_and_the_address_says_so(
     page.locator('[data-choice="blur"]').click()
     expect(page).not_to_have_url(re.compile("blur=1"))
     assert name.evaluate(blurred) is False
+
+
+def test_what_does_not_fit_a_wall_passes_by_and_then_the_users_do(hub: FakeHub, open_page: Open) -> None:
+    hub.show(*(node(f"n{number:02}", *gpus(2)) for number in range(40)))
+    watched = open_page("about:blank", width=1920)
+    page = watched.page
+    page.clock.install()
+    page.goto(f"{hub.url}/?kiosk=1&as=table")
+    last = page.locator('[data-node="n39"]')
+    expect(last).to_be_attached()
+    for _ in range(10):
+        expect(page.locator("header")).to_be_in_viewport()
+        if page.evaluate("scrollY + innerHeight >= document.documentElement.scrollHeight - 1"):
+            break
+        before = page.evaluate("scrollY")
+        page.clock.run_for(15_000)
+        assert page.evaluate("scrollY") > before
+    expect(last).to_be_in_viewport()
+    page.clock.run_for(15_000)
+    expect(page.locator('[data-user="alice"]')).to_be_in_viewport()
+    page.clock.run_for(15_000)
+    expect(page.locator('[data-node="n00"]')).to_be_in_viewport()

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from gpumon.config import HubSection
 from gpumon.hub.gaps import Gaps
+from gpumon.hub.member import MOST_POLLED
 from gpumon.model import Fault, Report
 from gpumon.timestamp import rfc3339
 from gpumon.wire import Gap
@@ -255,9 +256,30 @@ def test_what_is_polled_between_is_not_counted_twice_when_the_link_brings_it(wor
     world.hub.link_ended(world.member(), "lost")
     world.poll(missed)
     assert world.node().source == "poll"
+    assert taken == [1, 2], "no link may ever bring it"
     world.push(missed, late=True)
     world.push()
     assert taken == [1, 2, 3]
+
+
+def test_what_is_polled_while_the_link_is_open_counts_when_the_link_brings_it(world: World) -> None:
+    taken: list[int | None] = []
+    world.hub.on_taken = lambda _, report: taken.append(report.sequence)
+    world.push()
+    both = world.report()
+    world.poll(both)
+    assert taken == [1]
+    world.push(both)
+    assert taken == [1, 2]
+
+
+def test_polls_of_a_link_that_never_returns_cost_bounded_memory(world: World) -> None:
+    world.push()
+    world.hub.link_ended(world.member(), "lost")
+    for _ in range(MOST_POLLED + 10):
+        world.poll()
+    polled = world.member().polled_sequences
+    assert (len(polled), max(polled)) == (MOST_POLLED, world.sequence)
 
 
 def test_gaps_are_counted_once_and_the_newest_figures_hold(world: World) -> None:

@@ -58,6 +58,16 @@ def test_what_the_hardware_does_not_tell_is_a_gap_and_never_a_zero() -> None:
     assert set(column(history.ring("n", "GPU-a", FINE_SECONDS), "fan_speed_percent", 1, [0])) == {None}
 
 
+def test_the_share_of_time_in_which_a_gpu_was_slowed_down_is_remembered() -> None:
+    history = History()
+    told_reasons = (["gpu_idle"], ["hw_thermal_slowdown", "sw_power_cap"], ["sw_power_cap"], None)
+    for second, reasons in enumerate(told_reasons):
+        gpu = Gpu(index=0, uuid="GPU-a", throttle_reasons=reasons)
+        history.take("n", Report(node="n", gpus=[gpu]), NOW + second, NOW + second)
+    told = column(history.ring("n", "GPU-a", FINE_SECONDS), "throttled_percent", 1, [int(NOW) // FINE_SECONDS])
+    assert list(told) == [33.333]
+
+
 def test_a_late_sample_finds_its_place() -> None:
     history = History()
     for at in (NOW, NOW + 2 * FINE_SECONDS, NOW + FINE_SECONDS):

@@ -63,6 +63,23 @@ async def test_one_gpu_and_one_metric_can_be_asked_for_and_the_time_as_well() ->
             assert past["at"][0] <= now - 300 < past["at"][1]
 
 
+async def test_errors_of_the_driver_stand_beside_the_values_of_their_gpu_and_time() -> None:
+    def reported(code: int, seconds_ago: float) -> dict[str, object]:
+        at = rfc3339(time.time() - seconds_ago)
+        return {"code": code, "meaning": "m", "gravity": "warning", "count": 1, "last_at": at}
+
+    async with running_hub() as hub, raw_agent(hub) as agent:
+        await agent.say(hello())
+        gpus = [GPUS[0] | {"xids": [reported(63, 60), reported(13, 7200)]}, GPUS[1] | {"xids": [reported(79, 30)]}]
+        await agent.say(report(1, gpus=gpus))
+        await hub.node_when("n", lambda node: node["report"])
+        _, past = await asked(hub, "/api/nodes/n/history", metric="throttled_percent")
+        assert [(one["gpu"], one["code"]) for one in past["xids"]] == [("GPU-a", 63), ("GPU-b", 79)]
+        assert abs(past["xids"][0]["at"] - time.time() + 60) < 30
+        _, day = await asked(hub, "/api/nodes/n/history", **{"from": time.time() - 80_000, "gpu": "GPU-a"})
+        assert [one["code"] for one in day["xids"]] == [13, 63]
+
+
 async def test_a_report_that_comes_late_is_dated_by_the_hubs_clock() -> None:
     async with running_hub() as hub, raw_agent(hub) as agent:
         await agent.say(hello())

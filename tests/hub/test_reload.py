@@ -10,6 +10,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from msgspec.structs import replace
 
 from gpumon.config import AgentSection, Config, HubSection, NodeEntry
 from gpumon.errors import ConfigError
@@ -55,6 +56,17 @@ def test_alias_host_and_port_change_and_the_state_stays(world: World) -> None:
     reconfigure(world, NodeEntry(name="a", host="10.9.9.9", port=9000, alias="Beta"), B)
     node = world.node()
     assert (node.alias, node.host, node.port, node.status) == ("Beta", "10.9.9.9", 9000, "online")
+
+
+def test_tags_of_the_configuration_stand_before_those_that_only_the_agent_tells(world: World) -> None:
+    world.push(replace(world.report(), tags=["teaching", "room 204"]))
+    reconfigure(world, NodeEntry(name="a", host="10.0.0.1", tags=["room 204", "cold"]), B)
+    assert world.node().tags == ["room 204", "cold", "teaching"]
+    assert json.loads(world.hub.fleet.glance("a").card.json)["tags"] == ["room 204", "cold", "teaching"]
+    reconfigure(world, B)
+    assert world.node().tags == ["teaching", "room 204"]
+    world.push()
+    assert world.node().tags == []
 
 
 def test_what_was_wrong_at_the_old_address_is_not_said_of_the_new_one(world: World) -> None:

@@ -179,6 +179,14 @@ def test_who_was_never_seen_hears_the_command_that_mends_it() -> None:
         assert "gpumon agent --hub http://hub:8080 --name 'node 1'" in verdict.hint
 
 
+@pytest.mark.parametrize(("port", "told"), [(None, False), (8081, False), (9000, True)])
+def test_the_command_names_the_port_that_is_not_the_usual_one(port: int | None, *, told: bool) -> None:
+    verdict = verdict_of(member("pending", report=None, port=port), NOW, URL, in_outage=False)
+    assert verdict is not None
+    assert ("--port 9000" in str(verdict.hint)) is told
+    assert ("--port" in str(verdict.hint)) is told
+
+
 def test_evidence_names_each_channel_and_since_when() -> None:
     resolution = Resolution(
         host="gpu-1.lab", addresses=["10.0.0.1"], server="10.0.0.53", answered_at="t1", ttl_seconds=60, is_kept=True

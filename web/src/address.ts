@@ -18,6 +18,7 @@ export function readAddress(search: string): Shared {
     freeMemoryGib: number("memory"),
     model: text("model"),
     user: text("user"),
+    tag: text("tag"),
     gpuCount: number("gpus"),
   };
   return {
@@ -36,7 +37,7 @@ export function writeAddress(search: string, view: Shared & Pick<View, "language
   if (parameters.has("lang")) parameters.set("lang", view.language);
   const put = (name: string, value: string | number | null): void =>
     value === null || value === "" ? parameters.delete(name) : parameters.set(name, String(value));
-  const { text, freeOnly, freeMemoryGib, model, user, gpuCount } = view.filters;
+  const { text, freeOnly, freeMemoryGib, model, user, tag, gpuCount } = view.filters;
   put("blur", view.areUsersBlurred ? 1 : null);
   put("view", view.tab === "nodes" ? null : view.tab);
   put("node", view.open);
@@ -46,6 +47,7 @@ export function writeAddress(search: string, view: Shared & Pick<View, "language
   put("memory", freeMemoryGib);
   put("model", model);
   put("user", user);
+  put("tag", tag);
   put("gpus", gpuCount);
   const written = parameters.toString();
   return written === "" ? "" : `?${written}`;

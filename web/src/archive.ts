@@ -62,6 +62,17 @@ export interface NodePast {
   readonly step_seconds: number;
   readonly at: readonly number[];
   readonly series: readonly Column[];
+  /** Errors that drivers reported in that time; a hub that is older tells none. */
+  readonly xids?: readonly XidAt[];
+}
+
+/** An Xid of one GPU, at a moment in seconds of the hub's time. */
+export interface XidAt {
+  readonly gpu: string;
+  readonly code: number;
+  readonly gravity: "info" | "warning" | "critical";
+  readonly meaning: string;
+  readonly at: number;
 }
 
 /** What one node did in the `seconds` before `now` (milliseconds), in at most `points` spans; null if nobody answers. */

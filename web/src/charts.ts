@@ -1,6 +1,6 @@
 // What the charts of a node show: quantities, their units and limits, and their figures. Knows nothing of drawing.
 
-import type { NodePast } from "./archive";
+import type { NodePast, XidAt } from "./archive";
 import type { Format } from "./format";
 import { historyKey } from "./past";
 import type { Gpu } from "./types";
@@ -14,10 +14,14 @@ export const SPAN: Readonly<Record<Span, { readonly seconds: number; readonly po
   day: { seconds: 86_400, points: 288 },
 };
 
-export type Field = "utilization_percent" | "memory_used_bytes" | "power_draw_watts" | "temperature_celsius";
+export type Charted = "utilization_percent" | "memory_used_bytes" | "power_draw_watts" | "temperature_celsius";
+
+/** Beside what is charted: the share of each span in which a GPU was slowed down. */
+export const THROTTLED = "throttled_percent";
+export type Field = Charted | typeof THROTTLED;
 
 export interface Quantity {
-  readonly field: Field;
+  readonly field: Charted;
   /** Where its scale ends at least, and where its line of the limit stands, if it has one. */
   readonly top: (gpu: Gpu) => number | null;
   readonly limit: (gpu: Gpu) => number | null;
@@ -57,6 +61,28 @@ type Values = readonly (number | null)[];
 export function valuesOf(past: NodePast, gpu: Gpu, field: Field): Values {
   const key = historyKey(gpu);
   return past.series.find((one) => one.gpu === key && one.metric === field)?.values ?? [];
+}
+
+/** A time from one moment to another, in seconds. */
+export type Band = readonly [number, number];
+
+/** When the GPU was slowed down, for some of each span at least. */
+export function throttledBands(past: NodePast, gpu: Gpu): readonly Band[] {
+  const bands: [number, number][] = [];
+  valuesOf(past, gpu, THROTTLED).forEach((share, place) => {
+    const start = past.at[place];
+    if (!share || start === undefined) return;
+    const last = bands.at(-1);
+    if (last?.[1] === start) last[1] = start + past.step_seconds;
+    else bands.push([start, start + past.step_seconds]);
+  });
+  return bands;
+}
+
+/** What the driver reported of the GPU, oldest first. */
+export function xidsOf(past: NodePast, gpu: Gpu): readonly XidAt[] {
+  const key = historyKey(gpu);
+  return (past.xids ?? []).filter((xid) => xid.gpu === key);
 }
 
 export interface Figures {

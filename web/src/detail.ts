@@ -1,4 +1,4 @@
-import { BROWSER, type Events, type Surroundings } from "./stream";
+import { type Events, openEvents, type OpenEvents, otherWay, type Way } from "./channel";
 import type { Message, Node } from "./types";
 
 const RETRY_MS = 3_000;
@@ -15,14 +15,15 @@ export interface DetailSink {
  */
 export class DetailStream {
   readonly #sink: DetailSink;
-  readonly #openEvents: Surroundings["openEvents"];
+  readonly #openEvents: OpenEvents;
   #name: string | null = null;
   #events: Events | null = null;
+  #way: Way = "events";
   #retry: ReturnType<typeof setTimeout> | undefined;
 
-  constructor(sink: DetailSink, openEvents: Surroundings["openEvents"] = BROWSER.openEvents) {
+  constructor(sink: DetailSink, open: OpenEvents = openEvents) {
     this.#sink = sink;
-    this.#openEvents = openEvents;
+    this.#openEvents = open;
   }
 
   /** Follow the node `name`, or none. */
@@ -35,16 +36,20 @@ export class DetailStream {
 
   #open(): void {
     if (this.#name === null) return;
-    const events = this.#openEvents(`api/events?node=${encodeURIComponent(this.#name)}`);
+    const events = this.#openEvents(`node=${encodeURIComponent(this.#name)}`, this.#way);
+    let hasTold = false;
     this.#events = events;
     for (const type of ["snapshot", "nodes"]) {
       events.addEventListener(type, ({ data }) => {
-        if (events === this.#events) this.#sink.applyDetails(nodesOf(data));
+        if (events !== this.#events) return;
+        hasTold = true;
+        this.#sink.applyDetails(nodesOf(data));
       });
     }
     events.addEventListener("error", () => {
       if (events !== this.#events) return;
       this.#close();
+      if (!hasTold) this.#way = otherWay(this.#way);
       this.#retry = setTimeout(() => this.#open(), RETRY_MS);
     });
   }

@@ -13,6 +13,7 @@ export interface Filters {
   readonly freeMemoryGib: number | null;
   readonly model: string | null;
   readonly user: string | null;
+  readonly tag: string | null;
   /** So many GPUs for which all that holds, on one node. */
   readonly gpuCount: number | null;
 }
@@ -23,6 +24,7 @@ export const NO_FILTERS: Filters = {
   freeMemoryGib: null,
   model: null,
   user: null,
+  tag: null,
   gpuCount: null,
 };
 
@@ -34,12 +36,14 @@ export function isFiltering(filters: Filters): boolean {
 export function matchingGpus(node: Node, filters: Filters): readonly Gpu[] | null {
   const gpus = node.report?.gpus ?? [];
   if (!isFiltering(filters)) return gpus;
+  const tags = node.tags ?? [];
+  if (filters.tag !== null && !tags.includes(filters.tag)) return null;
   const words = filters.text.toLowerCase().split(/\s+/).filter(Boolean);
-  const ofNode = [node.name, node.alias, node.address, node.host].join("\n").toLowerCase();
+  const ofNode = [node.name, node.alias, node.address, node.host, ...tags].join("\n").toLowerCase();
   const matching = gpus.filter((gpu) => isWanted(gpu, node, filters) && isNamed(words, ofNode, gpu));
   if (matching.length === 0) {
-    // A node that told no GPUs yet can still be looked for by its name.
-    const asksForGpus = isFiltering({ ...filters, text: "" });
+    // A node that told no GPUs yet can still be looked for by its name and tags.
+    const asksForGpus = isFiltering({ ...filters, text: "", tag: null });
     return !asksForGpus && words.every((word) => ofNode.includes(word)) ? gpus : null;
   }
   return matching.length >= (filters.gpuCount ?? 1) ? matching : null;

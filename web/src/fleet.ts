@@ -1,6 +1,6 @@
 // What the numbers mean: pure functions of what the hub tells.
 
-import type { Gpu, Node, NodeStatus, Process } from "./types";
+import type { Gpu, Node, NodeStatus, Process, Xid } from "./types";
 
 export type GpuState = "free" | "busy" | "held" | "fault" | "unknown";
 /** What is worth a look on a GPU, whatever its state. */
@@ -20,13 +20,14 @@ export interface Tally {
 
 /** So near to the temperature at which it slows itself down, by its own telling, a GPU is hot. */
 const HOT_WITHIN_CELSIUS = 5;
-/** A cap on power is how most of them are run, and no reason to look. */
-const ALARMING: ReadonlySet<string> = new Set([
-  "hw_slowdown",
-  "sw_thermal_slowdown",
-  "hw_thermal_slowdown",
-  "hw_power_brake_slowdown",
-]);
+/** Why a GPU slows itself down, of what is worth a look: a cap on power is how most of them are run. */
+export type Brake = "heat" | "power" | "hardware";
+const BRAKES: Readonly<Record<string, Brake>> = {
+  sw_thermal_slowdown: "heat",
+  hw_thermal_slowdown: "heat",
+  hw_power_brake_slowdown: "power",
+  hw_slowdown: "hardware",
+};
 
 export function gpuKey(gpu: Gpu): string {
   return gpu.uuid ?? String(gpu.index);
@@ -44,10 +45,22 @@ export function gpuState(gpu: Gpu, status: NodeStatus, isHeld = false): GpuState
 
 export function marksOf(gpu: Gpu, status: NodeStatus): readonly Mark[] {
   if (status !== "online") return [];
-  const { temperature_celsius: temperature, slowdown_temperature_celsius: slowdown, throttle_reasons: reasons } = gpu;
+  const { temperature_celsius: temperature, slowdown_temperature_celsius: slowdown } = gpu;
   const isHot = temperature !== null && slowdown != null && temperature >= slowdown - HOT_WITHIN_CELSIUS;
-  const isThrottled = reasons?.some((reason) => ALARMING.has(reason)) ?? false;
+  const isThrottled = brakesOf(gpu).length > 0;
   return [...(isHot ? (["hot"] as const) : []), ...(isThrottled ? (["throttled"] as const) : [])];
+}
+
+/** Each once; "hardware" only where nothing more precise is told. */
+export function brakesOf({ throttle_reasons: reasons }: Gpu): readonly Brake[] {
+  const found = new Set((reasons ?? []).flatMap((reason) => (Object.hasOwn(BRAKES, reason) ? [BRAKES[reason]] : [])));
+  if (found.size > 1) found.delete("hardware");
+  return [...found].filter((brake) => brake !== undefined);
+}
+
+/** Those of its Xids that are more than a trifle. */
+export function gravesOf({ xids }: Gpu): readonly Xid[] {
+  return (xids ?? []).filter(({ gravity }) => gravity !== "info");
 }
 
 function stateOfReport(gpu: Gpu, status: NodeStatus): GpuState {

@@ -10,11 +10,14 @@ const DAY = 24 * HOUR;
 /** Numbers and moments as text of one language; all moments are milliseconds since the epoch. */
 export interface Format {
   count(value: number): string;
+  tenths(value: number): string;
   percent(value: number): string;
   celsius(value: number): string;
   bytes(value: number): string;
   /** "71.2 / 80.0 GiB"; a part that is not known is a dash. */
   memory(used: number | null, total: number | null): string;
+  /** The same without tenths, for sums over many. */
+  memorySum(used: number | null, total: number | null): string;
   /** "655 / 700 W" */
   power(draw: number | null, limit: number | null): string;
   kilowatts(watts: number): string;
@@ -40,11 +43,16 @@ export function createFormat(lang: string, text: Messages): Format {
 
   return {
     count: (value) => whole.format(value),
+    tenths: (value) => tenths.format(value),
     percent: (value) => `${whole.format(value)}%`,
     celsius: (value) => `${whole.format(value)} °C`,
     bytes: (value) =>
       value >= GIB ? `${gib(value)} GiB` : `${whole.format(Math.ceil(value / MIB))} MiB`,
     memory: (used, total) => `${known(used, gib)} / ${known(total, gib)} GiB`,
+    memorySum: (used, total) => {
+      const wholeGib = (value: number): string => whole.format(value / GIB);
+      return `${known(used, wholeGib)} / ${known(total, wholeGib)} GiB`;
+    },
     power: (draw, limit) =>
       limit === null
         ? `${known(draw, whole.format)} W`

@@ -19,6 +19,7 @@ import "./style/widths.css";
 import "./style/wall.css";
 import "./style/print.css";
 import { App } from "./views/App";
+import { nextPlace, WALL_MS } from "./wall";
 
 const TICK_MS = 1_000;
 
@@ -74,6 +75,15 @@ effect(() => {
   if (firstVersion !== null && firstVersion !== version && store.view.peek().isKiosk) location.reload();
   firstVersion ??= version;
 });
+
+if (store.view.peek().isKiosk) {
+  setInterval(() => {
+    const { scrollHeight: whole, clientHeight: seen } = document.documentElement;
+    const next = nextPlace({ top: scrollY, seen, whole, tab: store.view.peek().tab });
+    store.choose({ tab: next.tab });
+    scrollTo({ top: next.top });
+  }, WALL_MS);
+}
 
 addEventListener("keydown", (event) => {
   if (press(store, event, document)) event.preventDefault();

@@ -1,6 +1,6 @@
 // Nodes told at a glance, put together again: a card and a row of numbers make a node whose details nobody told.
 
-import type { Gpu, GpuCard, Holder, Node, NodeCard, OverviewMessage, Process, Report } from "./types";
+import type { Gpu, GpuCard, Holder, Host, Node, NodeCard, OverviewMessage, Process, Report } from "./types";
 
 const MIB = 2 ** 20;
 
@@ -14,6 +14,8 @@ export interface Glimpse {
 /** The numbers of one node. `seenAt` is in milliseconds of the hub's time. */
 export interface Row {
   readonly seenAt: number | null;
+  readonly hostCpuPercent: number | null;
+  readonly hostMemoryPercent: number | null;
   readonly gpus: readonly GpuNumbers[];
 }
 
@@ -28,7 +30,12 @@ export function glimpsesOf({ cards, numbers, sent_at }: OverviewMessage): Map<st
   return new Map(
     numbers.names.map((name, at) => {
       const age = numbers.seen_seconds_ago[at] ?? null;
-      const row: Row = { seenAt: age === null ? null : sentAt - age * 1_000, gpus: rowOf(numbers, at) };
+      const row: Row = {
+        seenAt: age === null ? null : sentAt - age * 1_000,
+        hostCpuPercent: numbers.host_cpu_utilization_percent?.[at] ?? null,
+        hostMemoryPercent: numbers.host_memory_used_percent?.[at] ?? null,
+        gpus: rowOf(numbers, at),
+      };
       return [name, { name, card: byName.get(name) ?? null, row }];
     }),
   );
@@ -64,16 +71,30 @@ export class Sketch {
     this.#node = { ...NODE, ...known, idle_since: idleSinceOf(report?.gpus ?? []), report: this.#report };
   }
 
-  filled({ seenAt, gpus }: Row): Node {
+  filled(row: Row): Node {
+    const { seenAt, gpus } = row;
     const report = this.#report;
     const last_seen_at = seenAt === null ? null : new Date(seenAt).toISOString();
     if (report === null) return { ...this.#node, last_seen_at };
     return {
       ...this.#node,
       last_seen_at,
-      report: { ...report, gpus: report.gpus.map((gpu, at) => ({ ...gpu, ...gpus[at] })) },
+      report: {
+        ...report,
+        ...(report.host && { host: hostOf(report.host, row) }),
+        gpus: report.gpus.map((gpu, at) => ({ ...gpu, ...gpus[at] })),
+      },
     };
   }
+}
+
+function hostOf(host: Host, { hostCpuPercent, hostMemoryPercent: used }: Row): Host {
+  const total = host.memory_total_bytes;
+  return {
+    ...host,
+    cpu_utilization_percent: hostCpuPercent,
+    memory_available_bytes: total === null || used === null ? null : total * (1 - used / 100),
+  };
 }
 
 function idleSinceOf(gpus: readonly GpuCard[]): Readonly<Record<string, string>> {
@@ -81,13 +102,19 @@ function idleSinceOf(gpus: readonly GpuCard[]): Readonly<Record<string, string>>
   return Object.fromEntries(told.map((gpu) => [gpu.uuid ?? gpu.pci_bus_id ?? `#${gpu.index}`, gpu.idle_since ?? ""]));
 }
 
-function reportOf({ gpus, ...known }: NonNullable<NodeCard["report"]>, node: string): Report {
-  return { ...REPORT, ...known, node, gpus: (gpus ?? []).map(gpuOf) };
+function reportOf({ gpus, host, ...known }: NonNullable<NodeCard["report"]>, node: string): Report {
+  return { ...REPORT, ...known, node, host: host === undefined ? null : { ...HOST, ...host }, gpus: (gpus ?? []).map(gpuOf) };
 }
 
-function gpuOf({ holders, mig_profiles, idle_since: _, process_count: __, ...known }: GpuCard): Gpu {
-  const slices = mig_profiles?.map((profile, index) => ({ ...SLICE, index, name: profile || null })) ?? null;
-  return { ...GPU, ...known, mig_devices: slices, processes: holders?.map(processOf) ?? null };
+function gpuOf({ holders, mig_profiles, xids, idle_since: _, process_count: __, ...known }: GpuCard): Gpu {
+  const slices = mig_profiles?.map((profile, index) => ({ ...SLICE, index, profile: profile || null })) ?? null;
+  return {
+    ...GPU,
+    ...known,
+    mig_devices: slices,
+    processes: holders?.map(processOf) ?? null,
+    xids: xids?.map((code) => ({ code })) ?? [],
+  };
 }
 
 function processOf({ memory_used_mebibytes: memory, processes, ...known }: Holder): Process {
@@ -107,7 +134,7 @@ const PROCESS: Omit<Process, "pid"> = {
   job: null,
 };
 
-const SLICE = { uuid: null, memory_total_bytes: null, memory_used_bytes: null, memory_free_bytes: null };
+const SLICE = { uuid: null, name: null, memory_total_bytes: null, memory_used_bytes: null, memory_free_bytes: null };
 
 const GPU: Omit<Gpu, "index"> = {
   uuid: null,
@@ -160,6 +187,19 @@ const REPORT: Omit<Report, "node"> = {
   status: "ok",
   error: null,
   gpus: [],
+};
+
+const HOST: Host = {
+  cpu_count: null,
+  cpu_utilization_percent: null,
+  load_average_1m: null,
+  memory_total_bytes: null,
+  memory_available_bytes: null,
+  swap_total_bytes: null,
+  swap_used_bytes: null,
+  disk_total_bytes: null,
+  disk_free_bytes: null,
+  uptime_seconds: null,
 };
 
 const NODE = {

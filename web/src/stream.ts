@@ -1,7 +1,8 @@
+import { type Events, openEvents, type OpenEvents, otherWay, type Way } from "./channel";
 import type { Fault, LinkState, Message, Node } from "./types";
 import { FULL_UP_TO } from "./view";
 
-const URL_OF_ALL = `api/events?view=overview&full_up_to=${FULL_UP_TO}`;
+const ALL = `view=overview&full_up_to=${FULL_UP_TO}`;
 
 /** No message for this long: ask whether the hub is there, since EventSource cannot see a silent stall. */
 export const QUIET_MS = 3_000;
@@ -26,19 +27,13 @@ export interface Sink {
   observeRoughTime(sentAt: number): void;
 }
 
-/** The part of EventSource that is used, so that a test can stand in for it. */
-export interface Events {
-  addEventListener(type: string, listener: (event: { readonly data?: unknown }) => void): void;
-  close(): void;
-}
-
 export interface Surroundings {
-  readonly openEvents: (url: string) => Events;
+  readonly openEvents: OpenEvents;
   readonly fetch: (url: string, init: RequestInit) => Promise<Response>;
 }
 
 export const BROWSER: Surroundings = {
-  openEvents: (url) => new EventSource(url) as unknown as Events,
+  openEvents,
   fetch: (url, init) => fetch(url, init),
 };
 
@@ -50,7 +45,7 @@ interface Answer {
 type Timer = ReturnType<typeof setTimeout>;
 
 /**
- * Keeps the store told: by server-sent events, else by asking every five seconds, else not at all.
+ * Keeps the store told: by server-sent events, else over a WebSocket, else by asking every five seconds, else not at all.
  *
  * The hub is called lost as soon as it neither sends nor answers; until that is settled the link is
  * "connecting" again, so that the page never shows old numbers as live.
@@ -61,6 +56,7 @@ export class Stream {
   #running = false;
   #state: LinkState = "connecting";
   #events: Events | null = null;
+  #way: Way = "events";
   #delivered = false;
   #failures = 0;
   #contactAt: number | null = null;
@@ -102,7 +98,7 @@ export class Stream {
     this.#closeEvents();
     this.#retry = undefined;
     this.#delivered = false;
-    const events = this.#around.openEvents(URL_OF_ALL);
+    const events = this.#around.openEvents(ALL, this.#way);
     this.#events = events;
     this.#messageAt = Date.now();
     for (const type of MESSAGE_TYPES) {
@@ -163,11 +159,17 @@ export class Stream {
     if (events !== this.#events) return;
     this.#closeEvents();
     if (this.#state === "live") this.#setState("connecting");
-    const delay = Math.min(RETRY_FIRST_MS * 2 ** this.#failures, RETRY_MOST_MS);
-    this.#failures += 1;
-    // A hub that restarts should not meet all its viewers in the same moment.
-    this.#retry = setTimeout(() => this.#open(), delay * (0.5 + Math.random() / 2));
+    // A way that has told something stays the way; of one that has not, the other is tried.
+    if (!this.#delivered) this.#way = otherWay(this.#way);
+    this.#retry = setTimeout(() => this.#open(), this.#delivered || this.#way === "events" ? this.#pause() : 0);
     if (this.#polling === null) void this.#poll();
+  }
+
+  /** Longer each time. A hub that restarts should not meet all its viewers in the same moment. */
+  #pause(): number {
+    const pause = Math.min(RETRY_FIRST_MS * 2 ** this.#failures, RETRY_MOST_MS);
+    this.#failures += 1;
+    return pause * (0.5 + Math.random() / 2);
   }
 
   async #poll(): Promise<void> {

@@ -60,9 +60,28 @@ export interface MigDevice {
   readonly index: number;
   readonly uuid: string | null;
   readonly name: string | null;
+  readonly profile?: string | null;
   readonly memory_total_bytes: number | null;
   readonly memory_used_bytes: number | null;
   readonly memory_free_bytes: number | null;
+  readonly processes?: readonly Process[] | null;
+}
+
+/** Where used memory goes; `cause` says what most likely holds what no process accounts for, if that is no trifle. */
+export interface MemoryLedger {
+  readonly processes_bytes: number;
+  readonly reserved_bytes: number | null;
+  readonly unaccounted_bytes: number;
+  readonly cause: string | null;
+}
+
+/** An error that the driver reported of a GPU since its agent started; at a glance nothing but its code is told. */
+export interface Xid {
+  readonly code: number;
+  readonly meaning?: string;
+  readonly gravity?: "info" | "warning" | "critical";
+  readonly count?: number;
+  readonly last_at?: string;
 }
 
 export interface Gpu {
@@ -82,6 +101,8 @@ export interface Gpu {
   readonly memory_used_bytes: number | null;
   readonly memory_free_bytes: number | null;
   readonly memory_reserved_bytes: number | null;
+  readonly memory_kind?: "dedicated" | "unified" | null;
+  readonly memory_ledger?: MemoryLedger | null;
   readonly temperature_celsius: number | null;
   readonly memory_temperature_celsius: number | null;
   readonly slowdown_temperature_celsius?: number | null;
@@ -90,10 +111,14 @@ export interface Gpu {
   readonly power_limit_watts: number | null;
   readonly energy_joules_total: number | null;
   readonly sm_clock_megahertz: number | null;
+  readonly sm_clock_max_megahertz?: number | null;
   readonly memory_clock_megahertz: number | null;
   readonly performance_state: string | null;
   readonly throttle_reasons: readonly string[] | null;
   readonly ecc_uncorrected_total: number | null;
+  readonly ecc_corrected_total?: number | null;
+  /** What it takes to make it work again; null or "none": nothing. */
+  readonly recovery_action?: string | null;
   readonly pcie_generation: number | null;
   readonly pcie_width: number | null;
   readonly persistence_mode: boolean | null;
@@ -102,9 +127,26 @@ export interface Gpu {
   readonly mig_devices: readonly MigDevice[] | null;
   readonly sampled_at: string | null;
   readonly processes: readonly Process[] | null;
+  /** How many more there are, for which there was no room. */
+  readonly processes_truncated?: number;
+  readonly xids?: readonly Xid[] | null;
   readonly unavailable: Readonly<Record<string, Reason>>;
   /** Fields whose value seems to be no measurement. */
   readonly suspect?: readonly string[];
+}
+
+/** The machine around the GPUs. */
+export interface Host {
+  readonly cpu_count: number | null;
+  readonly cpu_utilization_percent: number | null;
+  readonly load_average_1m: number | null;
+  readonly memory_total_bytes: number | null;
+  readonly memory_available_bytes: number | null;
+  readonly swap_total_bytes: number | null;
+  readonly swap_used_bytes: number | null;
+  readonly disk_total_bytes: number | null;
+  readonly disk_free_bytes: number | null;
+  readonly uptime_seconds: number | null;
 }
 
 export interface Report {
@@ -123,6 +165,7 @@ export interface Report {
   readonly status: ReportStatus;
   readonly error: Fault | null;
   readonly advice?: readonly Fault[];
+  readonly host?: Host | null;
   readonly gpus: readonly Gpu[];
 }
 
@@ -130,6 +173,7 @@ export interface Report {
 export interface Node {
   readonly name: string;
   readonly alias: string;
+  readonly tags?: readonly string[];
   readonly host: string | null;
   readonly port: number | null;
   readonly address: string | null;
@@ -186,8 +230,9 @@ export interface Holder extends Partial<Pick<Process, "user" | "command" | "type
 }
 
 /** Of a GPU what rarely changes; what is left out is null, empty or as usual. */
-export interface GpuCard extends Partial<Omit<Gpu, "index" | "processes" | "mig_devices">> {
+export interface GpuCard extends Partial<Omit<Gpu, "index" | "processes" | "mig_devices" | "xids">> {
   readonly index: number;
+  readonly xids?: readonly number[];
   readonly mig_profiles?: readonly string[];
   readonly idle_since?: string;
   readonly process_count?: number;
@@ -199,7 +244,10 @@ export interface NodeCard extends Partial<Omit<Node, "name" | "alias" | "status_
   readonly name: string;
   readonly alias: string;
   readonly status_since: string;
-  readonly report?: Partial<Omit<Report, "gpus">> & { readonly gpus?: readonly GpuCard[] };
+  readonly report?: Partial<Omit<Report, "gpus" | "host">> & {
+    readonly gpus?: readonly GpuCard[];
+    readonly host?: Partial<Host>;
+  };
 }
 
 type Values = readonly (number | null)[];
@@ -208,6 +256,8 @@ type Values = readonly (number | null)[];
 export interface Numbers {
   readonly names: readonly string[];
   readonly seen_seconds_ago: Values;
+  readonly host_cpu_utilization_percent?: Values;
+  readonly host_memory_used_percent?: Values;
   readonly utilization_percent: readonly Values[];
   readonly memory_used_mebibytes: readonly Values[];
   readonly temperature_celsius: readonly Values[];

@@ -34,6 +34,14 @@ export function reportedAt(node: Node): number | null {
     : sampledAt - node.clock_offset_seconds * 1_000;
 }
 
+/** When the report was made, by the node's own clock; at a glance as far as its last sign of life tells. */
+export function reportMoment(node: Node): number | null {
+  const sampledAt = parseMoment(node.report?.sampled_at ?? null);
+  if (sampledAt !== null) return sampledAt;
+  const seenAt = parseMoment(node.last_seen_at);
+  return seenAt === null ? null : seenAt + (node.clock_offset_seconds ?? 0) * 1_000;
+}
+
 export function foremostFirst(notices: readonly Fault[]): readonly Fault[] {
   const rank = (notice: Fault): number => (notice.code === FOREMOST_NOTICE ? 0 : 1);
   return [...notices].sort((a, b) => rank(a) - rank(b));

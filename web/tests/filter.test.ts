@@ -30,6 +30,15 @@ describe("filters", () => {
     expect(found({ user: "alice" })).toEqual([1]);
     expect(found({ user: "alice", model: "A100" })).toBeNull();
   });
+  test("ask for a tag of the node, with what else is asked for", () => {
+    const tagged = { tags: ["room 204", "teaching"] };
+    expect(found({ tag: "teaching" }, tagged)).toEqual([0, 1, 2]);
+    expect(found({ tag: "teaching", freeOnly: true }, tagged)).toEqual([0]);
+    expect(found({ tag: "teach" }, tagged)).toBeNull();
+    expect(found({ tag: "teaching" })).toBeNull();
+    expect(found({ text: "room bob" }, tagged)).toEqual([2]);
+    expect(found({ tag: "teaching" }, { ...tagged, report: null })).toEqual([]);
+  });
   test("ask for a number of such GPUs on one node", () => {
     expect(found({ model: "H100", gpuCount: 2 })).toEqual([0, 1]);
     expect(found({ model: "H100", gpuCount: 3 })).toBeNull();

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 
-import { byMemory, gpuState, marksOf, insertNode, sumTallies, tally } from "../src/fleet";
+import { brakesOf, byMemory, gpuState, gravesOf, marksOf, insertNode, sumTallies, tally } from "../src/fleet";
 import { gpu, node, process, report } from "./fixtures";
 
 const MIB = 2 ** 20;
@@ -81,4 +81,18 @@ test("a GPU is hot near the temperature that it names itself, and never by a gue
 test("a GPU is throttled by heat or its power supply, not by a cap on its power", () => {
   expect(marksOf(gpu({ throttle_reasons: ["gpu_idle", "sw_power_cap"] }), "online")).toEqual([]);
   expect(marksOf(gpu({ throttle_reasons: ["hw_thermal_slowdown"] }), "online")).toEqual(["throttled"]);
+});
+
+test("why a GPU is throttled is told once, and hardware only where nothing more precise is known", () => {
+  const of = (...throttle_reasons: string[]): readonly string[] => brakesOf(gpu({ throttle_reasons }));
+  expect(of("hw_slowdown", "sw_thermal_slowdown", "hw_thermal_slowdown")).toEqual(["heat"]);
+  expect(of("hw_power_brake_slowdown", "hw_thermal_slowdown")).toEqual(["power", "heat"]);
+  expect(of("hw_slowdown", "sw_power_cap", "constructor")).toEqual(["hardware"]);
+  expect(brakesOf(gpu({ throttle_reasons: null }))).toEqual([]);
+});
+
+test("an Xid that is a trifle is no mark, one whose gravity is not told is", () => {
+  const xids = [{ code: 43, gravity: "info" }, { code: 63, gravity: "critical" }, { code: 79 }] as const;
+  expect(gravesOf(gpu({ xids })).map(({ code }) => code)).toEqual([63, 79]);
+  expect(gravesOf(gpu())).toEqual([]);
 });

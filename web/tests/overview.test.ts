@@ -30,6 +30,8 @@ function message(type: OverviewMessage["type"], cards: readonly NodeCard[], util
     numbers: {
       names,
       seen_seconds_ago: names.map(() => 2),
+      host_cpu_utilization_percent: names.map(() => 12),
+      host_memory_used_percent: names.map(() => 25),
       utilization_percent: Object.values(utilization).map((value) => [value]),
       memory_used_mebibytes: each(1_024),
       temperature_celsius: each(50),
@@ -62,6 +64,24 @@ describe("a node told at a glance", () => {
     expect(told?.report).toMatchObject({ driver_version: "580", cuda_version: null, simulated: false });
     const [first] = told?.report?.gpus ?? [];
     expect(first).toMatchObject({ utilization_percent: 1, memory_used_bytes: GIB, power_draw_watts: 300, sm_clock_megahertz: null });
+  });
+  test("has the machine around its GPUs, where its agent tells of one", () => {
+    const host = { cpu_count: 64, memory_total_bytes: 512 * GIB };
+    const store = storeOf(card("a", { report: { host, gpus: [] } }), card("b"));
+    expect(nodeOf(store, "a")?.report?.host).toMatchObject({
+      cpu_count: 64,
+      cpu_utilization_percent: 12,
+      memory_available_bytes: 384 * GIB,
+      uptime_seconds: null,
+    });
+    expect(nodeOf(store, "b")?.report?.host).toBeNull();
+  });
+  test("has the sizes of a GPU's instances, the numbers of its Xids, and its tags", () => {
+    const store = storeOf(card("a", { tags: ["cold"] }, { index: 0, mig_profiles: ["1g.10gb", ""], xids: [63], holders: [] }));
+    const [first] = nodeOf(store, "a")?.report?.gpus ?? [];
+    expect(first?.mig_devices).toMatchObject([{ profile: "1g.10gb", memory_used_bytes: null }, { profile: null }]);
+    expect(first?.xids).toEqual([{ code: 63 }]);
+    expect(nodeOf(store, "a")?.tags).toEqual(["cold"]);
   });
   test("has a line for each holder of a GPU, and is as busy as they make it", () => {
     const holder = { pid: 7, user: "alice", command: "python train.py", memory_used_mebibytes: 2_048, processes: 3 };

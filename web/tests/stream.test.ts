@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 
-import { type Events, type Sink, Stream } from "../src/stream";
+import type { Events, Way } from "../src/channel";
+import { type Sink, Stream } from "../src/stream";
 import type { Fault, LinkState, Message } from "../src/types";
 import { node } from "./fixtures";
 
@@ -9,6 +10,7 @@ type Listener = (event: { readonly data?: unknown }) => void;
 class FakeEvents implements Events {
   readonly listeners = new Map<string, Listener>();
   closed = false;
+  constructor(readonly way: Way) {}
   addEventListener(type: string, listener: Listener): void {
     this.listeners.set(type, listener);
   }
@@ -36,8 +38,8 @@ class World implements Sink {
   contactAt: number | null = null;
 
   readonly stream = new Stream(this, {
-    openEvents: () => {
-      const events = new FakeEvents();
+    openEvents: (_, way) => {
+      const events = new FakeEvents(way);
       this.opened.push(events);
       return events;
     },
@@ -232,6 +234,36 @@ describe("a stream that does not work", () => {
     world.events.say("error");
     await pass(0);
     expect(world.state).toBe("lost");
+  });
+});
+
+describe("a way that tells nothing", () => {
+  test("is given up for the other at once, which is then as live, and polled no longer", async () => {
+    world.events.say("error");
+    await pass(0);
+    expect(world.opened.map(({ way }) => way)).toEqual(["events", "socket"]);
+    world.events.say("snapshot");
+    expect(world.state).toBe("live");
+    const polls = world.polls;
+    await pass(20_000);
+    expect(world.polls).toBe(polls);
+  });
+  test("has its turn again after the other has failed as well, and a pause", async () => {
+    world.events.say("error");
+    await pass(0);
+    world.events.say("error");
+    await pass(400);
+    expect(world.opened).toHaveLength(2);
+    await pass(700);
+    expect(world.opened.map(({ way }) => way)).toEqual(["events", "socket", "events"]);
+  });
+  test("does not come back when the other breaks that has told something", async () => {
+    world.events.say("error");
+    await pass(0);
+    world.events.say("snapshot");
+    world.events.say("error");
+    await pass(1_100);
+    expect(world.opened.map(({ way }) => way)).toEqual(["events", "socket", "socket"]);
   });
 });
 

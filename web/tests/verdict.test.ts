@@ -2,7 +2,7 @@ import { describe, expect, test } from "vitest";
 
 import api from "../../docs/api.md?raw";
 import { createLocale, translateFault } from "../src/locale";
-import { causeOf, foremostFirst, reportedAt } from "../src/verdict";
+import { causeOf, foremostFirst, reportedAt, reportMoment } from "../src/verdict";
 import { node, report } from "./fixtures";
 
 function fault(code: string) {
@@ -64,4 +64,14 @@ test("every code of the API's tables is told in Chinese", () => {
   expect(told).toContain("restart_needed");
   const { faults } = createLocale("zh", []);
   expect(told.filter((code) => !Object.hasOwn(faults, code))).toEqual([]);
+});
+
+test("a report is dated by its node's own clock, and at a glance by its last sign of life", () => {
+  const seen = "2026-11-23T12:00:00.000Z";
+  const at = Date.parse(seen);
+  const made = node("a", { report: report([], { sampled_at: "2026-11-23T11:00:00.000Z" }), last_seen_at: seen });
+  expect(reportMoment(made)).toBe(at - 3_600_000);
+  const glanced = node("a", { report: report([]), last_seen_at: seen, clock_offset_seconds: -90 });
+  expect(reportMoment(glanced)).toBe(at - 90_000);
+  expect(reportMoment(node("a", { report: null, last_seen_at: null }))).toBeNull();
 });

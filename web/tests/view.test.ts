@@ -14,6 +14,7 @@ describe("the address", () => {
       freeMemoryGib: 40,
       model: "H100 80GB+",
       user: "alice",
+      tag: "room 204",
       gpuCount: 4,
     };
     const shown = view({ tab: "users", open: "gpu 01&x=机", density: "map", filters, areUsersBlurred: true });

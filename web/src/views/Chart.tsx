@@ -4,7 +4,7 @@ import uPlot from "uplot";
 import "uplot/dist/uPlot.min.css";
 
 import type { NodePast } from "../archive";
-import { lonely, type Quantity, SPAN, type Span, valuesOf } from "../charts";
+import { lonely, type Quantity, SPAN, type Span, throttledBands, valuesOf, xidsOf } from "../charts";
 import type { Format } from "../format";
 import { useLocale } from "../locale";
 import type { Gpu } from "../types";
@@ -131,6 +131,7 @@ function options(props: Props, box: HTMLElement, format: Format): uPlot.Options 
       { stroke: ink.limit, width: 1.5, dash: [6, 4], points: { show: false } },
     ],
     hooks: {
+      drawClear: [(plot) => drawBands(plot, props, ink)],
       setCursor: [
         ({ cursor }) => {
           moment.value = cursor.idx ?? null;
@@ -140,7 +141,28 @@ function options(props: Props, box: HTMLElement, format: Format): uPlot.Options 
   };
 }
 
+/** When the GPU was slowed down, and when its driver reported an error, behind all the lines. */
+function drawBands({ ctx, bbox, valToPos }: uPlot, { past, gpu }: Props, ink: Inks): void {
+  const place = (moment: number): number =>
+    Math.min(Math.max(valToPos(moment, "x", true), bbox.left), bbox.left + bbox.width);
+  ctx.save();
+  ctx.globalAlpha = 0.25;
+  ctx.fillStyle = ink.throttled;
+  for (const [start, end] of throttledBands(past, gpu)) {
+    const left = place(start);
+    ctx.fillRect(left, bbox.top, Math.max(1, place(end) - left), bbox.height);
+  }
+  ctx.globalAlpha = 1;
+  ctx.fillStyle = ink.xid;
+  for (const { at } of xidsOf(past, gpu)) {
+    ctx.fillRect(place(at) - devicePixelRatio, bbox.top, 2 * devicePixelRatio, bbox.height);
+  }
+  ctx.restore();
+}
+
 interface Inks {
+  readonly throttled: string;
+  readonly xid: string;
   readonly chosen: string;
   readonly others: string;
   readonly limit: string;
@@ -153,7 +175,15 @@ function inksOf(box: HTMLElement): Inks {
   const charts = box.closest(".charts") ?? box;
   const of = (ink: string): string => getComputedStyle(charts.querySelector(`[data-ink="${ink}"]`) ?? charts).color;
   const { color, borderTopColor } = getComputedStyle(box);
-  return { chosen: of("chosen"), others: of("others"), limit: of("limit"), text: color, grid: borderTopColor };
+  return {
+    throttled: of("throttled"),
+    xid: of("xid"),
+    chosen: of("chosen"),
+    others: of("others"),
+    limit: of("limit"),
+    text: color,
+    grid: borderTopColor,
+  };
 }
 
 /** Show where `at` is, without telling it back. */

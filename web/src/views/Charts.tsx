@@ -2,12 +2,24 @@ import { type Signal, useComputed, useSignal } from "@preact/signals";
 import { useEffect, useState } from "preact/hooks";
 
 import { fetchNodePast, type NodePast } from "../archive";
-import { figuresOf, QUANTITIES, SPAN, SPANS, type Span, valuesOf } from "../charts";
+import {
+  type Charted,
+  figuresOf,
+  QUANTITIES,
+  SPAN,
+  SPANS,
+  type Span,
+  THROTTLED,
+  throttledBands,
+  valuesOf,
+  xidsOf,
+} from "../charts";
 import { gpuKey } from "../fleet";
 import { useLocale } from "../locale";
 import type { Store } from "../store";
 import type { Gpu } from "../types";
 import { Chart } from "./Chart";
+import { GpuFacts } from "./GpuFacts";
 import type { ChartsProps } from "./LazyCharts";
 import { Dash } from "./parts";
 
@@ -29,13 +41,17 @@ export function Charts({ entry, store }: ChartsProps) {
         <h3>{text.charts.title}</h3>
         <SpanChoice span={span} />
         {gpus.length > 1 && <GpuChoice gpus={gpus} gpu={gpu} chosen={chosen} />}
-        <Legend gpu={gpu} others={gpus.length > 1} />
+        <Legend gpu={gpu} others={gpus.length > 1} past={past} />
       </div>
       {past === null && <p class="dated">{text.charts.loading}</p>}
       {past === "failed" && <p class="dated">{text.charts.failed}</p>}
       {past !== null && past !== "failed" && (
         <Drawn past={past} gpu={gpu} gpus={gpus} span={span.value} moment={moment} store={store} />
       )}
+      <div class="figures-and-facts">
+        {past !== null && past !== "failed" && hasPast(past, gpus) && <FiguresTable past={past} gpu={gpu} />}
+        <GpuFacts gpu={gpu} now={store.now} />
+      </div>
     </section>
   );
 }
@@ -50,7 +66,7 @@ function usePast(name: string, span: Span, store: Store): NodePast | "failed" | 
     async function ask(): Promise<void> {
       let pause = LEAST_PAUSE_MS;
       if (!document.hidden) {
-        const fields = QUANTITIES.map(({ field }) => field);
+        const fields = [...QUANTITIES.map(({ field }) => field), THROTTLED];
         const answer = await fetchNodePast(name, fields, seconds, points, store.now.peek());
         if (!isThere) return;
         // What was drawn stays while the hub is away: its axis tells of when it is.
@@ -117,13 +133,20 @@ function GpuChoice({ gpus, gpu, chosen }: GpuChoiceProps) {
 }
 
 /** Also where the charts take their colours from: a canvas has no style sheet. */
-function Legend({ gpu, others }: { gpu: Gpu; others: boolean }) {
+function Legend({ gpu, others, past }: { gpu: Gpu; others: boolean; past: NodePast | "failed" | null }) {
   const { text } = useLocale();
+  const isTold = past !== null && past !== "failed";
   return (
     <ul class="legend">
       <li data-ink="chosen">{text.charts.chosen(String(gpu.index))}</li>
       {others && <li data-ink="others">{text.charts.others}</li>}
       <li data-ink="limit">{text.charts.limit}</li>
+      <li data-ink="throttled" hidden={!isTold || throttledBands(past, gpu).length === 0}>
+        {text.charts.throttled}
+      </li>
+      <li data-ink="xid" hidden={!isTold || xidsOf(past, gpu).length === 0}>
+        {text.charts.xid}
+      </li>
     </ul>
   );
 }
@@ -140,7 +163,7 @@ interface DrawnProps {
 
 function Drawn({ past, gpu, gpus, span, moment, store }: DrawnProps) {
   const theme = useComputed(() => store.view.value.theme).value;
-  const drawn = QUANTITIES.filter(({ field }) => gpus.some((one) => figuresOf(valuesOf(past, one, field)) !== null));
+  const drawn = QUANTITIES.filter(({ field }) => isTold(past, gpus, field));
   const { text } = useLocale();
   if (drawn.length === 0) return <p class="dated">{text.charts.nothing}</p>;
   return (
@@ -151,8 +174,40 @@ function Drawn({ past, gpu, gpus, span, moment, store }: DrawnProps) {
         ))}
       </div>
       <MomentSlider past={past} gpu={gpu} moment={moment} />
-      <FiguresTable past={past} gpu={gpu} />
+      <Bands past={past} gpu={gpu} />
     </>
+  );
+}
+
+function isTold(past: NodePast, gpus: readonly Gpu[], field: Charted): boolean {
+  return gpus.some((one) => figuresOf(valuesOf(past, one, field)) !== null);
+}
+
+function hasPast(past: NodePast, gpus: readonly Gpu[]): boolean {
+  return QUANTITIES.some(({ field }) => isTold(past, gpus, field));
+}
+
+/** What the bands show, in words. */
+function Bands({ past, gpu }: Pick<DrawnProps, "past" | "gpu">) {
+  const { text, format } = useLocale();
+  const bands = throttledBands(past, gpu);
+  const xids = xidsOf(past, gpu);
+  const shares = figuresOf(valuesOf(past, gpu, THROTTLED));
+  if (bands.length + xids.length === 0) return null;
+  const last = bands.at(-1);
+  return (
+    <ul class="bands" data-field="bands">
+      {last !== undefined && shares !== null && (
+        <li data-band="throttled">
+          {text.charts.throttledFor(format.percent(Math.ceil(shares.mean)), format.moment(last[1] * 1_000))}
+        </li>
+      )}
+      {xids.toReversed().map(({ code, at, meaning }) => (
+        <li key={`${code} ${at}`} data-band="xid">
+          <strong>Xid {code}</strong> {format.moment(at * 1_000)}: {meaning}
+        </li>
+      ))}
+    </ul>
   );
 }
 
@@ -165,6 +220,7 @@ function MomentSlider({ past, gpu, moment }: Pick<DrawnProps, "past" | "gpu" | "
     const value = valuesOf(past, gpu, field)[at] ?? null;
     return `${text.column[field]} ${value === null ? "—" : show(format, value)}`;
   });
+  if (valuesOf(past, gpu, THROTTLED)[at]) words.push(text.mark.throttled);
   const time = format.moment((past.at[at] ?? 0) * 1_000);
   return (
     <label class="moment">

@@ -51,6 +51,7 @@ export function Filters({ store }: { store: Store }) {
       />
       <Names store={store} name="model" value={wanted.model} onChoose={(model) => narrow({ model })} />
       <Names store={store} name="user" value={wanted.user} onChoose={(user) => narrow({ user })} />
+      <Names store={store} name="tag" value={wanted.tag} onChoose={(tag) => narrow({ tag })} />
       {isFiltering(wanted) && <Result store={store} />}
     </form>
   );
@@ -102,9 +103,11 @@ function Numbers({ name, label, steps, value, onChoose, word }: NumbersProps) {
   );
 }
 
+type Named = "model" | "user" | "tag";
+
 interface NamesProps {
   readonly store: Store;
-  readonly name: "model" | "user";
+  readonly name: Named;
   readonly value: string | null;
   readonly onChoose: (value: string | null) => void;
 }
@@ -114,7 +117,8 @@ function Names({ store, name, value, onChoose }: NamesProps) {
   // One string, so that reports which bring no new name draw nothing.
   const joined = useMemo(() => store.calm(() => JSON.stringify(namesOf(store, name))), [store, name]);
   const names = JSON.parse(joined.value) as string[];
-  if (names.length < 2 && value === null) return null;
+  // One model or user is that of every GPU; one tag is not.
+  if (names.length < (name === "tag" ? 1 : 2) && value === null) return null;
   return (
     <select
       data-filter={name}
@@ -132,9 +136,13 @@ function Names({ store, name, value, onChoose }: NamesProps) {
   );
 }
 
-function namesOf(store: Store, name: "model" | "user"): string[] {
+function namesOf(store: Store, name: Named): string[] {
   const found = new Set<string | null>();
   for (const { node } of store.entries.value) {
+    if (name === "tag") {
+      for (const tag of node.value.tags ?? []) found.add(tag);
+      continue;
+    }
     for (const gpu of node.value.report?.gpus ?? []) {
       if (name === "model") found.add(modelOf(gpu));
       else for (const process of gpu.processes ?? []) found.add(process.user);

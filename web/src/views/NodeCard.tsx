@@ -2,11 +2,11 @@ import { type ReadonlySignal, useComputed } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 
 import { gpuKey } from "../fleet";
-import { parseMoment } from "../format";
 import { useLocale } from "../locale";
 import type { Entry, Store } from "../store";
-import type { Fault, Gpu, Node } from "../types";
-import { causeOf, reportedAt } from "../verdict";
+import { usedMemory } from "../host";
+import type { Fault, Gpu, Host, Node } from "../types";
+import { causeOf, reportedAt, reportMoment } from "../verdict";
 import { GpuRow } from "./GpuRow";
 import { LazyCharts } from "./LazyCharts";
 import { AdviceNote, Age, FaultNote } from "./parts";
@@ -118,6 +118,7 @@ function NodeHead({ node, now, id, children }: HeadProps) {
         </strong>
       )}
       {node.name !== node.alias && <span data-field="name">{node.name}</span>}
+      <Tags node={node} />
       {node.report?.simulated === true && (
         <span class="badge is-simulated" data-field="simulated">
           {text.simulated}
@@ -131,6 +132,18 @@ function NodeHead({ node, now, id, children }: HeadProps) {
       <NodeFacts node={node} now={now} />
       {children}
     </div>
+  );
+}
+
+export function Tags({ node }: { node: Node }) {
+  return (
+    <>
+      {node.tags?.map((tag) => (
+        <span key={tag} class="tag" data-field="tag">
+          {tag}
+        </span>
+      ))}
+    </>
   );
 }
 
@@ -170,6 +183,7 @@ function NodeFacts({ node, now }: { node: Node; now: ReadonlySignal<number> }) {
           {text.cuda} {report.cuda_version}
         </li>
       )}
+      {report?.host && <HostFacts host={report.host} />}
       {node.source !== null && (
         <li data-field="source" title={text.sourceTitle[node.source]}>
           {text.source[node.source]}
@@ -183,6 +197,27 @@ function NodeFacts({ node, now }: { node: Node; now: ReadonlySignal<number> }) {
         )}
       </li>
     </ul>
+  );
+}
+
+function HostFacts({ host }: { host: Host }) {
+  const { text, format } = useLocale();
+  const { cpu_utilization_percent: cpu, uptime_seconds: uptime } = host;
+  const used = usedMemory(host);
+  return (
+    <>
+      {cpu !== null && (
+        <li data-field="host_cpu" title={host.cpu_count === null ? undefined : text.cpus(format.count(host.cpu_count))}>
+          {text.cpu} {format.percent(cpu)}
+        </li>
+      )}
+      {used !== null && (
+        <li data-field="host_memory" title={format.memory(used, host.memory_total_bytes)}>
+          {text.ram} {format.percent((100 * used) / (host.memory_total_bytes || 1))}
+        </li>
+      )}
+      {uptime !== null && <li data-field="uptime">{text.up(format.duration(uptime * 1_000))}</li>}
+    </>
   );
 }
 
@@ -268,7 +303,7 @@ function Gpus({ store, node, gpus, held }: GpusProps) {
             gpu={gpu}
             status={node.status}
             isHeld={held.has(gpuKey(gpu))}
-            reportAt={parseMoment(report.sampled_at)}
+            reportAt={reportMoment(node)}
           />
         ))}
       </tbody>

@@ -5,7 +5,7 @@ import { translateFault, useLocale } from "../locale";
 import type { Entry, Store } from "../store";
 import type { Gpu } from "../types";
 import { causeOf } from "../verdict";
-import { NodeBody, NodeState } from "./NodeCard";
+import { NodeBody, NodeState, Tags } from "./NodeCard";
 import { Age, Dash } from "./parts";
 import { Sparkline } from "./Sparkline";
 import { Tiles } from "./Tiles";
@@ -36,6 +36,7 @@ function NodeLines({ entry, store }: { entry: Entry; store: Store }) {
   const node = entry.node.value;
   const isOpen = useComputed(() => store.view.value.open === entry.name).value;
   const { text } = useLocale();
+  const models = modelsOf(entry.matching.value ?? []);
   return (
     <tbody data-node={node.name} data-status={node.status} data-cause={causeOf(node)}>
       <tr>
@@ -57,8 +58,11 @@ function NodeLines({ entry, store }: { entry: Entry; store: Store }) {
           </strong>
           {node.report?.simulated === true && <span class="aside">{text.simulated}</span>}
           {node.flapping === true && <span class="aside is-warning">{text.flapping}</span>}
+          <Tags node={node} />
         </th>
-        <td data-column="model">{modelsOf(entry.matching.value ?? [])}</td>
+        <td data-column="model" title={models}>
+          {models}
+        </td>
         <td data-column="gpus">
           <Tiles entry={entry} numbered />
         </td>
@@ -94,7 +98,7 @@ function Counts({ entry }: { entry: Entry }) {
       <td data-column="free" class={entry.tally.value.gpus.free > 0 ? "is-free" : ""}>
         {format.count(entry.tally.value.gpus.free)}
       </td>
-      <td data-column="memory">{used === null ? <Dash why={text.reasonUnknown} /> : format.memory(used, all)}</td>
+      <td data-column="memory">{used === null ? <Dash why={text.reasonUnknown} /> : format.memorySum(used, all)}</td>
     </>
   );
 }

@@ -6,23 +6,27 @@ import { Dash } from "./parts";
 
 interface Props {
   readonly processes: readonly Process[];
+  /** How many there are beside these. */
+  readonly more: number;
   /** The moment of the report, by the node's clock, as the processes' own. */
   readonly at: number | null;
 }
 
-export function Processes({ processes, at }: Props) {
-  const { text } = useLocale();
+export function Processes({ processes, more, at }: Props) {
+  const { text, format } = useLocale();
   return (
     <ul class="processes" aria-label={text.column.processes}>
       {byMemory(processes).map((process) => (
         <ProcessLine key={process.pid} process={process} at={at} />
       ))}
+      {more > 0 && <li class="aside">{text.moreProcesses(format.count(more))}</li>}
     </ul>
   );
 }
 
 function ProcessLine({ process, at }: { process: Process; at: number | null }) {
   const { text, format } = useLocale();
+  const within = process.job ?? process.container;
   const startedAt = parseMoment(process.started_at);
   const details = [
     process.command,
@@ -39,9 +43,16 @@ function ProcessLine({ process, at }: { process: Process; at: number | null }) {
       <span class="user" data-field="user">
         {process.user ?? text.unknownUser}
       </span>
-      <span class="program" data-field="command">
-        {process.command ?? process.name ?? text.unknownName}
-        {process.together !== undefined && ` ×${process.together}`}
+      <span class="program">
+        <span data-field="command">
+          {process.command ?? process.name ?? text.unknownName}
+          {process.together !== undefined && ` ×${process.together}`}
+        </span>
+        {within !== null && (
+          <span class="within" data-field={process.job === null ? "container" : "job"}>
+            {within}
+          </span>
+        )}
       </span>
       <span class="running" data-field="running">
         {startedAt !== null && at !== null && format.duration(at - startedAt)}

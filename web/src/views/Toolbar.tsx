@@ -1,5 +1,6 @@
-import { useComputed } from "@preact/signals";
+import { useComputed, useSignal } from "@preact/signals";
 
+import { isFiltering } from "../filter";
 import { htmlLanguage, useLocale } from "../locale";
 import type { Store } from "../store";
 import { DENSITIES, densityFor, nextOf, TABS, THEMES } from "../view";
@@ -7,8 +8,22 @@ import { Filters } from "./Filters";
 
 /** How the page looks, to the viewer's taste. */
 export function Toolbar({ store }: { store: Store }) {
+  const { text } = useLocale();
+  // Where the window is narrow, what is chosen rarely would push away what people came for.
+  const isWhole = useSignal(isFiltering(store.view.peek().filters));
   return (
-    <div class="toolbar">
+    <div class={isWhole.value ? "toolbar is-whole" : "toolbar"}>
+      <button
+        type="button"
+        class="narrow-only"
+        data-choice="whole"
+        aria-expanded={isWhole.value}
+        onClick={() => {
+          isWhole.value = !isWhole.value;
+        }}
+      >
+        {text.moreChoices}
+      </button>
       {store.entries.value.length > 0 && <Tabs store={store} />}
       {store.entries.value.length > 0 && <Filters store={store} />}
       {store.entries.value.length > 0 && <DensityChoice store={store} />}

@@ -1,9 +1,11 @@
 import type { ReadonlySignal } from "@preact/signals";
 
 import { gpuState } from "../fleet";
+import { usedMemory } from "../host";
 import { useFault, useLocale } from "../locale";
+import type { Messages } from "../messages/en";
 import { sshLine, visibleDevices } from "../shell";
-import type { Evidence, Fault, Gpu, Node, Resolution } from "../types";
+import type { Evidence, Fault, Gpu, Host, Node, Resolution } from "../types";
 import { causeOf } from "../verdict";
 import { CopyButton } from "./Copy";
 import { Age } from "./parts";
@@ -99,6 +101,7 @@ function Facts({ node, now }: { node: Node; now: ReadonlySignal<number> }) {
           <Resolved resolution={node.resolution} now={now} />
         </>
       )}
+      {report?.host && <HostDetails host={report.host} />}
       <Fact name="agent" value={report?.agent_version ?? null} />
       <Fact name="hostname" value={report?.hostname ?? null} />
       <Fact name="agent_id" value={node.agent_id ?? null} />
@@ -108,7 +111,31 @@ function Facts({ node, now }: { node: Node; now: ReadonlySignal<number> }) {
   );
 }
 
-function Fact({ name, value }: { name: "agent" | "hostname" | "agent_id" | "late" | "lost"; value: string | null }) {
+function HostDetails({ host }: { host: Host }) {
+  const { text, format } = useLocale();
+  const { cpu_count: cpus, cpu_utilization_percent: cpu, load_average_1m: load, uptime_seconds: uptime } = host;
+  const disk = host.disk_free_bytes;
+  const processor = [
+    cpus !== null && text.cpus(format.count(cpus)),
+    cpu !== null && format.percent(cpu),
+    load !== null && text.load(format.tenths(load)),
+  ].filter((part) => part !== false);
+  const pair = (used: number | null, total: number | null): string | null =>
+    used === null || !total ? null : format.memory(used, total);
+  return (
+    <>
+      <Fact name="processor" value={processor.join(", ") || null} />
+      <Fact name="memory" value={pair(usedMemory(host), host.memory_total_bytes)} />
+      <Fact name="swap" value={pair(host.swap_used_bytes, host.swap_total_bytes)} />
+      <Fact name="disk" value={disk === null ? null : text.diskFree(format.memory(disk, host.disk_total_bytes))} />
+      <Fact name="uptime" value={uptime === null ? null : format.duration(uptime * 1_000)} />
+    </>
+  );
+}
+
+type FactName = Exclude<keyof Messages["detail"], "since" | "resolution">;
+
+function Fact({ name, value }: { name: FactName; value: string | null }) {
   const { text } = useLocale();
   if (value === null) return null;
   return (

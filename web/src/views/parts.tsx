@@ -18,8 +18,17 @@ export function Dash({ why }: { why: string }) {
   const { text } = useLocale();
   const sentence = text.notAvailable(why);
   return (
-    <span class="missing" role="img" aria-label={sentence} title={sentence}>
+    <Explained class="missing" why={sentence}>
       —
+    </Explained>
+  );
+}
+
+/** A sign, and what it means for who points at it, touches it, comes to it by key or hears it. */
+function Explained({ class: name, why, children }: { class: string; why: string; children: string }) {
+  return (
+    <span class={`why ${name}`} role="img" aria-label={why} tabIndex={0}>
+      {children}
     </span>
   );
 }
@@ -28,9 +37,12 @@ export function Dash({ why }: { why: string }) {
 export function Doubt() {
   const { text } = useLocale();
   return (
-    <span class="doubt" role="img" aria-label={text.suspect} title={text.suspect}>
-      {" ?"}
-    </span>
+    <>
+      {" "}
+      <Explained class="doubt" why={text.suspect}>
+        ?
+      </Explained>
+    </>
   );
 }
 
