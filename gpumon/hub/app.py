@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 from gpumon import __version__
 from gpumon.certificates import Shown, pinned
 from gpumon.config import Config, name_server
+from gpumon.hub.agents import AgentsApi
 from gpumon.hub.api import Api
 from gpumon.hub.auth import Auth
 from gpumon.hub.clock import BEAT_SECONDS
@@ -62,6 +63,7 @@ def routes(hub: Hub, ingest: Ingest, auth: Auth, page: Page) -> list[BaseRoute]:
         *Plain(hub, page.index).routes,
         *page.routes,
         *LoginApi(auth).routes,
+        *AgentsApi(ingest.door, ingest.address_of).routes,
         *PastApi(hub).routes,
         *Api(hub).routes,
         Route("/api/events", live.events, methods=["GET"]),
@@ -95,7 +97,8 @@ async def run(
     """
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     open_many_files()
-    url = hub_url(config, *listener.getsockname()[:2])
+    host, port = listener.getsockname()[:2]
+    url = hub_url(config.hub.hosts, host, port, tls=shown is not None)
     hub = Hub(config.nodes, config.hub, url=url if shown is None else pinned(url, shown.certificate))
     hosts = Hosts(_names(config))
     threading.Thread(target=hosts.learn, daemon=True).start()  # it may hang for long, and nobody waits for it

@@ -28,7 +28,20 @@ _HEADERS: Final = [(name.lower().encode(), value.encode()) for name, value in SE
 _API_HEADERS: Final = [*_HEADERS, (b"cache-control", b"no-store")]
 """What is told of nodes is kept by no cache and on no disk of a browser."""
 
-LOOKED_AT: Final = frozenset({b"host", b"origin", b"authorization", b"cookie", b"sec-fetch-site", b"sec-fetch-mode"})
+LOOKED_AT: Final = frozenset(
+    {
+        b"host",
+        b"origin",
+        b"authorization",
+        b"cookie",
+        b"content-length",
+        b"transfer-encoding",
+        b"sec-fetch-site",
+        b"sec-fetch-mode",
+    }
+)
+"""A request that has one of these twice could be read in two ways."""
+SPOKEN: Final = ("1.1", "1.0")
 PUSH: Final = "/api/push"
 LOGIN: Final = "/api/login"
 OPEN: Final = frozenset({"/", "/health", LOGIN, PUSH})
@@ -61,12 +74,16 @@ class Gate:
         path: str = scope["path"]
         if not path.startswith("/"):
             return problem(400, "the target of a request must be a path; this is no proxy")
+        if scope["http_version"] not in SPOKEN:
+            return problem(505, "HTTP/1.1 is spoken here", {"Connection": "close"})
         found: dict[bytes, bytes] = {}
         for name, value in scope["headers"]:
             if name in LOOKED_AT:
                 if name in found:
                     return problem(400, f"{name.decode().title()}: stands twice; allowed: once")
                 found[name] = value
+        if b"transfer-encoding" in found and b"content-length" in found:
+            return problem(400, "Content-Length and Transfer-Encoding: one of the two", {"Connection": "close"})
         origin = found.get(b"origin")
         # Agents know the hub by names that it need not know itself. No browser opens a WebSocket without an Origin.
         is_agent = path == PUSH and origin is None and scope["type"] == "websocket"

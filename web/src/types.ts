@@ -5,6 +5,13 @@ export type GpuStatus = "ok" | "lost" | "unresponsive" | "error";
 export type NodeStatus = "online" | "stale" | "offline" | "pending";
 export type Source = "push" | "poll";
 export type ProcessType = "compute" | "graphics" | "compute+graphics";
+/** What the hub lets this page do; `isKnown`: it has said so. */
+export interface Access {
+  readonly mayLook: boolean;
+  readonly isLoggedIn: boolean;
+  readonly isKnown: boolean;
+}
+
 export type Reason =
   | "unsupported"
   | "denied"

@@ -1,6 +1,7 @@
 import type { Span } from "../charts";
 import type { Brake, GpuState, Mark } from "../fleet";
 import type { KEYS } from "../keys";
+import type { Failure } from "../login";
 import type { Channel, LinkState, NodeStatus, ProcessType, Reason, ReportStatus, Source } from "../types";
 import type { Cause } from "../verdict";
 import type { Density, Tab, Theme } from "../view";
@@ -265,6 +266,22 @@ export const en = {
     large_message: "messages of agents that were too large",
     too_many_messages: "messages beyond the pace that is allowed",
     too_many_agents: "agents beyond what a hub takes",
+  },
+  login: {
+    title: "Log in",
+    closed: "This hub shows its GPUs to who has its token.",
+    open: "Looking takes no login here; administering does.",
+    token: "Token, or the link that has it",
+    enter: "Log in",
+    leave: "Log out",
+    cancel: "Cancel",
+    where: "Whoever runs the hub has the link: it is printed when the hub starts, and the token lies in viewers.token in its folder.",
+    failure: {
+      wrong: "This is not the token of this hub.",
+      wait: "Too many logins have failed. Wait a minute, then try again.",
+      unanswered: "The hub does not answer. Try again.",
+      refused: "The hub refuses logins from here; a proxy before it must pass Host on as it is.",
+    } satisfies Record<Failure, string>,
   },
   hubVersion: (version: string) => `gpumon hub ${version}`,
   otherLanguage: { lang: "zh" as "en" | "zh", name: "中文" },

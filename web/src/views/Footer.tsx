@@ -2,13 +2,21 @@ import { useComputed } from "@preact/signals";
 import { useState } from "preact/hooks";
 
 import { useLocale } from "../locale";
+import type { Login } from "../login";
 import type { Store } from "../store";
 import { Legend } from "./Help";
 import { Refused } from "./Refused";
 
-export function Footer({ store }: { store: Store }) {
+interface Props {
+  store: Store;
+  login: Login;
+  onEnter: () => void;
+}
+
+export function Footer({ store, login, onEnter }: Props) {
   const { text } = useLocale();
   const areUsersBlurred = useComputed(() => store.view.value.areUsersBlurred).value;
+  const access = store.access.value;
   const version = store.hubVersion.value;
   const [isOpen, setOpen] = useState(false);
   return (
@@ -27,6 +35,11 @@ export function Footer({ store }: { store: Store }) {
         >
           {text.blurUsers}
         </button>
+        {access.isKnown && (
+          <button type="button" data-choice="login" onClick={() => (access.isLoggedIn ? void login.leave() : onEnter())}>
+            {access.isLoggedIn ? text.login.leave : text.login.enter}
+          </button>
+        )}
         {version !== null && <span data-field="hub_version">{text.hubVersion(version)}</span>}
       </p>
     </footer>
