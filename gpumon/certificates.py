@@ -278,13 +278,19 @@ def trusting(ca: str | None, fingerprint: str | None) -> ssl.SSLContext:
 
 
 class _PinningObject(ssl.SSLObject):
+    """What asyncio speaks TLS by."""
+
     def do_handshake(self) -> None:
         super().do_handshake()
-        context = self.context
-        assert isinstance(context, _PinningContext)
-        shown = hashlib.sha256(self.getpeercert(binary_form=True) or b"").hexdigest()
-        if shown != context.pin:
-            raise FingerprintError(f"sha256={shown}")
+        _compare(self.context, self.getpeercert(binary_form=True))
+
+
+class _PinningSocket(ssl.SSLSocket):
+    """What everybody else speaks TLS by."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        super().do_handshake(block)
+        _compare(self.context, self.getpeercert(binary_form=True))
 
 
 class _PinningContext(ssl.SSLContext):
@@ -292,6 +298,13 @@ class _PinningContext(ssl.SSLContext):
 
     pin: str
     sslobject_class = _PinningObject
+    sslsocket_class = _PinningSocket
+
+
+def _compare(context: ssl.SSLContext, der: bytes | None) -> None:
+    shown = hashlib.sha256(der or b"").hexdigest()
+    if not isinstance(context, _PinningContext) or shown != context.pin:
+        raise FingerprintError(f"sha256={shown}")
 
 
 def distrust(error: ssl.SSLError) -> str:

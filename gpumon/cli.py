@@ -1,5 +1,5 @@
-"""The command line: with :mod:`gpumon.commands` the only reader of arguments and environment, and the only one
-that sets up logging.
+"""The command line: with :mod:`gpumon.commands`, :mod:`gpumon.admin` and :mod:`gpumon.settings` the only reader of
+arguments and environment, and the only one that sets up logging.
 
 Every option has an environment variable; the order is flag, environment, configuration file, default. The
 flags of the program that gpumon replaces work as they did: ``-mode=server -port=8081``,
@@ -20,11 +20,12 @@ import msgspec
 from click.core import ParameterSource
 
 from gpumon import __version__, config
-from gpumon.commands import SIMULATION, check, probe, show_join, token_source
+from gpumon.admin import agents
+from gpumon.commands import SIMULATION, check, probe, show_join, tls_options, token_source
 from gpumon.config import AgentSection, Config, DnsSection, TlsSection
 from gpumon.errors import UsageError
 from gpumon.logs import OneLine, Unrepeated
-from gpumon.options import override, shown_certificate, state_folder, tls_options, tls_section
+from gpumon.settings import override, read_config, shown_certificate, state_folder, tls_section
 
 PORT = click.IntRange(0, 65535)
 FILE = click.Path(path_type=Path)
@@ -112,6 +113,7 @@ def cli(context: click.Context, log_level: str, mode: str | None, port: int | No
             )
 
 
+cli.add_command(agents)
 cli.add_command(check)
 cli.add_command(probe)
 
@@ -185,7 +187,7 @@ def hub(
     path = config_path or (config.DEFAULT_FILE if config.DEFAULT_FILE.exists() else None)
 
     def read() -> Config:
-        settings = _read_config(path or (config.DEFAULT_FILE if config.DEFAULT_FILE.exists() else None))
+        settings = read_config(path or (config.DEFAULT_FILE if config.DEFAULT_FILE.exists() else None))
         section = override(settings.hub, host=host, port=port, hosts=list(hosts) or None, state_dir=state_dir)
         auth = override(settings.auth, viewers="token" if require_login else None)
         return msgspec.structs.replace(settings, hub=section, auth=auth, tls=tls_section(settings.tls, tls))
@@ -193,11 +195,11 @@ def hub(
     signal.signal(signal.SIGHUP, lambda *_: None)  # until the event loop takes it over
     settings = read()
     if print_join:
-        show_join(settings, state_folder(settings.hub))
+        show_join(settings, state_folder(settings.hub.state_dir))
         return
     shown = shown_certificate(settings.tls)
     listener = listen(settings.hub.host, settings.hub.port, "hub.host, hub.port")
-    folder = state_folder(settings.hub)
+    folder = state_folder(settings.hub.state_dir)
     if new_token:
         if folder is None:
             raise UsageError("--new-token: there is no folder to keep it in; --state-dir names one")
@@ -301,7 +303,7 @@ def agent(
 
     def settings() -> tuple[AgentSection, DnsSection, TlsSection]:
         """As the file, flags and environment say now."""
-        file = _read_config(config_path)
+        file = read_config(config_path)
         section = override(
             file.agent,
             host=host,
@@ -325,7 +327,7 @@ def agent(
     shown = shown_certificate(files)
     listener = listen(section.host, section.port, "agent.host, agent.port")
     is_kept = scenario is None or section.state_dir is not None
-    folder = state_folder(section) if is_kept else None
+    folder = state_folder(section.state_dir) if is_kept else None
     service = app.Service(settings if config_path else None, folder, token_source(section.join_token_file))
     run(app.run(section, listener, scenario, dns, service, tls=files, shown=shown))
 
@@ -366,10 +368,6 @@ def demo(nodes: int, host: str, port: int) -> None:
 
     check_binding()
     run(demo.run(listen(host, port, "--host, --port"), nodes))
-
-
-def _read_config(path: Path | None) -> Config:
-    return Config() if path is None else config.load(path)
 
 
 @cli.command()

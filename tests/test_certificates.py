@@ -192,6 +192,20 @@ async def test_nothing_is_said_to_who_is_not_the_pinned_one(tmp_path: Path) -> N
     assert [words for words in heard if words] == [b"a secret"]
 
 
+async def test_a_pin_holds_for_who_does_not_use_asyncio_as_well(tmp_path: Path) -> None:
+    own = self_made(tmp_path)
+
+    def hear_blocking(port: int, pin: str) -> bytes:
+        with socket.create_connection(("127.0.0.1", port)) as plain:
+            with trusting(None, pin).wrap_socket(plain, server_hostname="x") as one:
+                return one.recv(5)
+
+    async with server(Shown(own.files).context) as port:
+        assert await asyncio.to_thread(hear_blocking, port, own.fingerprint) == b"hello"
+        with pytest.raises(FingerprintError):
+            await asyncio.to_thread(hear_blocking, port, "00" * 32)
+
+
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])
 @pytest.mark.filterwarnings("ignore:ssl.TLSVersion.TLSv1:DeprecationWarning")
 async def test_old_versions_of_tls_are_not_spoken(tmp_path: Path, version: ssl.TLSVersion) -> None:

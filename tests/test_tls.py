@@ -243,6 +243,30 @@ async def test_an_agent_says_in_words_why_it_does_not_believe(tmp_path: Path) ->
             await said(agent, "does not speak TLS: is it http:// there?")
 
 
+async def test_one_command_joins_a_hub_of_a_self_made_certificate_and_an_admin_sees_who_has(
+    own: Signed, tmp_path: Path
+) -> None:
+    """As printed: the command has the token and the pin; only the name is one that this machine need not know."""
+    state = f"--state-dir={tmp_path / 'hub'}"
+    (tmp_path / "hub").mkdir()
+    with program("hub", "--host=0.0.0.0", "--port=0", state, *secure(own), folder=tmp_path) as hub:
+        words = await asyncio.to_thread(hub.wait_for, r"run on it: (GPUMON_JOIN_TOKEN=(\S+) gpumon agent --hub (\S+))")
+        assert words[3].endswith(f"#sha256={own.fingerprint}")
+        port = int(words[3].partition("#")[0].rpartition(":")[2])
+        with program("hub", "--print-join", f"--port={port}", state, *secure(own), folder=tmp_path) as printing:
+            assert await asyncio.to_thread(printing.status) == 0
+            assert printing.wrote.strip() == words[1]
+        pin = f"https://127.0.0.1:{port}#sha256={own.fingerprint}"
+        for url, status, said in (
+            (pin, 0, "No agent has joined"),
+            (pin.replace(own.fingerprint, "00" * 32), 1, "shows another certificate than the pinned one"),
+            (f"https://127.0.0.1:{port}", 1, "shows a certificate of an unknown authority"),
+        ):
+            with program("agents", f"--hub={url}", state, "list", folder=tmp_path) as asking:
+                assert await asyncio.to_thread(asking.status) == status
+                assert said in asking.wrote + asking.said
+
+
 # ---- what is told of a certificate ----
 
 

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 from gpumon import __version__
 from gpumon.certificates import Shown, pinned
 from gpumon.config import Config, name_server
+from gpumon.hub.agents import AgentsApi
 from gpumon.hub.api import Api
 from gpumon.hub.auth import Auth
 from gpumon.hub.clock import BEAT_SECONDS
@@ -63,6 +64,7 @@ def routes(hub: Hub, ingest: Ingest, auth: Auth, page: Page) -> list[BaseRoute]:
         *Plain(hub, page.index).routes,
         *page.routes,
         *LoginApi(auth).routes,
+        *AgentsApi(ingest.door, ingest.address_of).routes,
         *PastApi(hub).routes,
         *Api(hub).routes,
         Route("/api/events", live.events, methods=["GET"]),
@@ -122,13 +124,10 @@ async def run(
     """
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     open_many_files()
-    url = hub_url(config, *listener.getsockname()[:2])
-    hub = Hub(
-        config.nodes,
-        config.hub,
-        url=url if shown is None else pinned(url, shown.certificate),
-        privacy=config.auth.privacy,
-    )
+    host, port = listener.getsockname()[:2]
+    url = hub_url(config.hub.hosts, host, port, tls=shown is not None)
+    known_by = url if shown is None else pinned(url, shown.certificate)
+    hub = Hub(config.nodes, config.hub, url=known_by, privacy=config.auth.privacy)
     entrance = Entrance(config, state_folder)
     await entrance.open()
     roster = await _roster(state_folder)

@@ -39,7 +39,11 @@ FROM_ELSEWHERE = frozenset({b"origin", b"forwarded", b"x-forwarded-for", b"via"}
 
 
 class UnknownAgentError(GpumonError):
-    """No agent has joined, or waits, under this id, name or code; or more than one does."""
+    """No one agent is meant by what an admin has named, or there is no room for it. ``status`` says so by HTTP."""
+
+    def __init__(self, reason: str, status: int = 404) -> None:
+        super().__init__(reason)
+        self.status = status
 
 
 class Door:
@@ -249,7 +253,7 @@ class Door:
         assert record is not None
         gone = [one.agent_id for one in (self.roster.of_node(record.node), self.roster.get(record.agent_id)) if one]
         if not self.roster.put(record):
-            raise UnknownAgentError(FULL)
+            raise UnknownAgentError(FULL, 409)
         if waiter is not None:
             self.waiting.take(waiter.code)
         for agent_id in gone:
@@ -288,7 +292,7 @@ class Door:
         ]
         for waiting, known in matches:
             if len(waiting) + len(known) > 1:
-                raise UnknownAgentError(f"{what!r} is more than one agent: name the one by its code or id")
+                raise UnknownAgentError(f"{what!r} is more than one agent: name the one by its code or id", 409)
             if waiting or known:
                 return next(iter(waiting), None), next(iter(known), None)
         where = "waits or was revoked" if revoked else "has joined or waits"

@@ -1,12 +1,12 @@
 """Joining as the hub as a whole shows it: the one command that makes a node join, notices, and what is kept of it."""
 
 import asyncio
-import contextlib
 import ipaddress
 import logging
 import socket
+from collections.abc import Sequence
 
-from gpumon.config import Config, Push
+from gpumon.config import Push
 from gpumon.handshake import JoinToken
 from gpumon.hub.core import Hub
 from gpumon.hub.door import Door, is_loopback
@@ -77,23 +77,21 @@ class Enrolment:
         self._hub.notice("not_kept", fault)
 
 
+def hub_url(names: Sequence[str], host: str, port: int, *, tls: bool) -> str:
+    """Where others find a hub that is called by ``names`` and listens on ``host``, as far as it knows; one that listens
+    on its own machine only says so.
+    """
+    try:
+        address = ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        name = host
+    else:
+        name = "localhost" if address.is_loopback else socket.gethostname() if address.is_unspecified else host
+    name = next(iter(names), name)
+    scheme = "https" if tls else "http"
+    return f"{scheme}://[{name}]:{port}" if ":" in name else f"{scheme}://{name}:{port}"
+
+
 def join_command(token: JoinToken, url: str) -> str:
     """What is to be run on a node, to let it join. The token stands in the environment, where others do not see it."""
     return f"GPUMON_JOIN_TOKEN={token.text()} gpumon agent --hub {url}"
-
-
-def hub_url(config: Config, host: str, port: int) -> str:
-    """Where the hub of this configuration, which listens on ``host`` and ``port``, is found, as far as it knows: by the
-    first of its names, else by its machine's; one that listens on this machine only says so.
-    """
-    address = None
-    with contextlib.suppress(ValueError):
-        address = ipaddress.ip_address(host.partition("%")[0])
-    if address is not None and address.is_loopback:
-        name = "localhost"
-    elif config.hub.hosts or address is None or address.is_unspecified:
-        name = next(iter(config.hub.hosts), socket.gethostname())
-    else:
-        name = host
-    scheme = "https" if config.tls.certificate else "http"
-    return f"{scheme}://[{name}]:{port}" if ":" in name else f"{scheme}://{name}:{port}"

@@ -100,6 +100,11 @@ class Ingest:
             log.warning("agent at %s: closed: %s", link.address, error)
         await _close(websocket, error)
 
+    def address_of(self, agent_id: str) -> str | None:
+        """From where the agent of this id is connected, if it is."""
+        link = self._newest_of_agent.get(agent_id)
+        return None if link is None else link.address
+
     def end_silent(self) -> None:
         """End the connections on which nothing was heard for 30 s, by the hub's forgiving clock."""
         heard_since = self._hub.clock.monotonic() - SILENCE_SECONDS

@@ -1,6 +1,6 @@
 """``/openapi.json``: the schema that ``/api`` answers to, made from the types that it is made of."""
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -131,6 +131,41 @@ class Login(msgspec.Struct, frozen=True, kw_only=True):
     logged_in: bool
 
 
+class JoinedAgent(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent that has joined. ``state``: ``joined``; ``expected``, for it was admitted and has not come back yet; or
+    ``revoked``. ``code`` is shown by the agent as well; ``address`` is where it is connected from, if it is.
+    """
+
+    id: str
+    node: str
+    code: str
+    state: Literal["joined", "expected", "revoked"]
+    admitted_by: Literal["token", "admin"]
+    admitted_at: str
+    revoked_at: str | None
+    address: str | None
+
+
+class WaitingAgent(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent that would join, as it says itself. ``replaces`` is the id of the one that has its node's name."""
+
+    id: str
+    node: str
+    code: str
+    address: str | None
+    first_seen_at: str
+    last_seen_at: str
+    replaces: str | None
+
+
+class Agents(msgspec.Struct, frozen=True, kw_only=True):
+    """Who may report, and who would. ``push`` is as configured: ``token`` or ``open``."""
+
+    push: Literal["token", "open"]
+    joined: list[JoinedAgent]
+    waiting: list[WaitingAgent]
+
+
 class Message(msgspec.Struct, frozen=True, kw_only=True):
     """What the streams carry: ``snapshot`` (every node) or ``nodes`` (those that changed, newest state); either with
     what is wrong with the hub as a whole.
@@ -197,12 +232,11 @@ class FleetPast(msgspec.Struct, frozen=True, kw_only=True):
 
 def document() -> dict[str, Any]:
     """The OpenAPI 3.1 document."""
-    (node, nodes, metrics, health, life, login, message, overview, past, fleet_past, _, problem), components = (
-        msgspec.json.schema_components(
-            [Node, list[Node], list[Metric], Health, Life, Login, Message, Overview, Past, FleetPast, Removed, Problem],
-            ref_template="#/components/schemas/{name}",
-        )
+    kinds = [Node, list[Node], list[Metric], Health, Life, Login, Message, Overview, Past, FleetPast, Problem, Agents]
+    schemas, parts = msgspec.json.schema_components(
+        [*kinds, JoinedAgent, Removed], ref_template="#/components/schemas/{name}"
     )
+    node, nodes, metrics, health, life, login, message, overview, past, fleet_past, problem, agents, joined, _ = schemas
     name = {
         "name": "name",
         "in": "path",
@@ -230,12 +264,13 @@ def document() -> dict[str, Any]:
                 "text/event-stream",
                 {"400": failure, "503": failure},
             ),
+            **_administration(agents, joined),
             "/api/login": _get("Whether who asks may look", login) | {"post": _ENTER, "delete": _LEAVE},
             "/health": {"parameters": [_VERBOSE]}
             | _get("Whether the hub lives; to who may not look no more than that", {"anyOf": [health, life]}),
         },
         "components": {
-            "schemas": components,
+            "schemas": parts,
             "responses": {"Problem": failure},
             "securitySchemes": {
                 "token": {"type": "http", "scheme": "bearer"},
@@ -243,6 +278,37 @@ def document() -> dict[str, Any]:
             },
         },
         "security": [{}, {"token": []}, {"session": []}],
+    }
+
+
+def _administration(agents: dict[str, Any], joined: dict[str, Any]) -> dict[str, Any]:
+    """What takes the token in every mode."""
+    by_token: dict[str, Any] = {"security": [{"token": []}, {"session": []}]}
+    refused = {status: {"$ref": "#/components/responses/Problem"} for status in ("401", "403", "404", "409")}
+    admitted = {"description": "It may come in", "content": {"application/json": {"schema": joined}}}
+    agent = {
+        "name": "agent",
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string"},
+        "description": "An agent's code or id, or the name of its node where that means one agent only",
+    }
+    found = _get("Who has joined, and who waits", agents)
+    return {
+        "/api/agents": {"get": found["get"] | by_token},
+        "/api/agents/{agent}/admit": {
+            "parameters": [agent],
+            "post": {"summary": "Let one in that waits, or was revoked", "responses": {"200": admitted, **refused}}
+            | by_token,
+        },
+        "/api/agents/{agent}": {
+            "parameters": [agent],
+            "delete": {
+                "summary": "Show one out that has joined, or turn one away that waits",
+                "responses": {"204": {"description": "It may come in no longer"}, **refused},
+            }
+            | by_token,
+        },
     }
 
 

@@ -26,6 +26,7 @@ SHOWN = "200 401 200 200 200  200 401 200 200 200"
 LOOKED_AT = "200 401 200 200 200  401 401 200 200 401"
 UNKNOWN = "404 401 404 404 404  401 401 404 404 401"
 REFUSED = "401 401 405 405 401  401 401 405 405 401"
+NOBODY = "401 401 404 404 401  401 401 404 404 401"
 TABLE = {
     ("GET", "/"): SHOWN,
     ("GET", "/?format=text"): LOOKED_AT,
@@ -51,10 +52,15 @@ TABLE = {
         "WEBSOCKET",
         "/api/push",
     ): "101 101 101 101 101  101 101 101 101 101",  # agents' own rules: tests/hub/test_ingest.py
+    ("GET", "/api/agents"): "401 401 200 200 401  401 401 200 200 401",
+    ("GET", "/api/agents/{agent}"): REFUSED,
+    ("DELETE", "/api/agents/{agent}"): NOBODY,
+    ("GET", "/api/agents/{agent}/admit"): REFUSED,
+    ("POST", "/api/agents/{agent}/admit"): NOBODY,
     # What there is not is not told either.
     ("GET", "/nowhere"): UNKNOWN,
     ("POST", "/nowhere"): "401 401 404 404 401  401 401 404 404 401",
-    ("GET", "/api/agents/x"): "401 401 404 404 401  401 401 404 404 401",
+    ("GET", "/api/agents/x/y"): NOBODY,
     ("WEBSOCKET", "/nowhere"): "403 401 403 403 403  401 401 403 403 401",
 }
 VARIANTS = {"/": ["/", "/?format=text", "/?format=html"]}
@@ -63,7 +69,7 @@ VARIANTS = {"/": ["/", "/?format=text", "/?format=html"]}
 def walked() -> list[tuple[str, str]]:
     """Every method and address that there is a route for, and every one that there is none for."""
     hub = Hub()
-    found: list[tuple[str, str]] = [("GET", "/nowhere"), ("POST", "/nowhere"), ("GET", "/api/agents/x")]
+    found: list[tuple[str, str]] = [("GET", "/nowhere"), ("POST", "/nowhere"), ("GET", "/api/agents/x/y")]
     door = Door(open_roster(None), "token", hub.clock)
     for route in routes(hub, Ingest(hub, door), Auth(AuthSection()), Page()):
         if isinstance(route, WebSocketRoute):
