@@ -1,17 +1,20 @@
 import { useComputed } from "@preact/signals";
 
+import type { Agency } from "../agents";
 import { useLocale } from "../locale";
 import type { Login } from "../login";
 import type { Store } from "../store";
+import { Joined } from "./Agents";
 import { Legend } from "./Help";
 
 interface Props {
   store: Store;
   login: Login;
+  agency: Agency;
   onEnter: () => void;
 }
 
-export function Footer({ store, login, onEnter }: Props) {
+export function Footer({ store, login, agency, onEnter }: Props) {
   const { text } = useLocale();
   const areUsersBlurred = useComputed(() => store.view.value.areUsersBlurred).value;
   const access = store.access.value;
@@ -22,6 +25,7 @@ export function Footer({ store, login, onEnter }: Props) {
         <summary>{text.legend}</summary>
         <Legend />
       </details>
+      <Joined store={store} agency={agency} />
       <p>
         <button
           type="button"
