@@ -36,7 +36,7 @@ class Enrolment:
 
     def configure(self, push: Push) -> None:
         """Let in whom ``push`` allows, from now on."""
-        self.door.push = push
+        self.door.configure(push)
         self._hub.notice("open_push", _OPEN if push == "open" else None)
 
     def say(self, host: str) -> None:

@@ -18,7 +18,7 @@ from gpumon.errors import WireError
 from gpumon.hub.admission import Admission, retry_after
 from gpumon.hub.claims import Claimant, RefusedError, claim, copied, is_elsewhere, refusal
 from gpumon.hub.core import Hub
-from gpumon.hub.door import REVOKED, Door
+from gpumon.hub.door import NOT_JOINED, REVOKED, Door
 from gpumon.hub.member import LinkState, Member
 from gpumon.hub.verdict import SPEAKS_SECONDS
 from gpumon.model import Fault
@@ -51,6 +51,7 @@ class Link:
     claimant: Claimant | None = None
     heard_at: float = 0.0
     deadline: asyncio.Timeout = field(default_factory=lambda: asyncio.timeout(HELLO_SECONDS))
+    proven: bool = False
     replaced: bool = False
     refusal: RefusedError | None = None
     own_fault: Exception | None = None
@@ -83,6 +84,7 @@ class Ingest:
         self.door = door
         door.on_claim = self._show_claim
         door.on_leave = self._show_out
+        door.on_close = self._show_out_strangers
         self._admission = Admission(hub.clock.monotonic)
         self._links: dict[str, Link] = {}
         self._newest_of_agent: dict[str, Link] = {}
@@ -133,6 +135,7 @@ class Ingest:
     async def _converse(self, link: Link) -> None:
         hello, data = await self._hello(link)
         proof = await self._proven(link, hello, data)
+        link.proven = proof is not None
         with self._admitted(link, hello) as member:
             _say(link, self._welcome(hello, member, proof))
             if not link.replaced:
@@ -205,10 +208,9 @@ class Ingest:
         try:
             self._take(link, member, hello, self._decoded(link, data))
         except RefusedError as error:
-            link.refusal, link.end, link.end_words = error, "refused", str(error)
+            _cut_off(link, error)
             fault = Fault(code="bad_report", message=f"Its agent was cut off: {error}.")
             self._hub.refused_report(member, fault)
-            link.expire()
         except Exception as error:  # which the event loop, who calls us, would end the connection for without a word
             link.own_fault = error
             link.expire()
@@ -291,9 +293,13 @@ class Ingest:
     def _show_out(self, agent_id: str) -> None:
         """End the connection of an agent that may not come in any longer."""
         if (link := self._newest_of_agent.get(agent_id)) is not None:
-            link.refusal = RefusedError(Close.REVOKED, REVOKED)
-            link.end, link.end_words = "refused", REVOKED
-            link.expire()
+            _cut_off(link, RefusedError(Close.REVOKED, REVOKED))
+
+    def _show_out_strangers(self) -> None:
+        """End the connections of agents that came while everybody might."""
+        for link in self._links.values():
+            if not link.proven and not self.door.trusts(link.address, link.websocket.scope["headers"]):
+                _cut_off(link, RefusedError(Close.UNAUTHORISED, NOT_JOINED))
 
     def _silent_seconds(self, link: Link) -> float:
         return self._hub.clock.monotonic() - link.heard_at
@@ -337,6 +343,12 @@ def _check_protocol(hello: Hello) -> None:
             Close.PROTOCOL,
             f"protocol {hello.protocol} was offered, this hub speaks {wire.PROTOCOL}: update the {older}",
         )
+
+
+def _cut_off(link: Link, error: RefusedError) -> None:
+    """End it now, for this reason."""
+    link.refusal, link.end, link.end_words = error, "refused", str(error)
+    link.expire()
 
 
 def _say(link: Link, message: msgspec.Struct) -> None:

@@ -5,6 +5,7 @@ hub could tell about itself.
 import contextlib
 import json
 import os
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -337,6 +338,22 @@ async def test_a_hub_that_is_open_takes_everybody_and_says_so(tmp_path: Path, ca
             assert (await agent.hear())["type"] == "welcome"
         async with raw_agent(hub) as agent:  # one that insists on a hub's proof gets it there as well
             await Candidate("m", "b" * 32).join(agent, token_in(tmp_path), insists=True)
+
+
+async def test_a_hub_that_is_closed_at_a_sighup_shows_out_who_has_not_joined(tmp_path: Path) -> None:
+    later = Config(auth=AuthSection(push="token"))
+    opened = Config(auth=AuthSection(push="open"))
+    async with running_hub(opened, state_folder=tmp_path, trusts_loopback=False, read=lambda: later) as hub:
+        await hub.get("/health")
+        async with raw_agent(hub) as stranger, raw_agent(hub) as agent:
+            await stranger.say(hello("stranger"))
+            await stranger.hear()
+            await Candidate().join(agent, token_in(tmp_path), insists=True)
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert await stranger.closed() == (Close.UNAUTHORISED, door_module.NOT_JOINED)
+            await agent.say(report(1))
+            await hub.node_when("n", lambda node: node["report"])
+            assert "open_push" not in await notices(hub)
 
 
 # ---- what can go wrong with what is kept ----
