@@ -71,7 +71,7 @@ class Enrolment:
         fault = Fault(
             code="not_kept",
             message="The hub cannot keep which agents have joined, or were revoked "
-            f"({error.strerror or type(error).__name__}): after a restart it does not know.",
+            f"({error.strerror or 'its disk does not answer'}): after a restart it does not know.",
             hint="Look at the disk of the folder in hub.state_dir.",
         )
         self._hub.notice("not_kept", fault)

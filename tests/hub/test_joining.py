@@ -6,8 +6,9 @@ import contextlib
 import json
 import os
 import signal
+import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from gpumon.hub import door as door_module
 from gpumon.wire import Close
 from tests.hub.agents import hello, raw_agent, report
 from tests.hub.candidates import Candidate
-from tests.running import Site, running_hub
+from tests.running import Site, running_hub, until_true
 
 
 @asynccontextmanager
@@ -411,3 +412,27 @@ async def test_a_full_disk_lets_agents_join_and_is_told_until_it_is_mended(
         await Candidate("m", "b" * 32).join(agent, token)
     assert "not_kept" not in await notices(hub)
     assert len(records_in(tmp_path)) == 2
+
+
+async def test_a_disk_that_hangs_delays_nobody_for_long_and_holds_one_thread(
+    hub: Site, token: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gpumon.hub.roster.WRITE_SECONDS", 0.2)
+    mended, began = threading.Event(), []
+    original = os.fsync
+
+    def hang(file: int) -> None:
+        began.append(file)
+        mended.wait(30)
+        original(file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", hang)
+        async with AsyncExitStack() as stack:
+            for number in range(4):
+                agent = await stack.enter_async_context(raw_agent(hub))
+                await Candidate(f"n{number}", f"{number:032x}").join(agent, token)
+            assert "its disk does not answer" in (await notices(hub))["not_kept"]
+            assert len(began) == 1
+        mended.set()
+        await until_true(lambda: len(records_in(tmp_path)) == 4)
