@@ -24,6 +24,7 @@ class Link:
     claimant: Claimant | None = None
     heard_at: float = 0.0
     deadline: asyncio.Timeout = field(default_factory=lambda: asyncio.timeout(HELLO_SECONDS))
+    proven: bool = False
     replaced: bool = False
     refusal: RefusedError | None = None
     own_fault: Exception | None = None

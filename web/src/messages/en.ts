@@ -241,6 +241,8 @@ export const en = {
   emptyText: "Run this on each machine with GPUs; it appears here within seconds:",
   emptyLoopback:
     "This page was opened by an address that only this machine knows. On other machines, put its name or IP address in the place of it.",
+  emptyJoin:
+    "On another machine than the hub's an agent must join: 'gpumon hub --print-join', run on the hub's machine, shows the command that does.",
   legend: "What the words mean",
   legendText: {
     free: "Free: no process computes on it, and the memory in use is below 500 MiB or 2 % of the card, whichever is more. A GPU that is asleep is free.",
@@ -284,6 +286,24 @@ export const en = {
     large_message: "messages of agents that were too large",
     too_many_messages: "messages beyond the pace that is allowed",
     too_many_agents: "agents beyond what a hub takes",
+  },
+  agents: {
+    waiting: "Agents that wait to be admitted",
+    compare:
+      "Admit who shows the same code in the log on its own machine: then nobody sits in between. It comes in within a minute.",
+    since: (ago: string) => `first tried ${ago}`,
+    replaces: "This name belongs to another agent, which would be revoked.",
+    admit: "Admit",
+    admitOne: (node: string) => `Admit ${node}`,
+    refuse: "Refuse",
+    refuseOne: (node: string) => `Refuse ${node}`,
+    revoke: "Revoke",
+    revokeOne: (node: string) => `Revoke ${node}`,
+    reallyRevoke: "Really revoke?",
+    reallyRevokeOne: (node: string) => `Really revoke ${node}?`,
+    failed: "The hub did not do that; this is how it is now.",
+    joined: (agents: string) => `Agents that have joined (${agents})`,
+    state: { joined: "joined", expected: "admitted, not yet back:", revoked: "revoked" },
   },
   hubVersion: (version: string) => `gpumon hub ${version}`,
   otherLanguage: { lang: "zh" as "en" | "zh", name: "中文" },
