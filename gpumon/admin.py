@@ -1,6 +1,7 @@
 """``gpumon agents``: who has joined a hub and who waits, asked of the hub that runs, with its token."""
 
 import os
+import ssl
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
@@ -13,6 +14,7 @@ import click
 import msgspec
 
 from gpumon import statefile
+from gpumon.certificates import distrust, pin_of, trusting
 from gpumon.config import hub_url_fault
 from gpumon.errors import UsageError
 from gpumon.model import Problem
@@ -41,12 +43,13 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 
 class Administration:
-    """Asks the hub at ``url``, with ``token``."""
+    """Asks the hub at ``url``, with ``token``; by https as ``tls`` says whom to believe."""
 
-    def __init__(self, url: str, token: str) -> None:
+    def __init__(self, url: str, token: str, tls: ssl.SSLContext) -> None:
         self._url = url
         self._token = token
-        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect())
+        https = urllib.request.HTTPSHandler(context=tls)
+        self._opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirect(), https)
 
     def agents(self) -> "Agents":
         """Who has joined, and who waits."""
@@ -77,6 +80,8 @@ class Administration:
             raise click.ClickException(f"{self._url}: {_detail(error)}") from None
         except (OSError, HTTPException) as error:
             reason = getattr(error, "reason", None) or error
+            if isinstance(reason, ssl.SSLError):
+                raise click.ClickException(f"{self._url}: {distrust(reason)}") from None
             said = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
             raise click.ClickException(f"{self._url}: the hub cannot be asked: {one_line(said, MOST_SAID)}") from None
 
@@ -108,8 +113,15 @@ def _detail(error: urllib.error.HTTPError) -> str:
     help="Where a hub on this machine keeps its token, unless GPUMON_TOKEN has it.  "
     "[default: gpumon in $XDG_STATE_HOME or ~/.local/state]",
 )
+@click.option(
+    "--tls-ca",
+    metavar="FILE",
+    envvar="GPUMON_TLS_CA",
+    show_envvar=True,
+    help="Authorities to believe, in PEM.  [default: those of this machine]",
+)
 @click.pass_context
-def agents(context: click.Context, url: str, state_dir: str | None) -> None:
+def agents(context: click.Context, url: str, state_dir: str | None, tls_ca: str | None) -> None:
     """Show who has joined a hub; admit who waits; revoke.
 
     The hub's token comes from GPUMON_TOKEN, or from the state folder of a hub on this machine.
@@ -119,7 +131,8 @@ def agents(context: click.Context, url: str, state_dir: str | None) -> None:
     parts = urlsplit(url)
     scheme = {"ws": "http", "wss": "https"}.get(parts.scheme, parts.scheme)
     where = f"{scheme}://{parts.netloc}{parts.path.rstrip('/')}"
-    context.obj = lambda: Administration(where, _token(parts.hostname or "", state_folder(state_dir)))
+    tls = trusting(tls_ca, pin_of(url))
+    context.obj = lambda: Administration(where, _token(parts.hostname or "", state_folder(state_dir)), tls)
 
 
 def _token(host: str, folder: Path | None) -> str:

@@ -21,11 +21,11 @@ from click.core import ParameterSource
 
 from gpumon import __version__, config
 from gpumon.admin import agents
-from gpumon.commands import SIMULATION, check, probe, show_join, token_source
-from gpumon.config import AgentSection, Config, DnsSection
+from gpumon.commands import SIMULATION, check, probe, show_join, tls_options, token_source
+from gpumon.config import AgentSection, Config, DnsSection, TlsSection
 from gpumon.errors import UsageError
-from gpumon.logs import OneLine
-from gpumon.settings import override, read_config, state_folder
+from gpumon.logs import OneLine, Unrepeated
+from gpumon.settings import override, read_config, shown_certificate, state_folder, tls_section
 
 PORT = click.IntRange(0, 65535)
 FILE = click.Path(path_type=Path)
@@ -94,10 +94,10 @@ def cli(context: click.Context, log_level: str, mode: str | None, port: int | No
     """
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(OneLine(LOG_FORMAT))
+    handler.addFilter(Unrepeated())
     logging.basicConfig(level=log_level.upper(), handlers=[handler])
-    if log_level != "debug":
-        for name in CHATTY:
-            logging.getLogger(name).setLevel(logging.CRITICAL)
+    for name in CHATTY:  # what they say of each message and request may hold secrets: that is told to nobody
+        logging.getLogger(name).setLevel(logging.WARNING if log_level == "debug" else logging.CRITICAL)
     if context.invoked_subcommand is None:
         command = agent if mode == "server" else hub
         arguments = [f"--port={port}"] if port is not None else []
@@ -165,6 +165,7 @@ cli.add_command(probe)
     help="Where the hub keeps its secrets.  [default: gpumon in $XDG_STATE_HOME or ~/.local/state]",
 )
 @click.option("--print-join", is_flag=True, help="Only show the command that lets a node join this hub.")
+@tls_options
 def hub(
     host: str | None = None,
     port: int | None = None,
@@ -175,6 +176,7 @@ def hub(
     state_dir: str | None = None,
     *,
     print_join: bool = False,
+    **tls: str | None,
 ) -> None:
     """Take reports, poll what does not push, serve the dashboard."""
     from gpumon.hub import app
@@ -188,20 +190,21 @@ def hub(
         settings = read_config(path or (config.DEFAULT_FILE if config.DEFAULT_FILE.exists() else None))
         section = override(settings.hub, host=host, port=port, hosts=list(hosts) or None, state_dir=state_dir)
         auth = override(settings.auth, viewers="token" if require_login else None)
-        return msgspec.structs.replace(settings, hub=section, auth=auth)
+        return msgspec.structs.replace(settings, hub=section, auth=auth, tls=tls_section(settings.tls, tls))
 
     signal.signal(signal.SIGHUP, lambda *_: None)  # until the event loop takes it over
     settings = read()
     if print_join:
         show_join(settings, state_folder(settings.hub.state_dir))
         return
+    shown = shown_certificate(settings.tls)
     listener = listen(settings.hub.host, settings.hub.port, "hub.host, hub.port")
     folder = state_folder(settings.hub.state_dir)
     if new_token:
         if folder is None:
             raise UsageError("--new-token: there is no folder to keep it in; --state-dir names one")
         renew(folder)
-    run(app.run(settings, listener, read, folder))
+    run(app.run(settings, listener, read, folder, shown=shown))
 
 
 @cli.command()
@@ -276,6 +279,7 @@ def hub(
     show_envvar=True,
     help="The hub's join token, needed once where the hub is another machine; or itself in GPUMON_JOIN_TOKEN.",
 )
+@tls_options
 def agent(
     host: str | None = None,
     port: int | None = None,
@@ -288,6 +292,7 @@ def agent(
     simulate: str | None = None,
     state_dir: str | None = None,
     join_token_file: str | None = None,
+    **tls: str | None,
 ) -> None:
     """Read this machine's GPUs, serve them, and push them to a hub."""
     from gpumon.agent import app
@@ -296,7 +301,7 @@ def agent(
     from gpumon.lifecycle import run
     from gpumon.serve import listen
 
-    def settings() -> tuple[AgentSection, DnsSection]:
+    def settings() -> tuple[AgentSection, DnsSection, TlsSection]:
         """As the file, flags and environment say now."""
         file = read_config(config_path)
         section = override(
@@ -309,20 +314,22 @@ def agent(
             interval_seconds=interval,
             wake_sleeping_gpus=wake_sleeping_gpus,
             state_dir=state_dir,
+            token=os.environ.get("GPUMON_AGENT_TOKEN") or None,
             join_token_file=join_token_file,
         )
-        return section, file.dns
+        return section, file.dns, tls_section(file.tls, tls)
 
     signal.signal(signal.SIGHUP, lambda *_: None)  # until the event loop takes it over
-    section, dns = settings()
+    section, dns, files = settings()
     scenario = None if simulate is None else Scenario.parse(simulate)
     if scenario is None:
         check_binding()
+    shown = shown_certificate(files)
     listener = listen(section.host, section.port, "agent.host, agent.port")
     is_kept = scenario is None or section.state_dir is not None
     folder = state_folder(section.state_dir) if is_kept else None
     service = app.Service(settings if config_path else None, folder, token_source(section.join_token_file))
-    run(app.run(section, listener, scenario, dns, service))
+    run(app.run(section, listener, scenario, dns, service, tls=files, shown=shown))
 
 
 @cli.command()

@@ -7,6 +7,7 @@ import logging
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ from click.core import ParameterSource
 from gpumon import config
 from gpumon.config import Config
 from gpumon.errors import UsageError
+from gpumon.settings import shown_certificate, state_folder
 
 if TYPE_CHECKING:
     from gpumon.agent.joining import TokenSource
@@ -61,7 +63,9 @@ def check(context: click.Context, *, config_path: Path | None, as_json: bool, co
     settings = config.load(path)
     _quiet(context)
     columns = shutil.get_terminal_size((PIPE_COLUMNS, 24)).columns
-    return run(check.run(path, settings, write, columns, color=_colors(color), as_json=as_json))
+    folder = state_folder(settings.hub.state_dir)
+    looks = {"color": _colors(color), "as_json": as_json}
+    return run(check.run(path, settings, write, columns, **looks, state_folder=folder))
 
 
 @click.command()
@@ -120,12 +124,27 @@ def probe(
     return run(probe.run(screen, scenario, interval if watch else None, as_json=as_json))
 
 
+def tls_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of hub and agent for encryption."""
+    options = (
+        ("certificate", "Certificate to serve https with, in PEM.  [default: plain http]"),
+        ("key", "Its key, in PEM.  [default: in the certificate's file]"),
+        ("ca", "Authorities to believe where we connect, in PEM.  [default: those of this machine]"),
+    )
+    for name, text in reversed(options):
+        variable = f"GPUMON_TLS_{name.upper()}"
+        option = click.option(f"--tls-{name}", metavar="FILE", envvar=variable, show_envvar=True, help=text)
+        command = option(command)
+    return command
+
+
 def show_join(settings: Config, folder: Path | None) -> None:
     """Write the command that lets a node join the hub of this configuration, whether that runs or not.
 
     Raises:
         UsageError: what it is made of cannot be read.
     """
+    from gpumon.certificates import pinned
     from gpumon.hub.enrolment import hub_url, join_command
     from gpumon.hub.roster import join_token
     from gpumon.statefile import UnusableError
@@ -138,7 +157,9 @@ def show_join(settings: Config, folder: Path | None) -> None:
         raise UsageError(f"--state-dir: {folder}: cannot be used: {error.strerror or error}") from None
     except UnusableError as error:
         raise UsageError(f"--state-dir: {error}") from None
-    click.echo(join_command(token, hub_url(settings.hub.hosts, settings.hub.host, settings.hub.port)))
+    url = hub_url(settings.hub.hosts, settings.hub.host, settings.hub.port, tls=settings.tls.certificate is not None)
+    shown = shown_certificate(settings.tls)
+    click.echo(join_command(token, url if shown is None else pinned(url, shown.certificate)))
 
 
 def token_source(file: str | None) -> "TokenSource":

@@ -12,6 +12,10 @@ from msgspec import Meta, Struct
 SCHEMA = 1
 MAX_GPUS = 128
 MAX_PROCESSES = 512
+"""Of one GPU."""
+MAX_NODE_PROCESSES = 2000
+MAX_MIG_DEVICES = 128
+"""Of one node."""
 
 Name = Annotated[str, Meta(min_length=1, max_length=256)]
 NodeName = Annotated[
@@ -52,7 +56,7 @@ MemoryKind = Literal["dedicated", "unified"]
 Gravity = Literal["info", "warning", "critical"]
 ProcessType = Literal["compute", "graphics", "compute+graphics"]
 Channel = Literal["push", "poll", "name", "driver", "clock", "claim"]
-Reason = Literal["unsupported", "denied", "no_data", "lost", "reset_required", "driver", "timeout", "error"]
+Reason = Literal["unsupported", "denied", "no_data", "lost", "reset_required", "driver", "timeout", "error", "private"]
 
 
 class Fault(Struct, frozen=True, kw_only=True, gc=False):

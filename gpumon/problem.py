@@ -4,7 +4,7 @@ import logging
 from http import HTTPStatus
 
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, ExceptionHandler, Receive, Scope, Send
 
@@ -48,6 +48,8 @@ class LoggedFaults:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             await self._app(scope, receive, send)
+        except ClientDisconnect:  # it left before its request was whole, or was refused
+            return
         except Exception:
             log.exception("a fault of gpumon's own, answering %s %r", scope["type"], scope.get("path"))
             raise

@@ -6,31 +6,44 @@ it would run): cancellation is the stop signal here, as everywhere in gpumon.
 
 import asyncio
 import errno
+import logging
 import socket
-from collections import deque
-from collections.abc import Callable, Generator, Sequence
+import ssl
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, cast
 
+import h11
 import uvicorn
-from starlette.types import ASGIApp, Scope
+from starlette.types import ASGIApp
 from uvicorn.config import Config
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 from websockets.exceptions import InvalidState
-from websockets.frames import Opcode, apply_mask  # type: ignore[attr-defined]  # not listed as its own
+from websockets.frames import Frame, apply_mask  # type: ignore[attr-defined]  # not listed as its own
 
 from gpumon.errors import ListenError
-from gpumon.wire import MAX_MESSAGE_BYTES
+from gpumon.limits import MAX_CONNECTIONS, MAX_UNFINISHED, BoundedRequests, Visit, Visits, refusal
+from gpumon.pipe import MESSAGES, Pipe, frame_head
+from gpumon.refusals import Refusals
+from gpumon.text import one_line
+from gpumon.wire import MAX_MESSAGE_BYTES, MAX_SAID
 
 GRACE_SECONDS = 2
-MAX_HEAD_BYTES = 16 * 1024
+BACKLOG = 1024
+HANDSHAKE_SECONDS = 10.0
+GOODBYE_SECONDS = 20.0
+"""How long a peer may take for what is left of an answer, and for its own goodbye."""
 PING_SECONDS = 10
 UNACKNOWLEDGED_MILLISECONDS = 20_000
-PIECE_BYTES = 64 * 1024
-MESSAGES = frozenset({Opcode.TEXT, Opcode.BINARY})
-FRAMES = MESSAGES | {Opcode.PING, Opcode.PONG, Opcode.CLOSE}
+SEND_BUFFER_BYTES = 128 * 1024
+"""Of payload, about, that the kernel keeps for a peer that has not taken it."""
+ODD_FRAMES_PER_SECOND = 200
+ODD_FRAMES_IN_MESSAGE = 1000
+SLICE_BYTES = 1024
+"""Pings, pongs and fragments of messages cost more than messages, and nobody who means well sends many."""
 
 
 def listen(host: str, port: int, option: str) -> socket.socket:
@@ -44,7 +57,7 @@ def listen(host: str, port: int, option: str) -> socket.socket:
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listener = socket.create_server(address[:2], family=family, backlog=1024)
+        listener = socket.create_server(address[:2], family=family, backlog=BACKLOG)
     except UnicodeError:
         raise ListenError(f"{option}: cannot listen on {host} port {port}: this is no host name") from None
     except OSError as error:
@@ -60,127 +73,15 @@ def listen(host: str, port: int, option: str) -> socket.socket:
     # writes, or a letter soon after another, would wait 40 ms for the peer's acknowledgement.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MILLISECONDS)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
     return listener
 
 
-def url_of(listener: socket.socket) -> str:
+def url_of(listener: socket.socket, *, tls: bool = False) -> str:
     """Where ``listener`` is reached, as far as it knows: ``http://0.0.0.0:8080``."""
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-class Pipe:
-    """The connection under a response or a WebSocket, for what is said so often that ASGI would cost more than it.
-
-    An ASGI application finds its own with :func:`pipe_of`. What goes out here is framed already
-    (:func:`chunk`, :func:`text_frame`), after ASGI's own start of the response and before its end.
-    """
-
-    __slots__ = ("_is_full", "_transport", "_waiting", "blocked", "on_message", "on_writable")
-
-    def __init__(self) -> None:
-        self._transport: asyncio.Transport | None = None
-        self._is_full = False
-        self._waiting: deque[memoryview] = deque()
-        self.blocked = False
-        """Whether the peer takes less than it was sent: whoever can should wait for ``on_writable``."""
-        self.on_writable: Callable[[], None] | None = None
-        self.on_message: Callable[[bytes], None] | None = None
-        """Gets each further message of a WebSocket as it arrives, instead of ASGI's ``receive``."""
-
-    def made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
-
-    def write(self, data: bytes) -> None:
-        """Send ``data``, or keep it until the peer takes it. Without effect once the connection ends.
-
-        Large data goes in pieces: the transport would copy all that the kernel does not take at once, here everybody
-        who is sent the same shares it.
-        """
-        if self._transport is None or self._transport.is_closing():
-            return
-        if len(data) <= PIECE_BYTES and not self._waiting:
-            self._transport.write(data)
-            return
-        self._waiting.append(memoryview(data))
-        self._send()
-
-    def waiting_bytes(self) -> int:
-        """How much is kept that the kernel has not taken."""
-        buffered = 0 if self._transport is None else self._transport.get_write_buffer_size()
-        return buffered + sum(map(len, self._waiting))
-
-    def _send(self) -> None:
-        if self._transport is None or self._transport.is_closing():
-            self._waiting.clear()
-            return
-        while self._waiting and not self._is_full:
-            data = self._waiting.popleft()
-            if len(data) > PIECE_BYTES:
-                self._waiting.appendleft(data[PIECE_BYTES:])
-            self._transport.write(data[:PIECE_BYTES])  # which may call pause()
-        self.blocked = self._is_full or bool(self._waiting)
-
-    def limit_buffer(self, size: int) -> None:
-        """Have the kernel keep no more than ``size`` bytes (of payload, about) that the peer has not taken."""
-        if self._transport is not None:
-            self._transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, size)
-
-    def abort(self) -> None:
-        """End the connection now, and drop what was not sent."""
-        self._waiting.clear()
-        if self._transport is not None:
-            self._transport.abort()
-
-    def pause(self) -> None:
-        self.blocked = self._is_full = True
-
-    def resume(self) -> None:
-        self._is_full = False
-        self._send()
-        if not self.blocked and self.on_writable is not None:
-            self.on_writable()
-
-
-def pipe_of(scope: Scope) -> Pipe:
-    """The connection that an ASGI application is called for."""
-    pipe: Pipe = scope["state"]["pipe"]
-    return pipe
-
-
-def chunk(pieces: Sequence[bytes]) -> bytes:
-    """A part of a body as it travels by HTTP/1.1 where no length was told (RFC 9112 section 7.1)."""
-    return b"".join([b"%x\r\n" % sum(map(len, pieces)), *pieces, b"\r\n"])
-
-
-def text_frame(pieces: Sequence[bytes]) -> bytes:
-    """A message of a server over WebSocket, whole and not masked (RFC 6455 section 5.2)."""
-    size = sum(map(len, pieces))
-    head = (
-        bytes([size]) if size < 126 else b"\x7e%b" % size.to_bytes(2) if size < 65536 else b"\x7f%b" % size.to_bytes(8)
-    )
-    return b"".join([bytes([0x80 | Opcode.TEXT]), head, *pieces])
-
-
-def _frame_head(data: bytes | memoryview, start: int) -> tuple[int | None, int, int] | None:
-    """Opcode, start and end of the payload of the frame at ``start`` (RFC 6455 section 5.2), once its head is there.
-
-    The opcode is None where the frame is one of several, has bits of an extension, or is not masked.
-    """
-    if len(data) - start < 2:
-        return None
-    first, second = data[start], data[start + 1]
-    if first & 0xF0 != 0x80 or first & 0x0F not in FRAMES or not second & 0x80:
-        return None, start, start
-    size, body = second & 0x7F, start + 6
-    if size > 125:
-        width = 2 if size == 126 else 8
-        body += width
-        size = int.from_bytes(data[start + 2 : start + 2 + width])
-    if len(data) < body:
-        return None
-    return first & 0x0F, body, body + size
+    scheme = "https" if tls else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 class _InOrder:
@@ -188,23 +89,87 @@ class _InOrder:
 
     def __init__(self, transport: asyncio.Transport, pipe: Pipe) -> None:
         self._transport = transport
+        self._pipe = pipe
         self.write = pipe.write
-        self.is_closing = transport.is_closing
+        self.close = pipe.close
+        self.is_closing = pipe.is_closing
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  (whatever a transport has)
         return getattr(self._transport, name)
 
 
 class _Http(H11Protocol):
-    """uvicorn's, with a :class:`Pipe`."""
+    """uvicorn's, with a :class:`Pipe`, and with bounds and deadlines for what comes in."""
 
-    def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any], **more: Any) -> None:  # noqa: ANN401
-        self._pipe = Pipe()
+    def __init__(
+        self,
+        visits: Visits,
+        config: Config,
+        server_state: ServerState,
+        app_state: dict[str, Any],
+        **more: Any,  # noqa: ANN401
+    ) -> None:
+        self._visit = Visit(visits, self._end)
+        self._pipe = Pipe(self._visit)
         super().__init__(config, server_state, app_state | {"pipe": self._pipe}, **more)
+        self.conn = self._requests = BoundedRequests()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        self._raw = transport
         self._pipe.made(transport)
-        super().connection_made(transport)
+        super().connection_made(cast("asyncio.Transport", _InOrder(transport, self._pipe)))
+        if not self._visit.begin(transport.get_extra_info("peername")):
+            self._end(429, "too_many_connections", f"allowed: {MAX_CONNECTIONS} connections from one address")
+
+    def data_received(self, data: bytes) -> None:
+        if not self._pipe.is_closing():
+            super().data_received(data)
+            self._look_at_request()
+
+    def on_response_complete(self) -> None:
+        super().on_response_complete()
+        self._pipe.look_after()
+        self._look_at_request()
+
+    def _look_at_request(self) -> None:
+        """Whether a part of a request waits for its rest, now that all is worked off that has come."""
+        if self.transport.is_closing():
+            return
+        if not self._requests.has_part_of_request:
+            self._visit.request_finished()
+        elif not self._visit.request_begun(in_body=self._requests.is_in_body):
+            self._end(429, "too_many_unfinished", f"allowed: {MAX_UNFINISHED} unfinished requests from one address")
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        self._visit.request_finished()
+        self._requests.is_in_body = False
+        self.transport = self._raw
+        super().handle_websocket_upgrade(event)
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002  (uvicorn's, and always the same)
+        status, words = self._requests.fault
+        self._end(status, "large_request" if status in (413, 431) else "bad_request", words)
+
+    def _end(self, status: int, reason: str, words: str) -> None:
+        """Refuse what came, with an answer if none has begun; 0: without one."""
+        self._visit.refused(reason, words, logging.WARNING if status else logging.INFO)
+        is_unanswered = self._requests.our_state in (h11.IDLE, h11.SEND_RESPONSE) and self._pipe.waiting_bytes() == 0
+        if status and is_unanswered and not self.transport.is_closing():
+            self._pipe.write(refusal(status, words))
+        if self.cycle is not None:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        self._pipe.close()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._visit.end()
+        super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        try:
+            super().shutdown()
+        except h11.LocalProtocolError:  # the peer broke the rules, and is being told so
+            self._pipe.abort()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -220,24 +185,32 @@ _ARRIVALS = memoryview(bytearray(64 * 1024))
 would make room for four times as much for each message, which costs more than decoding it."""
 
 
-class _WebSocket(WebSocketsSansIOProtocol, asyncio.BufferedProtocol):
-    """uvicorn's, with a :class:`Pipe`, and with the two ends that its version 0.54 leaves open.
+class WebSocketProtocol(WebSocketsSansIOProtocol, asyncio.BufferedProtocol):
+    """uvicorn's, with a :class:`Pipe`, and with the ends that its version 0.54 leaves open.
 
     Who has spoken lately is not asked whether he is there, nor who is still reading what he was sent.
     """
 
     def __init__(self, config: Config, server_state: ServerState, app_state: dict[str, Any], **more: Any) -> None:  # noqa: ANN401
-        self._pipe = Pipe()
+        self._visit: Visit = app_state["pipe"].visit
+        self._pipe = Pipe(self._visit)
         self._received = bytearray()
         self._wanted = 0
         self._is_odd = False
         self._heard_at = 0.0
+        self._odd_frames = 0
+        self._odd_since = 0.0
+        self._owed_pong = b""
         super().__init__(config, server_state, app_state | {"pipe": self._pipe}, **more)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._pipe.made(transport)
         # A pong must not land within a letter that is sent piece by piece.
         super().connection_made(cast("asyncio.Transport", _InOrder(cast("asyncio.Transport", transport), self._pipe)))
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._visit.end()
+        super().connection_lost(exc)
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -246,6 +219,9 @@ class _WebSocket(WebSocketsSansIOProtocol, asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         super().resume_writing()
         self._pipe.resume()
+        if self._owed_pong and not self._pipe.blocked:
+            self._pipe.write(self._owed_pong)
+            self._owed_pong = b""
 
     def get_buffer(self, sizehint: int) -> memoryview:  # noqa: ARG002  (how much is told by asyncio: as much as there is)
         return _ARRIVALS
@@ -265,8 +241,10 @@ class _WebSocket(WebSocketsSansIOProtocol, asyncio.BufferedProtocol):
             if len(self._received) < self._wanted:
                 return
             data, self._received = memoryview(self._received), bytearray()
-        if rest := self._take_frames(data):
-            super().data_received(bytes(rest))
+        rest = self._take_frames(data)
+        for start in range(0, len(rest), SLICE_BYTES):
+            if not self.transport.is_closing():
+                super().data_received(bytes(rest[start : start + SLICE_BYTES]))
 
     def send_keepalive_ping(self) -> None:
         silent_seconds = 0.0 if self._pipe.blocked else self.loop.time() - self._heard_at
@@ -290,7 +268,7 @@ class _WebSocket(WebSocketsSansIOProtocol, asyncio.BufferedProtocol):
         """
         start, self._wanted = 0, 0
         while start < len(data) and not self._is_odd and not self.transport.is_closing():
-            if (head := _frame_head(data, start)) is None:
+            if (head := frame_head(data, start)) is None:
                 break
             opcode, body, end = head
             if opcode is None or end - body > self.config.ws_max_size:
@@ -310,6 +288,36 @@ class _WebSocket(WebSocketsSansIOProtocol, asyncio.BufferedProtocol):
             self._received += data[start:]
         return b""
 
+    def handle_ping(self) -> None:
+        if self._pipe.blocked:  # else pongs would pile up; to answer the newest ping is enough (RFC 6455 section 5.5.3)
+            self._owed_pong = b"".join(self.conn.data_to_send())
+        else:
+            super().handle_ping()
+        self._count_odd_frame()
+
+    def handle_pong(self, event: Frame) -> None:
+        super().handle_pong(event)
+        self._count_odd_frame()
+
+    def handle_cont(self, event: Frame) -> None:
+        super().handle_cont(event)
+        self._count_odd_frame()
+
+    def _count_odd_frame(self) -> None:
+        if self._heard_at - self._odd_since >= 1.0:
+            self._odd_frames, self._odd_since = 0, self._heard_at
+        self._odd_frames += 1
+        is_too_much = self._odd_frames > ODD_FRAMES_PER_SECOND or len(self.frames) > ODD_FRAMES_IN_MESSAGE
+        if is_too_much and not self.close_sent and not self.transport.is_closing():
+            self.conn.fail(1008, "too many control frames or fragments")
+            self.handle_parser_exception()
+
+    def handle_parser_exception(self) -> None:
+        if self.conn.close_sent is not None:
+            words = f"no WebSocket: {self.conn.close_sent.reason or 'broken frames'} ({self.conn.close_sent.code})"
+            self._visit.refused("bad_frame", one_line(words, MAX_SAID))
+        super().handle_parser_exception()
+
     def shutdown(self) -> None:
         try:
             super().shutdown()
@@ -318,13 +326,45 @@ class _WebSocket(WebSocketsSansIOProtocol, asyncio.BufferedProtocol):
 
 
 class _Server(uvicorn.Server):
+    """uvicorn's, without its signals, and with deadlines for TLS: asyncio's own are 60 s for a handshake, which no
+    protocol hears of, and 30 s for a goodbye.
+    """
+
+    def __init__(self, config: Config, tls: ssl.SSLContext | None) -> None:
+        super().__init__(config)
+        self._tls = tls
+
     @contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         yield
 
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        def protocol() -> asyncio.Protocol:
+            made = cast("Callable[..., asyncio.Protocol]", self.config.http_protocol_class)
+            return made(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
-async def serve(app: ASGIApp, listener: socket.socket, end_streams: Callable[[], None] = lambda: None) -> None:
-    """Serve ``app`` on ``listener`` until cancelled.
+        self.servers = [
+            await asyncio.get_running_loop().create_server(
+                protocol,
+                sock=one,
+                backlog=BACKLOG,
+                ssl=self._tls,
+                ssl_handshake_timeout=HANDSHAKE_SECONDS if self._tls else None,
+                ssl_shutdown_timeout=GOODBYE_SECONDS if self._tls else None,
+            )
+            for one in sockets or ()
+        ]
+        self.started = True
+
+
+async def serve(
+    app: ASGIApp,
+    listener: socket.socket,
+    end_streams: Callable[[], None] = lambda: None,
+    refusals: Refusals | None = None,
+    tls: ssl.SSLContext | None = None,
+) -> None:
+    """Serve ``app`` on ``listener`` until cancelled, by ``tls`` if given; what is refused is noted in ``refusals``.
 
     Then ``end_streams`` is called, since an endless response would hold the server; requests under way have
     two seconds to end, WebSockets are closed with 1012 (going away), and what is left is cut.
@@ -332,20 +372,20 @@ async def serve(app: ASGIApp, listener: socket.socket, end_streams: Callable[[],
     server = _Server(
         uvicorn.Config(
             app,
-            http=_Http,
-            ws=_WebSocket,
+            http=cast("type[asyncio.Protocol]", partial(_Http, Visits(refusals or Refusals()))),
+            ws=WebSocketProtocol,
             lifespan="off",
             log_config=None,
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            h11_max_incomplete_event_size=MAX_HEAD_BYTES,
             ws_max_size=MAX_MESSAGE_BYTES,
             ws_ping_interval=PING_SECONDS,
             ws_ping_timeout=PING_SECONDS,
             ws_per_message_deflate=False,
             timeout_graceful_shutdown=GRACE_SECONDS,
-        )
+        ),
+        tls,
     )
     try:
         await server.serve(sockets=[listener])

@@ -2,15 +2,26 @@
 
 import os
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
 
 from gpumon import config
-from gpumon.config import Config
+from gpumon.config import Config, TlsSection
 from gpumon.errors import UsageError
 
-FLAGS = {"interval_seconds": "interval", "hosts": "allow-host", "tags": "tag"}
+if TYPE_CHECKING:
+    from gpumon.certificates import Shown
+
+FLAGS = {
+    "interval_seconds": "--interval",
+    "hosts": "--allow-host",
+    "tags": "--tag",
+    "certificate": "--tls-certificate",
+    "key": "--tls-key",
+    "ca": "--tls-ca",
+    "token": "GPUMON_AGENT_TOKEN",
+}
 """Options that are not called as their keys are."""
 
 Section = TypeVar("Section", bound=msgspec.Struct)
@@ -30,7 +41,7 @@ def override(section: Section, **given: object) -> Section:
     changes = {key: value for key, value in given.items() if value is not None}
     faults = config.faults(changes, type(section))
     if faults:
-        raise UsageError(*(f"--{_with_flag(fault)}" for fault in faults))
+        raise UsageError(*(_with_flag(fault) for fault in faults))
     return msgspec.structs.replace(section, **changes)
 
 
@@ -48,4 +59,21 @@ def state_folder(configured: str | None) -> Path | None:
 def _with_flag(fault: str) -> str:
     field, colon, rest = fault.partition(":")
     field = field.partition("[")[0]
-    return FLAGS.get(field, field.replace("_", "-")) + colon + rest
+    return FLAGS.get(field, f"--{field.replace('_', '-')}") + colon + rest
+
+
+def tls_section(section: TlsSection, given: dict[str, str | None]) -> TlsSection:
+    """The section of the file, with what flags and environment say instead. Raises :class:`UsageError`."""
+    section = override(section, **{name.removeprefix("tls_"): value for name, value in given.items()})
+    if fault := config.tls_fault(section):
+        raise UsageError(fault)
+    return section
+
+
+def shown_certificate(files: TlsSection) -> "Shown | None":
+    """The certificate to serve with. Raises :class:`UsageError` where what we would believe cannot be used, either."""
+    from gpumon.certificates import Shown, trusting
+
+    if files.ca is not None:
+        trusting(files.ca, None)
+    return Shown(files) if files.certificate is not None else None

@@ -55,7 +55,8 @@ code  name                    the agent
 4011  :attr:`NAME_TAKEN`      another living agent has this name: comes back slowly
 4012  :attr:`COPIED`          another machine has the same agent id, as after cloning a disk: comes
                               back slowly
-4013  :attr:`TOO_MANY`        the hub's limit of nodes is reached: comes back slowly
+4013  :attr:`TOO_MANY`        the hub's limit of nodes, or of new names, is reached: comes back slowly
+4014  :attr:`TOO_FAST`        it says more than its interval explains: comes back slowly
 ====  ======================  ===============================================================
 
 msgspec reads, and turns our own types into bytes; orjson puts bodies together from those bytes.
@@ -70,15 +71,18 @@ from msgspec import Meta, Struct
 
 from gpumon.errors import WireError
 from gpumon.handshake import Key, Mac, Nonce
-from gpumon.model import Count, Name, NodeName, Quantity, Report, Text
-from gpumon.text import one_line
+from gpumon.model import MAX_MIG_DEVICES, MAX_NODE_PROCESSES, Count, Name, NodeName, Quantity, Report, Text
+from gpumon.text import is_plain_json, one_line, printable_json
 
 SUBPROTOCOL = "gpumon.v1"
 PROTOCOL = 2
 OLDEST_PROTOCOL = 1
 GOODBYE = 1001
 LATE_REPORTS_PER_SECOND = 50
+MAX_REPORT_BYTES = 256 * 1024
+"""Of a message of an agent: what is larger is refused ..."""
 MAX_MESSAGE_BYTES = 1024 * 1024
+"""... and what is larger still ends the connection."""
 HEARTBEAT_SECONDS = 5.0
 MAX_SAID = 300
 
@@ -98,6 +102,7 @@ class Close(IntEnum):
     NAME_TAKEN = 4011
     COPIED = 4012
     TOO_MANY = 4013
+    TOO_FAST = 4014
 
 
 SLOW_RETRY = frozenset(
@@ -109,6 +114,7 @@ SLOW_RETRY = frozenset(
         Close.NAME_TAKEN,
         Close.COPIED,
         Close.TOO_MANY,
+        Close.TOO_FAST,
     }
 )
 """Codes after which coming back soon cannot help."""
@@ -189,15 +195,27 @@ class Welcome(Struct, frozen=True, kw_only=True, gc=False, tag_field="type", tag
     proof: Mac | None = None
 
 
-class Ack(Struct, frozen=True, kw_only=True, gc=False, tag_field="type", tag="ack"):
-    """Every report up to and including ``sequence`` is taken."""
+class Ack(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="type", tag="ack"):
+    """Every report up to and including ``sequence`` is taken. ``refused``: but for one, and why."""
 
     sequence: Count
+    refused: Text | None = None
 
 
 FromAgent = Hello | Proof | ReportFrame | Heartbeat | Gap
 FromHub = Welcome | Challenge | Ack
 
+
+class _Numbered(Struct, frozen=True):
+    sequence: Count | None = None
+
+
+class _Envelope(Struct, frozen=True):
+    report: _Numbered = _Numbered()
+    ahead: bool = False
+
+
+_envelope: msgspec.json.Decoder[_Envelope] = msgspec.json.Decoder(_Envelope)
 _from_agent: msgspec.json.Decoder[FromAgent] = msgspec.json.Decoder(FromAgent)
 _from_hub: msgspec.json.Decoder[FromHub] = msgspec.json.Decoder(FromHub)
 _report: msgspec.json.Decoder[Report] = msgspec.json.Decoder(Report)
@@ -206,9 +224,21 @@ _encoder = msgspec.json.Encoder()
 T = TypeVar("T")
 
 
-def decode_from_agent(data: bytes | str) -> FromAgent:
-    """What an agent said. Raises :class:`WireError` for anything that is not in these words."""
-    return decode(_from_agent, data)
+def decode_from_agent(data: bytes) -> FromAgent:
+    """What an agent said, its text fit to be shown. Raises :class:`WireError` for what is not in these words."""
+    message = decode_stranger(_from_agent, data)
+    if type(message) is ReportFrame:
+        check_counts(message.report)
+    return message
+
+
+def sequence_of(data: bytes) -> int:
+    """Which report will never come if this message is not read; 0 where it is none, or comes again in its turn.
+
+    Raises :class:`WireError`.
+    """
+    envelope = decode(_envelope, data)
+    return 0 if envelope.ahead else envelope.report.sequence or 0
 
 
 def decode_from_hub(data: bytes | str) -> FromHub:
@@ -216,9 +246,38 @@ def decode_from_hub(data: bytes | str) -> FromHub:
     return decode(_from_hub, data)
 
 
-def decode_report(data: bytes | str) -> Report:
-    """The answer of ``GET /gpu-info``. Raises :class:`WireError`."""
-    return decode(_report, data)
+def decode_report(data: bytes) -> Report:
+    """The answer of ``GET /gpu-info``, its text fit to be shown. Raises :class:`WireError`."""
+    report = decode_stranger(_report, data)
+    check_counts(report)
+    return report
+
+
+def check_counts(report: Report) -> None:
+    """Raise :class:`WireError` where a report holds more than a node has: each list is bounded, all of them are not."""
+    processes = slices = 0
+    for gpu in report.gpus:
+        if gpu.processes:
+            processes += len(gpu.processes)
+        if gpu.mig_devices:
+            slices += len(gpu.mig_devices)
+            processes += sum(len(one.processes) for one in gpu.mig_devices if one.processes)
+    if processes > MAX_NODE_PROCESSES:
+        raise WireError(f"not as agreed: {processes} processes of one node; allowed: at most {MAX_NODE_PROCESSES}")
+    if slices > MAX_MIG_DEVICES:
+        raise WireError(f"not as agreed: {slices} MIG devices of one node; allowed: at most {MAX_MIG_DEVICES}")
+
+
+def decode_stranger(decoder: msgspec.json.Decoder[T], data: bytes) -> T:
+    """What somebody said whom nobody need believe: :func:`decode`, with all text fit to be shown."""
+    value = decode(decoder, data)
+    if is_plain_json(data):
+        return value
+    try:
+        shown = printable_json(data)
+    except UnicodeDecodeError as error:
+        raise WireError(f"not JSON: byte {error.start} is not UTF-8") from None
+    return value if shown == data else decode(decoder, shown)
 
 
 def decode(decoder: msgspec.json.Decoder[T], data: bytes | str) -> T:

@@ -10,34 +10,19 @@ from itertools import pairwise
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from gpumon.serve import listen, pipe_of, serve, text_frame
+from gpumon import serve as serve_module
+from gpumon.pipe import Pipe, pipe_of, text_frame
+from gpumon.serve import listen, serve
 from gpumon.wire import MAX_MESSAGE_BYTES
-from tests.running import until
+from tests.framing import CLOSE, CONTINUED, LAST, NOT_LAST, PING, PONG, RESERVED, TEXT, frame
+from tests.running import until, until_true
 
-MASK = b"\x12\x34\x56\x78"
 LETTER = b"x" * 3_000_000
 UPGRADE = (
     b"GET %b HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
 TURNS = 5  # of the loop, in which one piece is surely read and answered
-TEXT, CONTINUED, CLOSE, PING, PONG = 1, 0, 8, 9, 10
-LAST, NOT_LAST, RESERVED = 0x80, 0, 0xC0
-
-
-def frame(opcode: int, data: bytes = b"", first: int = LAST, *, mask: bool = True, size: int | None = None) -> bytes:
-    """A frame as a client sends it (RFC 6455 section 5.2); ``size`` is what it says of itself, if that is a lie."""
-    length = len(data) if size is None else size
-    bit = 0x80 if mask else 0
-    if length < 126:
-        head = bytes([first | opcode, bit | length])
-    elif length < 2**16:
-        head = bytes([first | opcode, bit | 126]) + struct.pack("!H", length)
-    else:
-        head = bytes([first | opcode, bit | 127]) + struct.pack("!Q", length)
-    if not mask:
-        return head + data
-    return head + MASK + bytes(byte ^ MASK[place % 4] for place, byte in enumerate(data))
 
 
 class Talk:
@@ -46,15 +31,15 @@ class Talk:
     def __init__(self) -> None:
         self.heard: list[bytes] = []
         self.ready = asyncio.Event()
+        self.pipe: Pipe
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await receive()
         await send({"type": "websocket.accept"})
-        pipe = pipe_of(scope)
+        pipe = self.pipe = pipe_of(scope)
         if scope["path"] == "/direct":
             pipe.on_message = self.heard.append
         if scope["path"] == "/letter":
-            pipe.limit_buffer(128 * 1024)
             pipe.write(text_frame([LETTER]))
         self.ready.set()
         while (message := await receive())["type"] != "websocket.disconnect":
@@ -184,3 +169,26 @@ async def test_a_pong_never_lands_within_a_letter_that_is_sent_piece_by_piece() 
         letter = await reader.readexactly(len(LETTER))
         assert letter == LETTER
         assert await reader.readexactly(7) == bytes([LAST | PONG, 5]) + b"here?"
+
+
+async def test_pongs_that_nobody_takes_do_not_pile_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve_module, "ODD_FRAMES_PER_SECOND", 10**9)
+    async with talking(b"/letter") as (talk, reader, writer):
+        assert talk.pipe.blocked
+        before = talk.pipe.waiting_bytes()
+        writer.write(frame(PING, b"x" * 125) * 1000 + frame(PING, b"newest") + frame(TEXT, b"all"))
+        await until_true(lambda: talk.heard == [b"all"])
+        assert talk.pipe.waiting_bytes() <= before
+        await reader.readexactly(10 + len(LETTER))
+        assert await reader.readexactly(8) == bytes([LAST | PONG, 6]) + b"newest"
+
+
+@pytest.mark.parametrize("kind", [PING, PONG])
+async def test_floods_of_control_frames_end_the_connection(kind: int) -> None:
+    async with talking(b"/direct") as (talk, reader, writer):
+        writer.write(frame(kind) * 2000)
+        while (data := await reader.read(64 * 1024)) and not data.startswith(b"\x88"):
+            _, found, end = data.rpartition(b"\x88")
+            if found and b"too many control frames" in end:
+                break
+        assert talk.heard == []

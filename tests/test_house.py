@@ -13,11 +13,12 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 # Shared words first; each may import what stands in a row above its own.
 SHARED = [
-    {"errors", "text", "timestamp", "logs", "statefile"},
-    {"model", "terminal"},
+    {"errors", "text", "timestamp", "logs", "refusals", "statefile"},
+    {"model", "terminal", "typefaults"},
     {"handshake"},
     {"catalog", "wire", "config"},
-    {"problem", "lifecycle", "nameserver"},
+    {"problem", "lifecycle", "nameserver", "limits", "certificates"},
+    {"pipe"},
     {"serve", "multicast", "systemnames"},
     {"resolver"},
 ]
@@ -56,7 +57,7 @@ AGENT = [
     {"app"},
 ]
 HUB = [
-    {"ring", "xids"},
+    {"ring", "destinations", "posture", "xids", "privacy", "proxies"},
     {
         "letters",
         "packing",
@@ -77,7 +78,7 @@ HUB = [
     {"activity", "card", "door"},
     {"overview"},
     {"openapi", "member", "mailbox", "findings"},
-    {"liveness", "succession", "feed"},
+    {"liveness", "succession", "feed", "agentlink"},
     {"verdict"},
     {"fleet"},
     {"core", "fetch"},
@@ -165,11 +166,9 @@ def test_a_library_is_known_in_one_place(library: str, files: set[str]) -> None:
 
 
 def test_starlette_stays_at_the_edges() -> None:
-    edges = {"serve.py", "problem.py", "agent/server.py"}
-    edges |= {
-        f"hub/{name}.py"
-        for name in ("agents", "app", "api", "auth", "gate", "ingest", "live", "login", "page", "past", "plain")
-    }
+    edges = {"pipe.py", "serve.py", "problem.py", "agent/server.py"}
+    rooms = ("app", "agents", "agentlink", "api", "auth", "gate", "ingest", "live", "login", "page", "past", "plain")
+    edges |= {f"hub/{room}.py" for room in (*rooms, "proxies")}
     assert files_that_import("starlette") <= edges
 
 

@@ -37,7 +37,7 @@ def test_a_frame_around_encoded_bytes_is_the_frame_around_the_report(late: bool)
 def test_unknown_keys_are_ignored_so_that_newer_agents_are_understood() -> None:
     newer = json.loads(wire.encode(REPORT)) | {"colour": "green"}
     newer["gpus"][0]["spin"] = "up"
-    assert wire.decode_report(json.dumps(newer)) == REPORT
+    assert wire.decode_report(json.dumps(newer).encode()) == REPORT
 
 
 def test_a_field_that_nobody_tells_is_null_on_the_wire() -> None:
@@ -62,11 +62,12 @@ def test_a_field_that_nobody_tells_is_null_on_the_wire() -> None:
 )
 def test_what_is_out_of_bounds_is_refused_and_named(text: str, expected: str) -> None:
     with pytest.raises(WireError, match=expected):
-        wire.decode_report(text)
+        wire.decode_report(text.encode())
 
 
 @given(st.binary() | st.text())
-def test_no_bytes_at_all_break_the_decoders(data: bytes | str) -> None:
+def test_no_bytes_at_all_break_the_decoders(text: bytes | str) -> None:
+    data = text if isinstance(text, bytes) else text.encode()
     for decode in (wire.decode_from_agent, wire.decode_from_hub, wire.decode_report):
         with contextlib.suppress(WireError):
             decode(data)

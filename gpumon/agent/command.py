@@ -220,11 +220,12 @@ def _run(runner: Runner, arguments: Sequence[str]) -> list[str]:
 
 # ---- the second net ----
 
-SECRET_WORDS = re.compile(
+SECRETS = (
     "password|passwd|passphrase|pwd|secret|token|api[_-]?key|access[_-]key|private[_-]key|credential|bearer|session"
-    "|cookie|auth|^-p$|key$",
-    re.IGNORECASE,
+    "|cookie|auth"
 )
+SECRET_WORDS = re.compile(f"{SECRETS}|^-p$|key$", re.IGNORECASE)
+WITHIN = re.compile(f"{SECRETS}|key=", re.IGNORECASE)
 SHAPES = re.compile(
     r"(?<![A-Za-z0-9])(?:hf_[A-Za-z0-9]{16,}|[sprk]k[-_][\w-]{16,}|gh[oprsu]_[A-Za-z0-9]{16,}|github_pat_\w{16,}"
     r"|glpat-[\w-]{16,}|xox[a-z]-[\w-]{8,}|A[KS]IA[A-Z0-9]{12,}|AIza[\w-]{16,}|npm_\w{16,}|nvapi-[\w-]{16,}"
@@ -234,6 +235,8 @@ SHAPES = re.compile(
 RUN = re.compile(r"[A-Za-z0-9+/_=-]{32,}")
 BETWEEN = re.compile(r"[+/_=-]+")
 WORD = re.compile(r"[A-Za-z]?[a-z]{0,19}[0-9]{0,3}|[A-Z]{1,16}[0-9]{0,3}|[A-Za-z0-9]{1,4}|[0-9]{1,8}")
+OPTION = re.compile(r"--|-.?\Z")  # what else begins with "-" may be a value
+SCHEMES = frozenset({"bearer", "basic"})
 USERINFO = re.compile(r"://[^/\s?#]*@")
 QUERY = re.compile(r"([?&][^=&\s?]{1,256}=)[^&\s#]+")
 
@@ -248,19 +251,37 @@ def redacted(text: str) -> str:
     words: list[str] = []
     is_value = False
     for word in text[:LIMIT_BYTES].split():
-        if is_value and not word.startswith("-"):
+        if is_value and not OPTION.match(word):
             words.append(HIDDEN)
-            is_value = word.lower() in ("bearer", "basic")
+            is_value = word.lower() in SCHEMES or _announces(word)
             continue
         name, sign = _named(word)
         is_value = names_secret(name) and (not sign or word.endswith(sign)) and (word.startswith("-") or sign == ":")
-        words.append(f"{name}{sign}{HIDDEN}" if sign and not is_value and names_secret(name) else _unmarked(word))
+        if sign and not is_value and names_secret(name):
+            words.append(f"{name}{sign}{HIDDEN}")
+            is_value = word[len(name) + 1 :].lower() in SCHEMES
+        else:
+            words.append(_unmarked(word))
     return " ".join(words)
 
 
+def _announces(word: str) -> bool:
+    """Whether ``word``, hidden itself as what may be a value, may as well be the name of what follows."""
+    return (word.startswith("-") or word.endswith((":", "="))) and names_secret(word)
+
+
 def _named(word: str) -> tuple[str, str]:
-    """``name`` and ``=`` or ``:`` of ``name=value``; the word itself where it is not of that form."""
+    """``name`` and ``=`` or ``:`` of ``name=value``; the word itself where it is not of that form.
+
+    Of ``--set=a.token=value`` that is all before the value.
+    """
     cut = min((at for at in (word.find("="), word.find(":")) if at > 0), default=len(word))
+    if (
+        not names_secret(word[:cut])
+        and (inner := WITHIN.search(word, cut))
+        and (at := word.find("=", inner.end() - 1)) > 0
+    ):
+        cut = at
     return word[:cut], word[cut : cut + 1]
 
 

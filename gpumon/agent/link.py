@@ -8,7 +8,6 @@ the statuses 401, 403, 404 and 429.
 import asyncio
 import contextlib
 import logging
-import ssl
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -29,6 +28,7 @@ from gpumon.agent.outbox import Outbox
 from gpumon.agent.sampler import Sampler
 from gpumon.agent.setback import Failure, Stage, failure_of
 from gpumon.agent.watchdog import Watchdog
+from gpumon.certificates import pin_of, trusting
 from gpumon.config import DnsSection, name_server
 from gpumon.errors import JoinError, WireError
 from gpumon.wire import Ack, Challenge, Hello, Welcome
@@ -66,12 +66,14 @@ class Link:
         identify: Callable[[], Awaitable[Joining]],
         watchdog: Watchdog,
         pace: Pace | None = None,
+        ca: str | None = None,
     ) -> None:
         self.hubs: Sequence[str] = tuple(hubs)
         self._sampler = sampler
         self._outbox = outbox
         self._port = port
         self._dns = dns
+        self._ca = ca
         self._identify = identify
         self._joining: Joining | None = None
         self._watchdog = watchdog
@@ -213,6 +215,7 @@ class Link:
         troubled = Counter({one: self._troubled.get(hub, Counter())[one] for one in found})
         self._troubled = {one: self._troubled[one] for one in self._troubled if one in self.hubs} | {hub: troubled}
         addresses = sorted(found, key=lambda one: troubled[one])
+        tls = await asyncio.to_thread(trusting, self._ca, pin_of(hub)) if parts.scheme == "wss" else None
         self._enter("tcp", "nothing answers", pace.tcp)
         socket, address = await dial(addresses, port, pace.tcp, self._watchdog.attempt)
         self._enter("upgrade", "it takes connections and does not answer", pace.upgrade)
@@ -220,7 +223,7 @@ class Link:
             connection = await _Connect(
                 url,
                 sock=socket,
-                ssl=await asyncio.to_thread(ssl.create_default_context) if parts.scheme == "wss" else None,
+                ssl=tls,
                 subprotocols=[websockets.Subprotocol(wire.SUBPROTOCOL)],
                 compression=None,
                 proxy=None,  # the environment's http_proxy is not meant for a hub in the lab
@@ -284,7 +287,7 @@ class Link:
         self._diary.connected(hub, welcome, len(self._outbox), self._outbox.gap)
         self._enter("link", "it takes nothing", self._pace.send)
         # No group of their own: on Python 3.11 a group that ends leaves its owner marked as cancelled.
-        works = (self._send(connection, delivery), self._listen(connection, delivery), self._stay(hub))
+        works = (self._send(connection, delivery), self._listen(hub, connection, delivery), self._stay(hub))
         tasks = {group.create_task(_outcome(work)) for work in works}
         try:
             ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -329,11 +332,13 @@ class Link:
                     async with asyncio.timeout(step):
                         await self._outbox.stirred.wait()
 
-    async def _listen(self, connection: ClientConnection, delivery: Delivery) -> None:
+    async def _listen(self, hub: str, connection: ClientConnection, delivery: Delivery) -> None:
         while True:
             message = wire.decode_from_hub(await connection.recv())
             self._watchdog.attempt()
             if isinstance(message, Ack):
+                if message.refused is not None:
+                    log.error("hub %s: refused a report, which is lost: %s", hub, message.refused)
                 delivery.acknowledge(message.sequence)
 
     async def _stay(self, hub: str) -> None:

@@ -9,18 +9,19 @@ from collections.abc import Callable
 
 from msgspec.structs import replace
 
-from gpumon import __version__
+from gpumon import __version__, wire
 from gpumon.agent.advice import advice
 from gpumon.agent.host import HostReader
 from gpumon.agent.meter import resident_bytes
 from gpumon.agent.sample import Reader, Sample
-from gpumon.model import MAX_PROCESSES, Cost, Fault, Gpu, Report, ReportStatus
+from gpumon.model import MAX_NODE_PROCESSES, MAX_PROCESSES, Cost, Fault, Gpu, Report, ReportStatus
 from gpumon.timestamp import rfc3339
-from gpumon.wire import MAX_MESSAGE_BYTES, encode
+from gpumon.wire import encode
 
 OVERDUE_INTERVALS = 3
 LEAST_OVERDUE_SECONDS = 5.0
-MAX_REPORT_BYTES = MAX_MESSAGE_BYTES - 1024  # the rest is the frame's
+FRAME_BYTES = 1024
+MAX_REPORT_BYTES = wire.MAX_REPORT_BYTES - FRAME_BYTES
 
 
 class Sampler:
@@ -38,6 +39,8 @@ class Sampler:
         self.simulated = reader.simulated
         self.newest: Report | None = None
         self.newest_bytes: bytes | None = None
+        self.standing_advice: list[Fault] = []
+        """What to advise beside what a sample shows."""
         self._reader = reader
         self._host = None if reader.simulated else host or HostReader()
         self._account = Account()
@@ -80,6 +83,7 @@ class Sampler:
 
     def _report(self, sequence: int, sample: Sample, sample_seconds: float) -> Report:
         host = None if self._host is None else self._host.read()
+        found = [] if self._host is None or host is None else advice(sample, host, portable=self._host.portable)
         return Report(
             node=self.node,
             hostname=self.hostname,
@@ -95,7 +99,7 @@ class Sampler:
             nvml_version=sample.nvml_version,
             status=sample.status,
             error=sample.error,
-            advice=[] if self._host is None or host is None else advice(sample, host, portable=self._host.portable),
+            advice=[*found, *self.standing_advice],
             host=host,
             agent=self._account.cost(sample.cost, sample_seconds),
             gpus=sample.gpus,
@@ -103,19 +107,31 @@ class Sampler:
 
 
 def fitting(report: Report) -> tuple[Report, bytes]:
-    """``report`` and its bytes, with no more processes a GPU than fit into one message to a hub."""
-    processes = MAX_PROCESSES
-    while len(data := encode(report)) > MAX_REPORT_BYTES and processes > 0:
-        processes //= 2
-        report = replace(report, gpus=[_with_fewer(gpu, processes) for gpu in report.gpus])
+    """``report`` and its bytes, with no more processes a GPU than a hub takes of one node, in one message."""
+    most = MAX_PROCESSES
+    while _process_count(report) > MAX_NODE_PROCESSES and most > 0:
+        most //= 2
+        report = replace(report, gpus=[_with_fewer(gpu, most) for gpu in report.gpus])
+    while len(data := encode(report)) > MAX_REPORT_BYTES and most > 0:
+        most //= 2
+        report = replace(report, gpus=[_with_fewer(gpu, most) for gpu in report.gpus])
     return report, data
 
 
-def _with_fewer(gpu: Gpu, processes: int) -> Gpu:
-    """The GPU with the largest ``processes`` of its processes; those left out are counted."""
-    kept = gpu.processes and gpu.processes[:processes]
+def _process_count(report: Report) -> int:
+    """Of all GPUs, those of their slices as well."""
+    return sum(len(one.processes or ()) for gpu in report.gpus for one in (gpu, *(gpu.mig_devices or ())))
+
+
+def _with_fewer(gpu: Gpu, most: int) -> Gpu:
+    """The GPU with the largest ``most`` of its processes, and of those of each slice; those left out are counted."""
+    kept = gpu.processes and gpu.processes[:most]
     left_out = len(gpu.processes or ()) - len(kept or ())
-    return replace(gpu, processes=kept, processes_truncated=gpu.processes_truncated + left_out)
+    slices = gpu.mig_devices and [
+        replace(one, processes=one.processes and one.processes[:most]) for one in gpu.mig_devices
+    ]
+    truncated = gpu.processes_truncated + left_out
+    return replace(gpu, processes=kept, mig_devices=slices, processes_truncated=truncated)
 
 
 class Account:

@@ -1,12 +1,25 @@
-"""How many agents may shake hands at once: a hub that comes back is met by its whole fleet in the same second."""
+"""How much agents may ask of a hub: handshakes at once, for a hub that comes back is met by its whole fleet in the same
+second; names that nobody knows; messages.
+"""
 
+import math
 import random
+import time
+from collections import deque
 from collections.abc import Callable
 
 HANDSHAKES_PER_SECOND = 100.0
 BURST = 100.0
 LEAST_RETRY_SECONDS = 1
 MOST_RETRY_SECONDS = 10
+NEW_NAMES = 20
+NEW_NAMES_SECONDS = 60.0
+"""So many names that are new and abandoned already may come from one address within a minute."""
+MESSAGES_PER_SECOND = 20.0
+"""What an agent may say beyond its late reports: reports come five times a second at most ..."""
+BURST_SECONDS = 5.0
+"""... and after a pause what it might have said within so many seconds at once."""
+MOST_HELD_SECONDS = 5.0
 
 
 class Admission:
@@ -31,3 +44,52 @@ class Admission:
 def retry_after() -> int:
     """In how many seconds one who was not admitted may come again: spread, so that they do not come together."""
     return random.randint(LEAST_RETRY_SECONDS, MOST_RETRY_SECONDS)
+
+
+class NewNames:
+    """Tells a fleet, which keeps the connections of its names, from somebody who makes names up."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._new: dict[str, deque[tuple[float, str]]] = {}
+
+    def admits(self, address: str, name: str, is_abandoned: Callable[[str], bool]) -> bool:
+        """Whether a new ``name`` may come from ``address``, which has abandoned some that were new a moment ago."""
+        now = self._monotonic()
+        for one in list(self._new):
+            while (names := self._new[one]) and now - names[0][0] >= NEW_NAMES_SECONDS:
+                names.popleft()
+            if not names:
+                del self._new[one]
+        names = self._new.setdefault(address, deque())
+        if sum(is_abandoned(one) for _, one in names) >= NEW_NAMES:
+            return False
+        names.append((now, name))
+        return True
+
+
+class Allowance:
+    """How much one agent may still say: ``left`` counts messages, and fills again with ``rate`` a second."""
+
+    __slots__ = ("_filled_at", "_held_until", "_monotonic", "left", "rate")
+
+    def __init__(self, rate: float, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self.rate = rate
+        self.left = rate * BURST_SECONDS
+        self._monotonic = monotonic
+        self._filled_at = self._held_until = monotonic()
+
+    def hold_seconds(self) -> float:
+        """When nothing was left: for how long nothing should be read of the agent, which repays what it has overdrawn;
+        0 where there is some again, or it is being held. Infinite for one that does not become slower by that.
+        """
+        now = self._monotonic()
+        self.left = min(self.left + (now - self._filled_at) * self.rate, self.rate * BURST_SECONDS)
+        self._filled_at = now
+        if self.left < -self.rate * 2 * MOST_HELD_SECONDS:
+            return math.inf
+        if self.left >= 0 or now < self._held_until:
+            return 0.0
+        seconds = min(-self.left / self.rate, MOST_HELD_SECONDS)
+        self._held_until = now + seconds
+        return seconds

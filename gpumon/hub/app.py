@@ -6,8 +6,9 @@ import gc
 import logging
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -16,6 +17,7 @@ from starlette.routing import BaseRoute, Route, WebSocketRoute
 from starlette.types import ASGIApp
 
 from gpumon import __version__
+from gpumon.certificates import Shown, pinned
 from gpumon.config import Config, name_server
 from gpumon.hub.agents import AgentsApi
 from gpumon.hub.api import Api
@@ -32,6 +34,7 @@ from gpumon.hub.page import Page
 from gpumon.hub.past import PastApi
 from gpumon.hub.plain import STYLE, Plain
 from gpumon.hub.poller import Poller
+from gpumon.hub.proxies import Proxies
 from gpumon.hub.reload import Reload
 from gpumon.hub.roster import Roster, open_roster
 from gpumon.lifecycle import on_reload, open_many_files
@@ -56,7 +59,7 @@ async def _upgrade_required(_: Request) -> Response:
 
 def routes(hub: Hub, ingest: Ingest, auth: Auth, page: Page) -> list[BaseRoute]:
     """Everything that the hub serves."""
-    live = Live(hub.feed, auth)
+    live = Live(hub, auth)
     return [
         *Plain(hub, page.index).routes,
         *page.routes,
@@ -72,12 +75,38 @@ def routes(hub: Hub, ingest: Ingest, auth: Auth, page: Page) -> list[BaseRoute]:
     ]
 
 
-def application(hub: Hub, ingest: Ingest, hosts: Hosts, auth: Auth) -> ASGIApp:
+class Entrance:
+    """What the gate goes by."""
+
+    def __init__(self, config: Config, state_folder: Path | None) -> None:
+        self.hosts = Hosts(_names(config))
+        self.proxies = Proxies(config.hub.proxies)
+        self.auth = Auth(config.auth, state_folder)
+
+    async def open(self) -> None:
+        """Learn what others know; what they do not tell at once is not waited for."""
+        threading.Thread(target=self.hosts.learn, daemon=True).start()
+        try:
+            async with asyncio.timeout(STATE_SECONDS):
+                await asyncio.to_thread(self.auth.read)
+        except TimeoutError:
+            log.warning("%s does not answer: the token to log in with is for this run only", self.auth.token_file)
+        self.auth.configure(self.auth.settings)
+
+    def configure(self, config: Config) -> None:
+        """Follow another configuration."""
+        self.hosts.configure(_names(config))
+        self.proxies.configure(config.hub.proxies)
+        self.auth.configure(config.auth)
+
+
+def application(hub: Hub, ingest: Ingest, entrance: Entrance) -> ASGIApp:
     """The same, behind the gate."""
     page = Page()
+    hosts, proxies, auth = entrance.hosts, entrance.proxies, entrance.auth
     starlette = Starlette(routes=routes(hub, ingest, auth, page), exception_handlers=handlers)
     starlette.router.redirect_slashes = False  # an address with one slash too many is unknown, as any other
-    return LoggedFaults(Gate(starlette, hosts, auth, [*page.paths, STYLE]))
+    return LoggedFaults(Gate(starlette, hosts, auth, [*page.paths, STYLE], proxies))
 
 
 async def run(
@@ -86,60 +115,75 @@ async def run(
     read: Callable[[], Config] | None = None,
     state_folder: Path | None = None,
     *,
+    shown: Shown | None = None,
     trusts_loopback: bool = True,
 ) -> None:
-    """Run a hub on ``listener`` until cancelled; ``read`` reads its configuration again, at each SIGHUP.
-
-    What it knows in secret lies in ``state_folder``; without one it is for this run only. ``trusts_loopback``: agents
-    of this machine need not join.
+    """Run a hub on ``listener`` until cancelled, by TLS if a certificate is to be ``shown``; ``read`` reads its
+    configuration again, at each SIGHUP. What it knows in secret lies in ``state_folder``; without one it is for this
+    run only. ``trusts_loopback``: agents of this machine need not join.
     """
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     open_many_files()
     host, port = listener.getsockname()[:2]
-    hub = Hub(config.nodes, config.hub, url=hub_url(config.hub.hosts, host, port))
-    hosts = Hosts(_names(config))
-    threading.Thread(target=hosts.learn, daemon=True).start()  # it may hang for long, and nobody waits for it
-    auth = Auth(config.auth, state_folder)
-    auth.configure(config.auth, await asyncio.to_thread(auth.read))
+    url = hub_url(config.hub.hosts, host, port, tls=shown is not None)
+    known_by = url if shown is None else pinned(url, shown.certificate)
+    hub = Hub(config.nodes, config.hub, url=known_by, privacy=config.auth.privacy)
+    entrance = Entrance(config, state_folder)
+    await entrance.open()
     roster = await _roster(state_folder)
     enrolment = Enrolment(hub, roster, config.auth.push, trusts_loopback=trusts_loopback)
     ingest = Ingest(hub, enrolment.door)
     resolver = _resolver(config)
-    poller = Poller(hub, config.nodes, resolver)
-
-    kept: tuple[str, dict[str, float]] | None = None
+    poller = Poller(hub, config.nodes, resolver, config.tls.ca)
 
     def reread() -> Config:
-        nonlocal kept
         assert read is not None
-        kept = auth.read()
+        entrance.auth.read()
         return read()
 
     def apply(before: Config, after: Config) -> None:
         nonlocal resolver
         if after.dns != before.dns:
             resolver = _resolver(after)
-        hosts.configure(_names(after))
-        auth.configure(after.auth, kept)
+        entrance.configure(after)
         hub.reconfigure(after)
         enrolment.configure(after.auth.push)
-        poller.reconfigure(after.nodes, resolver)
+        poller.reconfigure(after.nodes, resolver, after.tls.ca)
+        if shown is not None and after.tls.certificate is not None:
+            shown.files = after.tls
 
     reload = Reload(hub, config, reread, apply) if read is not None else None
     if reload is not None:
         on_reload(reload.ask)
-    log.info("gpumon %s: hub on %s, %d nodes configured", __version__, url_of(listener), len(config.nodes))
-    _tell_viewers(auth, f"{hub.url}/#token={auth.token}")
-    enrolment.say(host)
+    where = url_of(listener, tls=shown is not None)
+    log.info("gpumon %s: hub on %s, %d nodes configured", __version__, where, len(config.nodes))
+    _tell_viewers(entrance.auth, url)
+    enrolment.say(listener.getsockname()[0])
+    works = [enrolment.run(), hub.feed.run(), hub.veiled_feed.run(), _judge(hub, ingest), poller.run()]
+    works += [reload.run()] if reload else []
+    works += [_keep_certificate(hub, shown, url)] if shown else []
+    served = application(hub, ingest, entrance)
+    works += [serve(served, listener, hub.close_feeds, hub.refusals, shown.context if shown else None)]
     with contextlib.closing(roster):
-        async with asyncio.TaskGroup() as group:
-            group.create_task(enrolment.run(), name="enrolment")
-            group.create_task(hub.feed.run(), name="feed")
-            group.create_task(_judge(hub, ingest), name="judge")
-            group.create_task(poller.run(), name="poller")
-            if reload is not None:
-                group.create_task(reload.run(), name="reload")
-            group.create_task(serve(application(hub, ingest, hosts, auth), listener, hub.feed.close), name="server")
+        await _together(works)
+
+
+async def _together(works: list[Coroutine[Any, Any, None]]) -> None:
+    async with asyncio.TaskGroup() as group:
+        for work in works:
+            group.create_task(work)
+
+
+async def _keep_certificate(hub: Hub, shown: Shown, url: str) -> None:
+    """Follow its files, and tell viewers how it is."""
+
+    def tell() -> None:
+        hub.fleet.hub_url = pinned(url, shown.certificate)
+        hub.notice("bad_certificate", shown.trouble)
+        hub.notice("certificate_expires", shown.expiry("The hub's"))
+
+    log.info("the certificate's fingerprint is %s", shown.certificate.fingerprint)
+    await shown.watch(tell)
 
 
 async def _roster(folder: Path | None) -> Roster:
@@ -151,11 +195,11 @@ async def _roster(folder: Path | None) -> Roster:
         return open_roster(None)
 
 
-def _tell_viewers(auth: Auth, link: str) -> None:
+def _tell_viewers(auth: Auth, url: str) -> None:
     """Say how one logs in: to who has started the hub, and to no log."""
     if auth.is_closed:
         with contextlib.suppress(BrokenPipeError):
-            write(f"Viewers log in at {link}\n")
+            write(f"Viewers log in at {url}/#token={auth.token}\n")
     if auth.token_file is not None:
         log.info("the token to log in with lies in %s", auth.token_file)
 

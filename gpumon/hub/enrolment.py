@@ -77,7 +77,7 @@ class Enrolment:
         self._hub.notice("not_kept", fault)
 
 
-def hub_url(names: Sequence[str], host: str, port: int) -> str:
+def hub_url(names: Sequence[str], host: str, port: int, *, tls: bool) -> str:
     """Where others find a hub that is called by ``names`` and listens on ``host``, as far as it knows; one that listens
     on its own machine only says so.
     """
@@ -88,7 +88,8 @@ def hub_url(names: Sequence[str], host: str, port: int) -> str:
     else:
         name = "localhost" if address.is_loopback else socket.gethostname() if address.is_unspecified else host
     name = next(iter(names), name)
-    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
+    scheme = "https" if tls else "http"
+    return f"{scheme}://[{name}]:{port}" if ":" in name else f"{scheme}://{name}:{port}"
 
 
 def join_command(token: JoinToken, url: str) -> str:

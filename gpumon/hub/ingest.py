@@ -6,29 +6,29 @@ What an agent gets wrong closes its own connection, with a reason, and harms nob
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import partial
 
 import msgspec
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from gpumon import __version__, handshake, wire
+from gpumon import __version__, handshake, limits, wire
 from gpumon.errors import WireError
-from gpumon.hub.admission import Admission, retry_after
+from gpumon.hub.admission import MESSAGES_PER_SECOND, NEW_NAMES, Admission, Allowance, NewNames, retry_after
+from gpumon.hub.agentlink import HELLO_SECONDS, Link
 from gpumon.hub.claims import Claimant, RefusedError, claim, copied, is_elsewhere, refusal
 from gpumon.hub.core import Hub
 from gpumon.hub.door import NOT_JOINED, REVOKED, Door
-from gpumon.hub.member import LinkState, Member
+from gpumon.hub.member import Member
 from gpumon.hub.verdict import SPEAKS_SECONDS
 from gpumon.model import Fault
+from gpumon.pipe import pipe_of, text_frame
 from gpumon.problem import problem
-from gpumon.serve import Pipe, pipe_of, text_frame
 from gpumon.wire import Ack, Close, FromAgent, Gap, Heartbeat, Hello, Proof, ReportFrame, Welcome
 
 log = logging.getLogger(__name__)
 
-HELLO_SECONDS = 5.0
 SILENCE_SECONDS = 30.0
 TIRED_SECONDS = 60
 ACK_SECONDS = 10.0
@@ -40,40 +40,16 @@ CATCH_UP = 2.0
 """... but from each this many times what it makes meanwhile, or it would be late for ever."""
 LEAST_INTERVAL_SECONDS = 0.2
 """The least that an agent can be told to wait between reports (:data:`gpumon.config.Interval`)."""
-
-
-@dataclass(eq=False, slots=True)
-class Link:
-    """One agent's connection. ``deadline`` ends it: when there is no hello in time, when :class:`Ingest` says so."""
-
-    websocket: WebSocket
-    address: str | None
-    claimant: Claimant | None = None
-    heard_at: float = 0.0
-    deadline: asyncio.Timeout = field(default_factory=lambda: asyncio.timeout(HELLO_SECONDS))
-    proven: bool = False
-    replaced: bool = False
-    refusal: RefusedError | None = None
-    own_fault: Exception | None = None
-    end: LinkState = "lost"
-    end_words: str = ""
-    unacknowledged: int = 0
-    acknowledged_at: float = 0.0
-
-    @property
-    def pipe(self) -> Pipe:
-        return pipe_of(self.websocket.scope)
-
-    def why(self) -> RefusedError:
-        """Why it was ended before the agent did."""
-        if self.replaced:
-            return RefusedError(Close.REPLACED, "a newer connection of this agent took over")
-        return self.refusal or RefusedError(Close.TOO_SLOW, "nothing was heard in time")
-
-    def expire(self) -> None:
-        """End it now."""
-        with contextlib.suppress(RuntimeError):  # it is ending by itself
-            self.deadline.reschedule(0)
+MOST_LARGE = 2
+"""Of messages that are too large, the next one ends the connection."""
+REASONS = {
+    Close.BAD_MESSAGE: "bad_message",
+    Close.TOO_FAST: "too_many_messages",
+    Close.TOO_MANY: "too_many_agents",
+}
+"""What is counted among what the hub refuses (:data:`gpumon.refusals.REASONS`); the rest are troubles of the lab's own
+agents.
+"""
 
 
 class Ingest:
@@ -88,6 +64,7 @@ class Ingest:
         self._admission = Admission(hub.clock.monotonic)
         self._links: dict[str, Link] = {}
         self._newest_of_agent: dict[str, Link] = {}
+        self._new_names = NewNames(hub.clock.monotonic)
 
     async def __call__(self, websocket: WebSocket) -> None:
         """Serve one connection to its end."""
@@ -97,6 +74,7 @@ class Ingest:
             )
             return
         if not self._admission.admits():
+            pipe_of(websocket.scope).visit.refused("too_many_agents", "too many agents came at once")
             headers = {"Retry-After": str(retry_after())}
             await websocket.send_denial_response(problem(503, "too many agents come at once", headers))
             return
@@ -117,7 +95,10 @@ class Ingest:
             error = link.why()
         except RefusedError as refused:
             error = refused
-        log.warning("agent at %s: closed: %s", link.address, error)
+        if (reason := REASONS.get(error.code)) is not None:
+            link.pipe.visit.refused(reason, f"an agent was cut off: {error}")
+        else:
+            log.warning("agent at %s: closed: %s", link.address, error)
         await _close(websocket, error)
 
     def address_of(self, agent_id: str) -> str | None:
@@ -137,7 +118,10 @@ class Ingest:
         proof = await self._proven(link, hello, data)
         link.proven = proof is not None
         with self._admitted(link, hello) as member:
-            _say(link, self._welcome(hello, member, proof))
+            link.pipe.visit.excuse()  # a whole fleet may stand behind one router
+            welcome = self._welcome(hello, member, proof)
+            link.allowance = Allowance(MESSAGES_PER_SECOND + welcome.late_reports_per_second, self._hub.clock.monotonic)
+            _say(link, welcome)
             if not link.replaced:
                 link.deadline.reschedule(None)
             link.pipe.on_message = partial(self._heard, link, member, hello)
@@ -206,20 +190,50 @@ class Ingest:
         if link.replaced or link.refusal is not None or link.own_fault is not None:  # it is ending
             return
         try:
-            self._take(link, member, hello, self._decoded(link, data))
+            link.allowance.left -= 1
+            if link.allowance.left < 0:
+                self._slow_down(link)
+            if len(data) > wire.MAX_REPORT_BYTES:
+                self._refuse_large(link, member, data)
+            else:
+                self._take(link, member, hello, self._decoded(link, data))
         except RefusedError as error:
-            _cut_off(link, error)
+            link.refuse(error)
             fault = Fault(code="bad_report", message=f"Its agent was cut off: {error}.")
             self._hub.refused_report(member, fault)
         except Exception as error:  # which the event loop, who calls us, would end the connection for without a word
             link.own_fault = error
             link.expire()
 
+    def _slow_down(self, link: Link) -> None:
+        """Read nothing of an agent that says too much, until it has said no more than it may."""
+        if (seconds := link.allowance.hold_seconds()) == 0:
+            return
+        words = f"more than {link.allowance.rate:g} messages a second"
+        if seconds == math.inf:
+            raise RefusedError(Close.TOO_FAST, words)
+        link.pipe.visit.refused("too_many_messages", f"an agent is slowed down that says {words}")
+        link.pipe.hold_reading(seconds)
+
+    def _refuse_large(self, link: Link, member: Member, data: bytes) -> None:
+        """Leave a message unread for its size, and say so; the link is worth more than one report."""
+        words = f"a message of {len(data)} bytes; allowed: at most {wire.MAX_REPORT_BYTES}"
+        link.large += 1
+        link.heard_at = self._hub.clock.monotonic()
+        link.pipe.visit.refused("large_message", words)
+        if link.large > MOST_LARGE:
+            raise RefusedError(Close.BAD_MESSAGE, words)
+        with contextlib.suppress(WireError):
+            self._hub.take_lost(member, wire.sequence_of(data))
+        self._hub.refused_report(member, Fault(code="bad_report", message=f"Of its agent was refused {words}."))
+        _say(link, Ack(sequence=member.pushed_sequence, refused=words))
+
     # ---- who speaks ----
 
     @contextlib.contextmanager
     def _admitted(self, link: Link, hello: Hello) -> Iterator[Member]:
         """The member that this agent speaks for, for as long as the connection lasts."""
+        self._check_name(link, hello)
         try:
             _check_protocol(hello)
             link.claimant = self._settle(Claimant(hello, link.address))
@@ -279,6 +293,14 @@ class Ingest:
         if self._hub.fleet.get(hello.node) is None and len(self._hub.fleet) >= MAX_NODES and not self._hub.forget_one():
             raise RefusedError(Close.TOO_MANY, f"this hub takes {MAX_NODES} nodes and has them")
 
+    def _check_name(self, link: Link, hello: Hello) -> None:
+        """Refuse names that are made up one after the other; loopback is spared, as of all counts."""
+        address = link.pipe.visit.address
+        if address is None or limits.is_spared(address) or self._hub.fleet.get(hello.node) is not None:
+            return
+        if not self._new_names.admits(address, hello.node, lambda name: name not in self._links):
+            raise RefusedError(Close.TOO_MANY, f"{NEW_NAMES} new names of {address} were given up within a minute")
+
     def _show_refusal(self, hello: Hello, error: RefusedError) -> None:
         """Let the node that was claimed say so, unless an agent speaks for it, or there is no room for one more."""
         if hello.node in self._links or (self._hub.fleet.get(hello.node) is None and len(self._hub.fleet) >= MAX_NODES):
@@ -293,13 +315,13 @@ class Ingest:
     def _show_out(self, agent_id: str) -> None:
         """End the connection of an agent that may not come in any longer."""
         if (link := self._newest_of_agent.get(agent_id)) is not None:
-            _cut_off(link, RefusedError(Close.REVOKED, REVOKED))
+            link.refuse(RefusedError(Close.REVOKED, REVOKED))
 
     def _show_out_strangers(self) -> None:
         """End the connections of agents that came while everybody might."""
         for link in self._links.values():
             if not link.proven and not self.door.trusts(link.address, link.websocket.scope["headers"]):
-                _cut_off(link, RefusedError(Close.UNAUTHORISED, NOT_JOINED))
+                link.refuse(RefusedError(Close.UNAUTHORISED, NOT_JOINED))
 
     def _silent_seconds(self, link: Link) -> float:
         return self._hub.clock.monotonic() - link.heard_at
@@ -343,12 +365,6 @@ def _check_protocol(hello: Hello) -> None:
             Close.PROTOCOL,
             f"protocol {hello.protocol} was offered, this hub speaks {wire.PROTOCOL}: update the {older}",
         )
-
-
-def _cut_off(link: Link, error: RefusedError) -> None:
-    """End it now, for this reason."""
-    link.refusal, link.end, link.end_words = error, "refused", str(error)
-    link.expire()
 
 
 def _say(link: Link, message: msgspec.Struct) -> None:

@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 
 from gpumon.model import MAX_GPUS, MAX_PROCESSES, Count, Gpu, LongText, Name, Process, Quantity, Reason, Report, Text
 from gpumon.timestamp import rfc3339, seconds
-from gpumon.wire import decode
+from gpumon.wire import check_counts, decode_stranger
 
 
 class _Process(Struct, frozen=True):
@@ -65,14 +65,16 @@ _ALWAYS_UNKNOWN: tuple[str, ...] = (
 
 def decode_legacy_report(data: bytes) -> Report:
     """The old program's answer as a report. Raises :class:`gpumon.errors.WireError`."""
-    node = decode(_decoder, data)
+    node = decode_stranger(_decoder, data)
     gpus = [_gpu(index, gpu) for index, gpu in enumerate(node.gpus or [])]
-    return Report(
+    report = Report(
         node=node.node_name,
         sampled_at=_moment(node.timestamp),
         status="ok" if gpus else "no_gpus",
         gpus=gpus,
     )
+    check_counts(report)
+    return report
 
 
 def _gpu(index: int, gpu: _Gpu) -> Gpu:

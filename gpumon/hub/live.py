@@ -6,7 +6,9 @@ ASGI opens and ends a stream. In between the feed writes to the connection itsel
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import NamedTuple
 
 from starlette.datastructures import QueryParams
@@ -16,17 +18,19 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from gpumon.hub import packing
+from gpumon.hub.admission import Allowance
 from gpumon.hub.auth import Auth, caller_of
+from gpumon.hub.core import Hub
 from gpumon.hub.feed import DEFAULT_PACE, PACES, VIEWS, Feed, Only, View
 from gpumon.hub.letters import Form, Message
 from gpumon.hub.mailbox import Mailbox
+from gpumon.pipe import Pipe, chunk, pipe_of, text_frame
 from gpumon.problem import problem
-from gpumon.serve import chunk, pipe_of, text_frame
 from gpumon.wire import Close
 
 MAX_VIEWERS = 2000
+SAID_PER_SECOND = 5.0
 MOST_NODES_NAMED = 16
-SEND_BUFFER_BYTES = 128 * 1024
 RETRY = b"retry: 3000\n\n"
 COMMENT = b": still here\n\n"
 
@@ -40,11 +44,15 @@ class _Wish(NamedTuple):
 
 
 class Live:
-    """Serves viewers of ``feed``, for as long as ``auth`` lets them look."""
+    """Serves viewers of ``hub``, for as long as ``auth`` lets them look."""
 
-    def __init__(self, feed: Feed, auth: Auth) -> None:
-        self._feed = feed
+    def __init__(self, hub: Hub, auth: Auth) -> None:
+        self._hub = hub
         self._auth = auth
+
+    def _feed(self, scope: Scope) -> Feed:
+        """The one that tells who asks."""
+        return self._hub.feed_for(strangers=not caller_of(scope).is_admin)
 
     async def events(self, request: Request) -> Response:
         """``GET /api/events``."""
@@ -52,24 +60,28 @@ class Live:
         if isinstance(wish, Response):
             return wish
         packed = packing.accepts_gzip(request.headers.get("accept-encoding", ""))
-        stream = _EventStream(self._feed, self._auth, wish, packed=packed and request.scope["http_version"] == "1.1")
+        stream = _EventStream(
+            self._feed(request.scope), self._auth, wish, packed=packed and request.scope["http_version"] == "1.1"
+        )
         return stream if request.method == "GET" else Response(headers=stream.headers)
 
     async def stream(self, websocket: WebSocket) -> None:
-        """``GET /api/stream``: letters go out, whatever comes in is ignored."""
+        """``GET /api/stream``: letters go out, whatever comes in is ignored, and not read if it is much."""
         wish = self._wish(websocket.query_params)
         if isinstance(wish, Response):
             await websocket.send_denial_response(wish)
             return
         await websocket.accept()
+        pipe_of(websocket.scope).on_message = partial(_ignore, pipe_of(websocket.scope), Allowance(SAID_PER_SECOND))
 
         async def gone() -> None:
             while (await websocket.receive())["type"] != "websocket.disconnect":
                 pass
 
-        if await _deliver(self._feed, self._auth, wish, websocket.scope, _message, b"", gone):
+        feed = self._feed(websocket.scope)
+        if await _deliver(feed, self._auth, wish, websocket.scope, _message, b"", gone):
             code, reason = Close.UNAUTHORISED, "logged out"
-            if self._feed.closed:
+            if feed.closed:
                 code, reason = Close.GOING_AWAY, "the hub ends"
             with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # the server may have said so already
                 await websocket.close(code, reason)
@@ -86,11 +98,22 @@ class Live:
         names = query.getlist("node")
         if len(names) > MOST_NODES_NAMED:
             return problem(400, f"node: {len(names)} were named; allowed: at most {MOST_NODES_NAMED}")
-        if len(self._feed.viewers) >= MAX_VIEWERS:
+        if sum(len(feed.viewers) for feed in self._hub.feeds) >= MAX_VIEWERS:
             return problem(503, f"{MAX_VIEWERS} viewers are watching already", {"Retry-After": "10"})
-        if self._feed.node_count <= few:
+        if len(self._hub.fleet) <= few:
             view = "full"
         return _Wish(pace, view, frozenset(names) or None)
+
+
+def _ignore(pipe: Pipe, allowance: Allowance, _: bytes) -> None:
+    """What a viewer says."""
+    allowance.left -= 1
+    if allowance.left < 0 and (seconds := allowance.hold_seconds()):
+        pipe.visit.refused("too_many_messages", f"a viewer says more than {allowance.rate:g} messages a second")
+        if seconds == math.inf:
+            pipe.abort()
+        else:
+            pipe.hold_reading(seconds)
 
 
 class _EventStream(Response):
@@ -151,7 +174,6 @@ async def _deliver(
     these two cases: true).
     """
     pipe = pipe_of(scope)
-    pipe.limit_buffer(SEND_BUFFER_BYTES)
     mailbox = Mailbox(pipe, form, comment)
 
     async def watch() -> None:

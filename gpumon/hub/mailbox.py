@@ -1,18 +1,13 @@
 """One viewer: the line to it, and what waits while it is slow."""
 
 import asyncio
-import logging
 from collections.abc import Callable
 from typing import Protocol
 
 from gpumon.hub.letters import Form, Message, News, Removal
 
-log = logging.getLogger(__name__)
-
 SWEEP_SECONDS = 1.0
 COMMENT_SECONDS = 14.0  # and a sweep: a comment line at least every 15 s
-STALLED_SECONDS = 10.0
-BLOCKED_SECONDS = 120.0
 
 
 class Line(Protocol):
@@ -26,8 +21,6 @@ class Line(Protocol):
         ...
 
     def write(self, data: bytes) -> None: ...
-    def waiting_bytes(self) -> int: ...
-    def abort(self) -> None: ...
 
 
 class Mailbox:
@@ -49,7 +42,6 @@ class Mailbox:
         self._removal_is_newer = False
         self._told = False
         self._quiet_since: float | None = None
-        self._blocked: _Blocked | None = None
         line.on_writable = self._resume
 
     def begin(self, snapshot: News) -> None:
@@ -83,17 +75,9 @@ class Mailbox:
         self._removal_is_newer = True
 
     def sweep(self, now: float) -> None:
-        """Look after the line: a comment into a quiet one, an end to one that takes nothing. ``now`` is monotonic."""
+        """A comment into a quiet line; ``now`` is monotonic."""
         if self._line.blocked:
-            waiting = self._line.waiting_bytes()
-            if self._blocked is None:
-                self._blocked = _Blocked(waiting, now)
-            elif not self._blocked.is_moving(waiting, now):
-                log.warning("a viewer that took nothing for %g s was cut off", STALLED_SECONDS)
-                self._line.abort()
-                self.close()
             return
-        self._blocked = None
         if self._told or self._quiet_since is None:
             self._told, self._quiet_since = False, now
         elif self._comment and now - self._quiet_since >= COMMENT_SECONDS:
@@ -123,17 +107,3 @@ class Mailbox:
         for message in waiting:
             if message is not None:
                 self._tell(message)
-
-
-class _Blocked:
-    """A line that takes less than it was sent: how much waited when it last took something."""
-
-    def __init__(self, waiting: int, now: float) -> None:
-        self._waiting = waiting
-        self._moved_at = self._began_at = now
-
-    def is_moving(self, waiting: int, now: float) -> bool:
-        """Whether the viewer has read lately, and is not all too slow about it."""
-        if waiting != self._waiting:
-            self._waiting, self._moved_at = waiting, now
-        return now - self._moved_at < STALLED_SECONDS and now - self._began_at < BLOCKED_SECONDS

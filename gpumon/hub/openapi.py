@@ -1,16 +1,22 @@
 """``/openapi.json``: the schema that ``/api`` answers to, made from the types that it is made of."""
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from gpumon import __version__
 from gpumon.catalog import Metric
 from gpumon.hub.card import NodeCard
 from gpumon.hub.overview import Numbers
+from gpumon.hub.ring import FIELDS
 from gpumon.hub.xids import XidAt
 from gpumon.model import Fault, Node, Problem
 from gpumon.problem import MEDIA_TYPE
+
+MOST_POINTS: Final = 2000
+LAST_MOMENT: Final = 1e11
+"""Seconds since the epoch: later ones are no moments of GPUs."""
 
 _DESCRIPTION = (
     "What every GPU is doing now. Null means that the hardware or the driver does not tell; `unavailable` of a "
@@ -19,24 +25,47 @@ _DESCRIPTION = (
 )
 
 
+_MOMENT = {
+    "anyOf": [
+        {"type": "number", "minimum": 0, "exclusiveMaximum": LAST_MOMENT},
+        {"type": "string", "format": "date-time"},
+    ]
+}
 _PAST = [
-    {"name": name, "in": "query", "schema": {"type": kind}, "description": text}
-    for name, kind, text in (
-        ("gpu", "string", "UUID of a GPU; may be given again; left out: all"),
-        ("metric", "string", "Fields of the catalogue that are `in_history`, with commas between; left out: all"),
-        ("from", "string", "RFC 3339 or seconds since the epoch; left out: 15 minutes before `to`"),
-        ("to", "string", "RFC 3339 or seconds since the epoch; left out: now"),
-        ("points", "integer", "The most spans that are wanted, 1 to 2000; left out: 180"),
+    {"name": name, "in": "query", "schema": schema, "description": text}
+    for name, schema, text in (
+        (
+            "gpu",
+            {"type": "array", "items": {"type": "string"}},
+            "UUID of a GPU; may be given again; left out: all",
+        ),
+        (
+            "metric",
+            {"type": "array", "items": {"enum": list(FIELDS)}, "minItems": 1},
+            "Fields of the catalogue that are `in_history`; may be given again, or with commas between; left out: all",
+        ),
+        ("from", _MOMENT, "RFC 3339 or seconds since the epoch; left out: 15 minutes before `to`"),
+        ("to", _MOMENT, "RFC 3339 or seconds since the epoch; left out: now"),
+        (
+            "points",
+            {"type": "integer", "minimum": 1, "maximum": MOST_POINTS},
+            "The most spans that are wanted, 1 to 2000; left out: 180",
+        ),
     )
 ]
 _NODES = {
     "name": "node",
     "in": "query",
-    "schema": {"type": "string"},
+    "schema": {"type": "array", "items": {"type": "string"}},
     "description": "Name of a node; may be given again; left out: all; one that is not there is left out",
 }
-
-
+_VERBOSE = {
+    "name": "verbose",
+    "in": "query",
+    "allowEmptyValue": True,
+    "schema": {"type": "string"},
+    "description": "With any value: what was refused as well",
+}
 _STREAM = [
     {"name": name, "in": "query", "schema": schema, "description": text}
     for name, schema, text in (
@@ -82,13 +111,16 @@ class Life(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """That the hub lives, how many nodes are in which state, and what is wrong with the hub as a whole."""
+    """That the hub lives, how many nodes are in which state, and what is wrong with the hub as a whole. ``refused``
+    counts by reason what was refused since the start, and is told with ``?verbose``.
+    """
 
     status: str
     hub_version: str
     nodes: dict[str, int]
     viewers: int
     notices: list[Fault]
+    refused: dict[str, int] | UnsetType = UNSET
 
 
 class Login(msgspec.Struct, frozen=True, kw_only=True):
@@ -234,7 +266,8 @@ def document() -> dict[str, Any]:
             ),
             **_administration(agents, joined),
             "/api/login": _get("Whether who asks may look", login) | {"post": _ENTER, "delete": _LEAVE},
-            "/health": _get("Whether the hub lives; to who may not look no more than that", {"anyOf": [health, life]}),
+            "/health": {"parameters": [_VERBOSE]}
+            | _get("Whether the hub lives; to who may not look no more than that", {"anyOf": [health, life]}),
         },
         "components": {
             "schemas": parts,

@@ -17,7 +17,7 @@ from gpumon.hub import packing
 from gpumon.hub.core import Hub
 from gpumon.hub.history import column, grid, step_for
 from gpumon.hub.member import Member
-from gpumon.hub.openapi import Column, FleetPast, Past
+from gpumon.hub.openapi import LAST_MOMENT, MOST_POINTS, Column, FleetPast, Past
 from gpumon.hub.ring import FIELDS
 from gpumon.timestamp import seconds
 from gpumon.wire import encode
@@ -25,7 +25,6 @@ from gpumon.wire import encode
 UNITS: Final = {metric.field: metric.unit for metric in METRICS}
 DEFAULT_SECONDS: Final = 900.0
 DEFAULT_POINTS: Final = 180
-MOST_POINTS: Final = 2000
 MOST_VALUES: Final = 1_000_000
 COMPRESS_FROM_BYTES: Final = 1024
 PARAMETERS: Final = ("gpu", "metric", "from", "to", "points")
@@ -153,7 +152,7 @@ def _moment(query: QueryParams, name: str, default: float) -> float:
             moment = seconds(text.replace(" ", "+"))  # a plus that nobody has escaped
         except (ValueError, OverflowError):
             moment = math.nan
-    if not 0 <= moment < 1e11:
+    if not 0 <= moment < LAST_MOMENT:
         raise HTTPException(
             400, f"{name}: {text[:60]!r} is not allowed; allowed: RFC 3339 such as 2026-11-23T14:15:00Z, or seconds"
         )

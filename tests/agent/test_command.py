@@ -225,3 +225,65 @@ def test_a_huge_command_line_is_looked_at_in_part(line: bytes) -> None:
 def test_an_argument_that_was_cut_off_is_not_told() -> None:
     padding = "x" * (LIMIT_BYTES - 30)
     assert short(["python", "-W", padding, "train.py" + "y" * 100]) == "python"
+
+
+SECRET_NAMES = (
+    *("password", "passwd", "pwd", "passphrase", "secret", "token", "access_token", "auth_token", "api_key", "apikey"),
+    *("credential", "credentials", "private_key", "bearer", "session", "client_secret", "aws_secret_access_key"),
+    *("hf_token", "WANDB_API_KEY", "session_id", "cookie", "auth", "X-Api-Key", "db-password", "sshPassphrase"),
+)
+NAMED = (
+    *("--{}={}", "--{} {}", "-{}={}", "-{} {}", "{}={}", "{}:{}", "{}: {}", "--{}=Bearer {}", "{}: Basic {}"),
+    *("https://h/x?{}={}", "https://h/x?a=b&{}={}#z", "x --env {}={} y", "--set=a.b.{}={}"),
+)
+
+
+def spelt(name: str) -> st.SearchStrategy[str]:
+    """A name as people write it."""
+    forms = {name, name.upper(), name.title(), name.replace("_", "-"), name.replace("_", ""), f"my_{name}", f"{name}2"}
+    return st.sampled_from(sorted(forms))
+
+
+@settings(max_examples=500)
+@given(
+    st.sampled_from(SECRET_NAMES).flatmap(spelt), st.sampled_from(NAMED), worded | shaped, st.lists(options, max_size=2)
+)
+def test_what_stands_behind_the_name_of_a_secret_is_hidden_wherever_it_is_told(
+    name: str, form: str, secret: str, before: list[str]
+) -> None:
+    told = redacted(" ".join([*before, form.format(name, secret)]))
+    assert secret not in told
+    assert "***" in told
+
+
+@given(
+    shaped, st.sampled_from(["{}", "x/{}", "{}.py", "--a={}", "a:{}", "https://me:{}@h/x", "https://h/?q={}", "'{}'"])
+)
+def test_what_looks_like_a_secret_is_hidden_wherever_it_stands(secret: str, form: str) -> None:
+    told = redacted(form.format(secret))
+    assert not {secret[at : at + 12] for at in range(len(secret) - 11)} & {
+        told[at : at + 12] for at in range(len(told))
+    }
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        *(
+            "github_pat_11ABCDEFG0abcdefghij_klmnopqrstuv",
+            "glpat-abcdefGHIJ1234567890",
+            "xoxb-123456789012-abcdefABCDEF",
+        ),
+        *(
+            "AIzaSyA1234567890abcdefghijklmnopqrstuv",
+            "npm_abcdefghijklmnopqrstuvwxyz0123456789",
+            "nvapi-abcdefGHIJ1234567890",
+        ),
+        *("ASIAIOSFODNN7EXAMPLE", "pk_live_abcdefGHIJ1234567890", "gho_abcdefghijklmnopqrstuvwxyz0123456789"),
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.dozjgNryP4J3jVmNHl0w5N_XgL0n3I9PlFUP0THsR8U",
+        "0123456789abcdef0123456789abcdef",
+        "dGhpcyBpcyBhIHNlY3JldCB0aGF0IGlzIGxvbmc=",
+    ],
+)
+def test_shapes_of_secrets_that_are_known_are_hidden(secret: str) -> None:
+    assert redacted(f"train.py {secret}") == "train.py ***"

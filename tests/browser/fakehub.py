@@ -130,6 +130,7 @@ class FakeHub:
         self.url = ""
         self.nodes: list[Json] = []
         self.notices: list[Json] = []
+        self.refused: dict[str, int] = {}
         self.version = "0.1.0"
         self.past: dict[str, dict[str, dict[str, list[float | None]]]] = {}
         """By node, GPU and metric: what is remembered up to now, in spans of 10 s."""
@@ -209,7 +210,8 @@ class FakeHub:
                 request.wfile.write(message.encode())
         elif path in ("/api/nodes", "/health"):
             _begin(request, "application/json")
-            body = self.nodes if path == "/api/nodes" else {"status": "ok", "notices": self.notices}
+            health = {"status": "ok", "notices": self.notices, "refused": self.refused}
+            body = self.nodes if path == "/api/nodes" else health
             request.wfile.write(json.dumps(body).encode())
         elif path == "/api/history":
             _begin(request, "application/json")

@@ -1,5 +1,6 @@
 """What the page shows of nodes that are not well, and of a hub that has something to say."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ DEATHS: dict[str, dict[str, Any]] = {
     "silent": {"status": "offline", "verdict": fault("host_unreachable", "The host is silent.", "Check its power.")},
     "hung": {"status": "stale", "verdict": fault("no_new_reports", "The driver hangs.", "See dmesg.")},
 }
+
+Picture = Callable[[Page, str], None]
 
 
 def card(page: Page, name: str) -> Locator:
@@ -162,3 +165,31 @@ def test_a_hub_that_tells_no_verdicts_and_no_notices_is_understood(hub: FakeHub,
     page = open_page(hub.url).page
     expect(card(page, "a")).to_contain_text("No answer within 5 s.")
     expect(open_details(page, "a").locator(".details")).to_contain_text("offline")
+
+
+@pytest.mark.parametrize(
+    ("language", "total", "most", "none"),
+    [
+        ("en-GB", "Refused by the hub since it started: 1,215.", "what was not HTTP", "has refused nothing"),
+        ("zh-CN", "中心启动以来共拒绝 1,215 次：", "不是 HTTP 请求", "没有拒绝过"),
+    ],
+)
+@pytest.mark.parametrize("width", [1440, 390])
+def test_what_was_refused_is_a_number_with_words(
+    hub: FakeHub, open_page: Open, keep_picture: Picture, language: str, total: str, most: str, none: str, width: int
+) -> None:
+    hub.show(node("a", gpu()))
+    hub.refused = {"slow_reader": 14, "bad_request": 1200, "constructor": 1}
+    page = open_page(hub.url, width=width, language=language).page
+    refused = page.locator('[data-field="refused"]')
+    expect(refused).to_have_count(0)
+    page.locator("footer summary").click()
+    expect(refused).to_contain_text(total)
+    expect(refused.locator("li")).to_have_count(3)
+    expect(refused.locator("li").first).to_contain_text(f"1,200 × {most}")
+    expect(refused.locator("li").last).to_contain_text("1 × constructor")  # what this page does not know
+    keep_picture(page, f"refused-{width}-{language[:2]}")
+    hub.refused = {}
+    page.locator("footer summary").click()
+    page.locator("footer summary").click()
+    expect(refused).to_contain_text(none)

@@ -7,7 +7,7 @@ import pytest
 from gpumon.hub.card import Card
 from gpumon.hub.feed import Feed
 from gpumon.hub.letters import Letter, Removal
-from gpumon.hub.mailbox import BLOCKED_SECONDS, COMMENT_SECONDS, STALLED_SECONDS, Mailbox
+from gpumon.hub.mailbox import COMMENT_SECONDS, Mailbox
 from gpumon.hub.overview import Glance, Row
 from tests.hub.viewers import FakeLine, as_json, look, telling
 from tests.running import until_true
@@ -117,30 +117,6 @@ async def test_each_pace_is_told_the_first_change_at_once_and_the_rest_together(
         await until_true(lambda: hasty.written)
         assert told(hasty) == [("nodes", {"a": value})]
     assert calm.written == []
-
-
-async def test_a_viewer_that_takes_nothing_is_cut_off_and_one_that_takes_a_little_is_not(state: State) -> None:
-    (stuck, line), (trickling, other) = look(state.feed), look(state.feed)
-    line.blocked = other.blocked = True
-    line.waiting = other.waiting = 100
-    for second in range(int(STALLED_SECONDS) + 1):
-        assert not line.aborted
-        other.waiting -= 1
-        stuck.sweep(1000.0 + second)
-        trickling.sweep(1000.0 + second)
-    assert line.aborted
-    assert stuck.closed.is_set()
-    assert not other.aborted
-
-
-async def test_a_viewer_that_takes_a_little_is_not_waited_for_without_end(state: State) -> None:
-    mailbox, line = look(state.feed)
-    line.blocked = True
-    for second in range(int(BLOCKED_SECONDS) + 1):
-        assert not line.aborted
-        line.waiting = 1000 - second
-        mailbox.sweep(1000.0 + second)
-    assert line.aborted
 
 
 async def test_a_quiet_line_gets_a_comment_and_a_busy_one_does_not(state: State) -> None:

@@ -12,7 +12,7 @@ import pytest
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from gpumon.hub import mailbox
+from gpumon import pipe
 from tests.hub.agents import hello, raw_agent, report
 from tests.running import Site, until
 
@@ -190,7 +190,7 @@ async def test_who_asks_for_it_gets_every_change_at_once_and_others_few(hub: Sit
 
 
 async def test_a_viewer_that_stops_reading_is_cut_off_and_freed(hub: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mailbox, "STALLED_SECONDS", 1.0)
+    monkeypatch.setattr(pipe, "STALLED_SECONDS", 1.0)
     async with raw_agent(hub) as agent:
         await agent.say(hello())
         await agent.hear()

@@ -20,17 +20,9 @@ class FakeLine:
         self.blocked = False
         self.on_writable: Callable[[], None] | None = None
         self.written: list[bytes] = []
-        self.waiting = 0
-        self.aborted = False
 
     def write(self, data: bytes) -> None:
         self.written.append(data)
-
-    def waiting_bytes(self) -> int:
-        return self.waiting
-
-    def abort(self) -> None:
-        self.aborted = True
 
     def unblock(self) -> None:
         self.blocked = False

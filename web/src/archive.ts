@@ -91,6 +91,14 @@ export function fetchNodePast(
   return fetchJson<NodePast>(`api/nodes/${encodeURIComponent(name)}/history?${asked}`, (url, init) => fetch(url, init));
 }
 
+/** What the hub has refused since it started, counted by reason; null if nobody answers. */
+export async function fetchRefused(): Promise<Readonly<Record<string, number>> | null> {
+  const health = await fetchJson<{ readonly refused?: Readonly<Record<string, number>> }>("health?verbose", (url, init) =>
+    fetch(url, init),
+  );
+  return health?.refused ?? null;
+}
+
 async function fetchJson<T>(url: string, get: Get): Promise<T | null> {
   try {
     const response = await get(url, { signal: AbortSignal.timeout(TIMEOUT_MS) });

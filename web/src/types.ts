@@ -47,7 +47,8 @@ export type Reason =
   | "reset_required"
   | "driver"
   | "timeout"
-  | "error";
+  | "error"
+  | "private";
 
 export interface Fault {
   readonly code: string;

@@ -55,6 +55,7 @@ const reason: Record<Reason, string> = {
   driver: "the driver is not working",
   timeout: "the driver did not answer in time",
   error: "reading it failed",
+  private: "this hub tells it to those only who have logged in",
 };
 const reportStatus: Record<ReportStatus, string> = {
   ok: "The agent is well.",
@@ -262,6 +263,7 @@ export const en = {
     leave: "Log out",
     cancel: "Cancel",
     where: "Whoever runs the hub has the link: it is printed when the hub starts, and the token lies in viewers.token in its folder.",
+    privateUsers: "Who uses which GPU is told to those only who have logged in.",
     failure: {
       wrong: "This is not the token of this hub.",
       wait: "Too many logins have failed. Wait a minute, then try again.",
@@ -286,6 +288,22 @@ export const en = {
     failed: "The hub did not do that; this is how it is now.",
     joined: (agents: string) => `Agents that have joined (${agents})`,
     state: { joined: "joined", expected: "admitted, not yet back:", revoked: "revoked" },
+  },
+  refused: (count: number, told: string) =>
+    count === 0 ? "The hub has refused nothing since it started." : `Refused by the hub since it started: ${told}.`,
+  refusedWhat: {
+    silent_connection: "connections on which nothing was said",
+    too_many_connections: "connections beyond what one address may have",
+    too_many_unfinished: "unfinished requests beyond what one address may have",
+    slow_request: "requests that did not become complete",
+    large_request: "requests whose head or body was too large",
+    bad_request: "what was not HTTP",
+    slow_reader: "connections whose peer stopped reading",
+    bad_frame: "connections that did not talk as WebSocket does",
+    bad_message: "messages of agents in other words than those agreed on",
+    large_message: "messages of agents that were too large",
+    too_many_messages: "messages beyond the pace that is allowed",
+    too_many_agents: "agents beyond what a hub takes",
   },
   hubVersion: (version: string) => `gpumon hub ${version}`,
   otherLanguage: { lang: "zh" as "en" | "zh", name: "中文" },

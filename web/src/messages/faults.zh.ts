@@ -35,7 +35,9 @@ const notices: Readonly<Record<string, FaultText>> = {
   open_push: { message: "任何能连到中心的程序都可以向它报告（auth.push 为 open）。", hint: "将 auth.push 设为 token，则只接受已加入的代理。" },
   agents_waiting: { message: "有代理在等待批准加入。", hint: "在中心的机器上用 gpumon agents list 查看，用 gpumon agents admit 批准。" },
   not_kept: { message: "哪些代理已加入、哪些已撤销，无法写入磁盘：中心重启后将不再知道。", hint: "检查 hub.state_dir 所在的磁盘。" },
-  restart_needed: { message: "配置文件中的监听地址已改变：重启中心后才生效。" },
+  restart_needed: { message: "配置文件中的监听地址或 TLS 设置已改变：重启中心后才生效。" },
+  certificate_expires: { message: "证书将在 14 天内到期，或已过期。", hint: "请在证书文件中更新它：会自动重新读取。" },
+  bad_certificate: { message: "证书文件已改变但无法使用，仍使用原来的证书。", hint: "请更正证书文件：中心会自动重新读取。" },
 };
 
 /** What one channel shows, where its code means something else than elsewhere, or stands in evidence only. */
@@ -62,6 +64,8 @@ const polls: Readonly<Record<string, FaultText>> = {
   bad_answer: { message: "应答无法读取。" },
   bad_status: { message: "应答的状态码表示失败。" },
   answer_too_long: { message: "应答过长。" },
+  untrusted: { message: "它的证书不可信，或它不使用 TLS。", hint: "请更正它的证书，或配置中的 nodes[].tls、nodes[].fingerprint、tls.ca。" },
+  forbidden_address: { message: "它的地址是中心绝不查询的地址。", hint: "请更正配置或 DNS 中的主机。" },
   internal: { message: "gpumon 自身或中心所在机器出了问题。" },
   bad_report: { message: "它的报告不符合约定，连接被中断。" },
 };

@@ -1,4 +1,5 @@
 import { useComputed } from "@preact/signals";
+import { useState } from "preact/hooks";
 
 import type { Agency } from "../agents";
 import { useLocale } from "../locale";
@@ -6,6 +7,7 @@ import type { Login } from "../login";
 import type { Store } from "../store";
 import { Joined } from "./Agents";
 import { Legend } from "./Help";
+import { Refused } from "./Refused";
 
 interface Props {
   store: Store;
@@ -19,11 +21,13 @@ export function Footer({ store, login, agency, onEnter }: Props) {
   const areUsersBlurred = useComputed(() => store.view.value.areUsersBlurred).value;
   const access = store.access.value;
   const version = store.hubVersion.value;
+  const [isOpen, setOpen] = useState(false);
   return (
     <footer>
-      <details>
+      <details onToggle={(event) => setOpen(event.currentTarget.open)}>
         <summary>{text.legend}</summary>
         <Legend />
+        {isOpen && <Refused />}
       </details>
       <Joined store={store} agency={agency} />
       <p>
