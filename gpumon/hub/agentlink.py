@@ -17,7 +17,9 @@ HELLO_SECONDS = 5.0
 
 @dataclass(eq=False, slots=True)
 class Link:
-    """One agent's connection. ``deadline`` ends it: when there is no hello in time, when :class:`Ingest` says so."""
+    """One agent's connection. ``deadline`` ends it: when there is no hello in time, when :class:`Ingest` says so;
+    ``proven``: the agent has shown who it is.
+    """
 
     websocket: WebSocket
     address: str | None
@@ -44,6 +46,11 @@ class Link:
         if self.replaced:
             return RefusedError(Close.REPLACED, "a newer connection of this agent took over")
         return self.refusal or RefusedError(Close.TOO_SLOW, "nothing was heard in time")
+
+    def refuse(self, error: RefusedError) -> None:
+        """End it now, for this reason."""
+        self.refusal, self.end, self.end_words = error, "refused", str(error)
+        self.expire()
 
     def expire(self) -> None:
         """End it now."""

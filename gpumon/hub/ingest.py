@@ -198,7 +198,7 @@ class Ingest:
             else:
                 self._take(link, member, hello, self._decoded(link, data))
         except RefusedError as error:
-            _cut_off(link, error)
+            link.refuse(error)
             fault = Fault(code="bad_report", message=f"Its agent was cut off: {error}.")
             self._hub.refused_report(member, fault)
         except Exception as error:  # which the event loop, who calls us, would end the connection for without a word
@@ -315,13 +315,13 @@ class Ingest:
     def _show_out(self, agent_id: str) -> None:
         """End the connection of an agent that may not come in any longer."""
         if (link := self._newest_of_agent.get(agent_id)) is not None:
-            _cut_off(link, RefusedError(Close.REVOKED, REVOKED))
+            link.refuse(RefusedError(Close.REVOKED, REVOKED))
 
     def _show_out_strangers(self) -> None:
         """End the connections of agents that came while everybody might."""
         for link in self._links.values():
             if not link.proven and not self.door.trusts(link.address, link.websocket.scope["headers"]):
-                _cut_off(link, RefusedError(Close.UNAUTHORISED, NOT_JOINED))
+                link.refuse(RefusedError(Close.UNAUTHORISED, NOT_JOINED))
 
     def _silent_seconds(self, link: Link) -> float:
         return self._hub.clock.monotonic() - link.heard_at
@@ -365,12 +365,6 @@ def _check_protocol(hello: Hello) -> None:
             Close.PROTOCOL,
             f"protocol {hello.protocol} was offered, this hub speaks {wire.PROTOCOL}: update the {older}",
         )
-
-
-def _cut_off(link: Link, error: RefusedError) -> None:
-    """End it now, for this reason."""
-    link.refusal, link.end, link.end_words = error, "refused", str(error)
-    link.expire()
 
 
 def _say(link: Link, message: msgspec.Struct) -> None:
