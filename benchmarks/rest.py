@@ -1,4 +1,4 @@
-"""What ``/api/nodes`` costs a hub while reports arrive, beside ``{}`` by the same server with the same headers.
+"""What ``/api/nodes`` costs a hub while reports arrive, beside ``{}`` by the same server behind the same gate.
 
 Requests come one after the other on one connection, as fast as they are answered; what the hub needs for the reports
 alone is measured just before and taken off.
@@ -19,7 +19,10 @@ import asyncio
 from starlette.applications import Starlette
 from starlette.responses import Response
 from starlette.routing import Route
-from gpumon.hub.app import SecurityHeaders
+from gpumon.config import AuthSection
+from gpumon.hub.auth import Auth
+from gpumon.hub.gate import Gate
+from gpumon.hub.hosts import Hosts
 from gpumon.problem import LoggedFaults
 from gpumon.serve import listen, serve
 
@@ -28,7 +31,7 @@ async def empty(_):
 
 listener = listen("127.0.0.1", 0, "")
 print(listener.getsockname()[1])
-asyncio.run(serve(LoggedFaults(SecurityHeaders(Starlette(routes=[Route("/", empty)]))), listener))
+asyncio.run(serve(LoggedFaults(Gate(Starlette(routes=[Route("/", empty)]), Hosts(), Auth(AuthSection()))), listener))
 """
 
 

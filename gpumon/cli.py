@@ -1,5 +1,5 @@
-"""The command line: with :mod:`gpumon.commands` the only reader of arguments and environment, and the only one
-that sets up logging.
+"""The command line: with :mod:`gpumon.commands`, :mod:`gpumon.admin` and :mod:`gpumon.settings` the only reader of
+arguments and environment, and the only one that sets up logging.
 
 Every option has an environment variable; the order is flag, environment, configuration file, default. The
 flags of the program that gpumon replaces work as they did: ``-mode=server -port=8081``,
@@ -14,25 +14,23 @@ import os
 import signal
 import sys
 from pathlib import Path
-from typing import TypeVar
 
 import click
 import msgspec
 from click.core import ParameterSource
 
 from gpumon import __version__, config
-from gpumon.commands import SIMULATION, check, probe
-from gpumon.config import AgentSection, Config, DnsSection
+from gpumon.admin import agents
+from gpumon.commands import SIMULATION, check, probe, show_join, tls_options, token_source
+from gpumon.config import AgentSection, Config, DnsSection, TlsSection
 from gpumon.errors import UsageError
 from gpumon.logs import OneLine, Unrepeated
+from gpumon.settings import override, read_config, shown_certificate, state_folder, tls_section
 
 PORT = click.IntRange(0, 65535)
 FILE = click.Path(path_type=Path)
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
-FLAGS = {"interval_seconds": "interval", "state_dir": "state-dir", "tags": "tag"}
 CHATTY = ("uvicorn.error", "websockets", "asyncio")
-
-Section = TypeVar("Section", bound=msgspec.Struct)
 
 
 def main() -> None:
@@ -98,9 +96,8 @@ def cli(context: click.Context, log_level: str, mode: str | None, port: int | No
     handler.setFormatter(OneLine(LOG_FORMAT))
     handler.addFilter(Unrepeated())
     logging.basicConfig(level=log_level.upper(), handlers=[handler])
-    if log_level != "debug":
-        for name in CHATTY:
-            logging.getLogger(name).setLevel(logging.CRITICAL)
+    for name in CHATTY:  # what they say of each message and request may hold secrets: that is told to nobody
+        logging.getLogger(name).setLevel(logging.WARNING if log_level == "debug" else logging.CRITICAL)
     if context.invoked_subcommand is None:
         command = agent if mode == "server" else hub
         arguments = [f"--port={port}"] if port is not None else []
@@ -116,6 +113,7 @@ def cli(context: click.Context, log_level: str, mode: str | None, port: int | No
             )
 
 
+cli.add_command(agents)
 cli.add_command(check)
 cli.add_command(probe)
 
@@ -139,22 +137,74 @@ cli.add_command(probe)
     show_envvar=True,
     help="Configuration file.  [default: config.json, if there is one]",
 )
-def hub(host: str | None = None, port: int | None = None, config_path: Path | None = None) -> None:
+@click.option(
+    "--allow-host",
+    "hosts",
+    multiple=True,
+    metavar="NAME",
+    envvar="GPUMON_HUB_HOSTS",
+    show_envvar=True,
+    help="A name that people call the hub by, beside the machine's own; may be repeated.",
+)
+@click.option(
+    "--require-login",
+    is_flag=True,
+    default=None,
+    envvar="GPUMON_REQUIRE_LOGIN",
+    show_envvar=True,
+    help="Show nothing to who has not logged in.",
+)
+@click.option(
+    "--new-token", is_flag=True, help="Make a new token to log in with: the old one is worth nothing any more."
+)
+@click.option(
+    "--state-dir",
+    metavar="FOLDER",
+    envvar="GPUMON_STATE_DIR",
+    show_envvar=True,
+    help="Where the hub keeps its secrets.  [default: gpumon in $XDG_STATE_HOME or ~/.local/state]",
+)
+@click.option("--print-join", is_flag=True, help="Only show the command that lets a node join this hub.")
+@tls_options
+def hub(
+    host: str | None = None,
+    port: int | None = None,
+    config_path: Path | None = None,
+    hosts: tuple[str, ...] = (),
+    require_login: bool | None = None,
+    new_token: bool = False,
+    state_dir: str | None = None,
+    *,
+    print_join: bool = False,
+    **tls: str | None,
+) -> None:
     """Take reports, poll what does not push, serve the dashboard."""
     from gpumon.hub import app
+    from gpumon.hub.auth import renew
     from gpumon.lifecycle import run
     from gpumon.serve import listen
 
     path = config_path or (config.DEFAULT_FILE if config.DEFAULT_FILE.exists() else None)
 
     def read() -> Config:
-        settings = _read_config(path or (config.DEFAULT_FILE if config.DEFAULT_FILE.exists() else None))
-        return msgspec.structs.replace(settings, hub=_override(settings.hub, host=host, port=port))
+        settings = read_config(path or (config.DEFAULT_FILE if config.DEFAULT_FILE.exists() else None))
+        section = override(settings.hub, host=host, port=port, hosts=list(hosts) or None, state_dir=state_dir)
+        auth = override(settings.auth, viewers="token" if require_login else None)
+        return msgspec.structs.replace(settings, hub=section, auth=auth, tls=tls_section(settings.tls, tls))
 
     signal.signal(signal.SIGHUP, lambda *_: None)  # until the event loop takes it over
     settings = read()
+    if print_join:
+        show_join(settings, state_folder(settings.hub.state_dir))
+        return
+    shown = shown_certificate(settings.tls)
     listener = listen(settings.hub.host, settings.hub.port, "hub.host, hub.port")
-    run(app.run(settings, listener, read))
+    folder = state_folder(settings.hub.state_dir)
+    if new_token:
+        if folder is None:
+            raise UsageError("--new-token: there is no folder to keep it in; --state-dir names one")
+        renew(folder)
+    run(app.run(settings, listener, read, folder, shown=shown))
 
 
 @cli.command()
@@ -222,6 +272,14 @@ def hub(host: str | None = None, port: int | None = None, config_path: Path | No
     help="Where the agent keeps its identity; a simulation only if told so.  "
     "[default: gpumon in $XDG_STATE_HOME or ~/.local/state]",
 )
+@click.option(
+    "--join-token-file",
+    metavar="FILE",
+    envvar="GPUMON_JOIN_TOKEN_FILE",
+    show_envvar=True,
+    help="The hub's join token, needed once where the hub is another machine; or itself in GPUMON_JOIN_TOKEN.",
+)
+@tls_options
 def agent(
     host: str | None = None,
     port: int | None = None,
@@ -233,6 +291,8 @@ def agent(
     wake_sleeping_gpus: bool | None = None,
     simulate: str | None = None,
     state_dir: str | None = None,
+    join_token_file: str | None = None,
+    **tls: str | None,
 ) -> None:
     """Read this machine's GPUs, serve them, and push them to a hub."""
     from gpumon.agent import app
@@ -241,10 +301,10 @@ def agent(
     from gpumon.lifecycle import run
     from gpumon.serve import listen
 
-    def settings() -> tuple[AgentSection, DnsSection]:
+    def settings() -> tuple[AgentSection, DnsSection, TlsSection]:
         """As the file, flags and environment say now."""
-        file = _read_config(config_path)
-        section = _override(
+        file = read_config(config_path)
+        section = override(
             file.agent,
             host=host,
             port=port,
@@ -254,18 +314,22 @@ def agent(
             interval_seconds=interval,
             wake_sleeping_gpus=wake_sleeping_gpus,
             state_dir=state_dir,
+            token=os.environ.get("GPUMON_AGENT_TOKEN") or None,
+            join_token_file=join_token_file,
         )
-        return section, file.dns
+        return section, file.dns, tls_section(file.tls, tls)
 
     signal.signal(signal.SIGHUP, lambda *_: None)  # until the event loop takes it over
-    section, dns = settings()
+    section, dns, files = settings()
     scenario = None if simulate is None else Scenario.parse(simulate)
     if scenario is None:
         check_binding()
+    shown = shown_certificate(files)
     listener = listen(section.host, section.port, "agent.host, agent.port")
     is_kept = scenario is None or section.state_dir is not None
-    service = app.Service(settings if config_path else None, _state_folder(section) if is_kept else None)
-    run(app.run(section, listener, scenario, dns, service))
+    folder = state_folder(section.state_dir) if is_kept else None
+    service = app.Service(settings if config_path else None, folder, token_source(section.join_token_file))
+    run(app.run(section, listener, scenario, dns, service, tls=files, shown=shown))
 
 
 @cli.command()
@@ -304,40 +368,6 @@ def demo(nodes: int, host: str, port: int) -> None:
 
     check_binding()
     run(demo.run(listen(host, port, "--host, --port"), nodes))
-
-
-def _read_config(path: Path | None) -> Config:
-    return Config() if path is None else config.load(path)
-
-
-def _override(section: Section, **given: object) -> Section:
-    """The section of the file, with what flags and environment say instead.
-
-    Raises:
-        UsageError: one of them is not allowed.
-    """
-    changes = {key: value for key, value in given.items() if value is not None}
-    faults = config.faults(changes, type(section))
-    if faults:
-        raise UsageError(*(f"--{_with_flag(fault)}" for fault in faults))
-    return msgspec.structs.replace(section, **changes)
-
-
-def _with_flag(fault: str) -> str:
-    field, colon, rest = fault.partition(":")
-    name = field.partition("[")[0]
-    return FLAGS.get(name, name) + colon + rest
-
-
-def _state_folder(section: AgentSection) -> Path | None:
-    """Where state is kept: as configured, else by the XDG Base Directory Specification; None for who has no home."""
-    try:
-        if section.state_dir is not None:
-            return Path(section.state_dir).expanduser()
-        base = Path(os.environ.get("XDG_STATE_HOME", ""))
-        return (base if base.is_absolute() else Path.home() / ".local/state") / "gpumon"
-    except RuntimeError:
-        return None
 
 
 @cli.command()

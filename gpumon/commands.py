@@ -7,15 +7,23 @@ import logging
 import os
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
 
 from gpumon import config
+from gpumon.config import Config
 from gpumon.errors import UsageError
+from gpumon.settings import shown_certificate, state_folder
+
+if TYPE_CHECKING:
+    from gpumon.agent.joining import TokenSource
 
 SIMULATION = "8, h200:4,rtx5090:2 or a100-mig:2,fault=lost:1"
+TOKEN_VARIABLE = "GPUMON_JOIN_TOKEN"  # noqa: S105  (the name of a variable)
 PIPE_COLUMNS = 160
 """The width of what is not written to a terminal."""
 
@@ -55,7 +63,9 @@ def check(context: click.Context, *, config_path: Path | None, as_json: bool, co
     settings = config.load(path)
     _quiet(context)
     columns = shutil.get_terminal_size((PIPE_COLUMNS, 24)).columns
-    return run(check.run(path, settings, write, columns, color=_colors(color), as_json=as_json))
+    folder = state_folder(settings.hub.state_dir)
+    looks = {"color": _colors(color), "as_json": as_json}
+    return run(check.run(path, settings, write, columns, **looks, state_folder=folder))
 
 
 @click.command()
@@ -112,6 +122,62 @@ def probe(
     _quiet(context)
     screen = probe.Screen(write, shutil.get_terminal_size, _colors(color), sys.stdout.isatty())
     return run(probe.run(screen, scenario, interval if watch else None, as_json=as_json))
+
+
+def tls_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The options of hub and agent for encryption."""
+    options = (
+        ("certificate", "Certificate to serve https with, in PEM.  [default: plain http]"),
+        ("key", "Its key, in PEM.  [default: in the certificate's file]"),
+        ("ca", "Authorities to believe where we connect, in PEM.  [default: those of this machine]"),
+    )
+    for name, text in reversed(options):
+        variable = f"GPUMON_TLS_{name.upper()}"
+        option = click.option(f"--tls-{name}", metavar="FILE", envvar=variable, show_envvar=True, help=text)
+        command = option(command)
+    return command
+
+
+def show_join(settings: Config, folder: Path | None) -> None:
+    """Write the command that lets a node join the hub of this configuration, whether that runs or not.
+
+    Raises:
+        UsageError: what it is made of cannot be read.
+    """
+    from gpumon.certificates import pinned
+    from gpumon.hub.enrolment import hub_url, join_command
+    from gpumon.hub.roster import join_token
+    from gpumon.statefile import UnusableError
+
+    if folder is None:
+        raise UsageError("--state-dir: missing; it must be given to a user without a home")
+    try:
+        token = join_token(folder)
+    except OSError as error:
+        raise UsageError(f"--state-dir: {folder}: cannot be used: {error.strerror or error}") from None
+    except UnusableError as error:
+        raise UsageError(f"--state-dir: {error}") from None
+    url = hub_url(settings.hub.hosts, settings.hub.host, settings.hub.port, tls=settings.tls.certificate is not None)
+    shown = shown_certificate(settings.tls)
+    click.echo(join_command(token, url if shown is None else pinned(url, shown.certificate)))
+
+
+def token_source(file: str | None) -> "TokenSource":
+    """Where an agent's join token is: in the environment, which others cannot read, or in ``file``.
+
+    Raises:
+        UsageError: what stands in the environment is none.
+    """
+    from gpumon.agent.joining import TokenSource
+    from gpumon.errors import JoinError
+    from gpumon.handshake import JoinToken
+
+    given = os.environ.get(TOKEN_VARIABLE, "")
+    try:
+        token = JoinToken.parse(given) if given else None
+    except JoinError as error:
+        raise UsageError(f"{TOKEN_VARIABLE}: {error}") from None
+    return TokenSource(token, Path(file).expanduser() if file else None)
 
 
 def _quiet(context: click.Context) -> None:

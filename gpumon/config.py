@@ -5,15 +5,12 @@ The file is that of the program gpumon replaces (``nodes``, ``aggregator``, ``dn
 and of the page.
 """
 
-import contextlib
-import difflib
 import ipaddress
-import json
+import re
 from collections.abc import Iterator
 from math import inf
 from pathlib import Path
-from types import NoneType, UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -21,6 +18,7 @@ from msgspec import Meta, Struct
 
 from gpumon.errors import ConfigError
 from gpumon.model import NodeName, Tags
+from gpumon.typefaults import SECRET, allowed, items, read_json, show, type_faults
 
 DEFAULT_FILE = Path("config.json")
 MAX_BYTES = 4 * 1024 * 1024
@@ -51,31 +49,77 @@ HubUrl = Annotated[str, Meta(min_length=1, max_length=1024, description="a URL s
 NameServer = Annotated[
     str, Meta(max_length=64, description="the IP address of a DNS server, with or without a port: 127.0.0.1:5353")
 ]
+Network = Annotated[str, Meta(max_length=64, description="an IP address or a network, such as 10.0.0.5 or 10.0.1.0/24")]
 Folder = Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[^\x00]+\Z", description="the path of a folder")]
+Privacy = Annotated[
+    Literal["nothing", "names", "users", "commands"],
+    Meta(description='"nothing", "names", "users" or "commands"'),
+]
+FilePath = Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[^\x00]+\Z", description="the path of a file")]
+Push = Annotated[Literal["token", "open"], Meta(description='"token" or "open"')]
+Viewers = Annotated[Literal["open", "token"], Meta(description='"open" or "token"')]
 Flag = Annotated[bool, Meta(description="true or false")]
+FINGERPRINT = r"(?:[0-9A-Fa-f]{2}:?){31}[0-9A-Fa-f]{2}"
+Fingerprint = Annotated[
+    str,
+    Meta(pattern=rf"^{FINGERPRINT}\Z", description="the SHA-256 of a certificate: 64 hexadecimal digits"),
+]
+Token = Annotated[
+    str,
+    Meta(
+        min_length=8,
+        max_length=256,
+        pattern=r"^[!-~]+\Z",
+        description="8 to 256 letters, digits and signs of ASCII, without spaces",
+        extra=SECRET,
+    ),
+]
 
 
 class NodeEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A node that the hub polls while it does not push. An empty ``alias`` means the name."""
+    """A node that the hub polls while it does not push. An empty ``alias`` means the name.
+
+    With ``tls`` it is asked by https; ``fingerprint`` is that of its certificate, where no authority vouches for it.
+    ``token`` is its agent's.
+    """
 
     name: NodeName
     host: Host
     port: Port = DEFAULT_AGENT_PORT
     alias: Alias = ""
+    tls: Flag = False
+    fingerprint: Fingerprint | None = None
+    token: Token | None = None
     tags: Tags = []
 
 
 class HubSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the hub listens, polls and judges.
 
-    ``stale_after_seconds`` null means three intervals of the node in question, at least 5 s.
+    ``hosts`` are names that people call it by, beside those that it knows itself; ``proxies`` those whose
+    ``X-Forwarded-For`` is believed. ``stale_after_seconds`` null means
+    three intervals of the node in question, at least 5 s; ``state_dir`` null the user's own folder for state.
     """
 
     host: Host = "0.0.0.0"
     port: ListenPort = 8080
+    hosts: Annotated[list[Host], Meta(max_length=64, description="a list of at most 64 host names")] = []
+    proxies: Annotated[list[Network], Meta(max_length=64, description="a list of at most 64 addresses")] = []
     poll_interval_seconds: Interval = 2.0
     stale_after_seconds: Seconds | None = None
     offline_after_seconds: Seconds = 15.0
+    state_dir: Folder | None = None
+
+
+class AuthSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Who may do what. ``viewers`` "token" means that who looks must log in; ``privacy`` is what those see of processes
+    who have not: the names of programs, users as well, or command lines as well; ``push`` "token" means that agents of
+    other machines must join, "open" that anybody may report.
+    """
+
+    viewers: Viewers = "open"
+    privacy: Privacy = "commands"
+    push: Push = "token"
 
 
 class DnsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -87,7 +131,8 @@ class DnsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 class AgentSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the agent listens, samples and reports. ``name`` null means the machine's host name, ``state_dir`` null the
-    user's own folder for state.
+    user's own folder for state. ``join_token_file`` holds what lets it join a hub. With a ``token``, who asks the
+    agent itself must know it.
     """
 
     host: Host = "0.0.0.0"
@@ -98,6 +143,18 @@ class AgentSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     interval_seconds: Interval = 1.0
     wake_sleeping_gpus: Flag = False
     state_dir: Folder | None = None
+    join_token_file: FilePath | None = None
+    token: Token | None = None
+
+
+class TlsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The ``certificate`` that hub or agent shows, with its ``key`` (null: in the same file), and the authorities that
+    it believes (``ca``; null: those of the machine). All are files in PEM. Without a certificate it speaks plain HTTP.
+    """
+
+    certificate: FilePath | None = None
+    key: FilePath | None = None
+    ca: FilePath | None = None
 
 
 class Config(Struct, frozen=True, kw_only=True):
@@ -105,16 +162,20 @@ class Config(Struct, frozen=True, kw_only=True):
 
     nodes: list[NodeEntry] = []
     hub: HubSection = HubSection()
+    auth: AuthSection = AuthSection()
     dns: DnsSection = DnsSection()
     agent: AgentSection = AgentSection()
+    tls: TlsSection = TlsSection()
 
 
 class _File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     nodes: Annotated[list[NodeEntry], Meta(max_length=10_000, description="a list of at most 10000 nodes")] = []
     hub: HubSection = HubSection()
     aggregator: HubSection = HubSection()
+    auth: AuthSection = AuthSection()
     dns: DnsSection = DnsSection()
     agent: AgentSection = AgentSection()
+    tls: TlsSection = TlsSection()
 
 
 def load(path: Path) -> Config:
@@ -138,8 +199,8 @@ def load(path: Path) -> Config:
 
 def parse(data: bytes) -> Config:
     """The configuration written in ``data`` (JSON, UTF-8). Raises :class:`ConfigError` as :func:`load` does."""
-    value, wrong = _read_json(data)
-    wrong += _type_faults(value, _File, "")
+    value, wrong = read_json(data)
+    wrong += type_faults(value, _File, "")
     wrong += _meaning_faults(value)
     if wrong:
         raise ConfigError(*wrong)
@@ -147,97 +208,27 @@ def parse(data: bytes) -> Config:
     return Config(
         nodes=file.nodes,
         hub=file.aggregator if "aggregator" in value else file.hub,
+        auth=file.auth,
         dns=file.dns,
         agent=file.agent,
+        tls=file.tls,
     )
 
 
 def faults(values: dict[str, object], section: type[Struct]) -> list[str]:
     """What is wrong with the ``values`` of one section that come from elsewhere than the file."""
-    wrong = list(_type_faults(values, section, ""))
+    wrong = list(type_faults(values, section, ""))
     if section is AgentSection:
-        urls = _items(values, "hub", HubUrl)
-        wrong += [f"hub[{index}]: {url!r} {fault}" for index, url in urls if (fault := hub_url_fault(url))]
+        urls = items(values, "hub", HubUrl)
+        wrong += [
+            f"hub[{index}]: {_without_user(url)!r} {fault}" for index, url in urls if (fault := hub_url_fault(url))
+        ]
     return wrong
 
 
-def _read_json(data: bytes) -> tuple[Any, list[str]]:
-    wrong: list[str] = []
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        result = dict(pairs)
-        if len(result) < len(pairs):
-            keys = [key for key, _ in pairs]
-            twice = sorted({key for key in keys if keys.count(key) > 1})
-            wrong.extend(f"{_show(key)}: this key stands twice in one object; allowed: once" for key in twice)
-        return result
-
-    def not_a_number(text: str) -> None:
-        wrong.append(f"{text}: not a number of JSON; allowed: finite numbers")
-
-    try:
-        text = data.decode("utf-8-sig")
-        return json.loads(text, object_pairs_hook=unique, parse_constant=not_a_number), wrong
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"byte {error.start}: not UTF-8; allowed: JSON in UTF-8") from None
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"line {error.lineno}, column {error.colno}: not JSON: {error.msg}") from None
-    except RecursionError:
-        raise ConfigError("nested too deeply; allowed: the sections nodes, hub, dns, agent") from None
-    except ValueError as error:  # a number of more digits than Python converts
-        raise ConfigError(f"not JSON that can be read: {error}") from None
-
-
-def _type_faults(value: object, kind: Any, path: str) -> Iterator[str]:  # noqa: ANN401  (a type form has no type)
-    """What is wrong with ``value``, which should be of type ``kind`` and stands at ``path``."""
-    description = None
-    most = inf
-    while (origin := get_origin(kind)) in (Annotated, Union, UnionType):
-        if origin is Annotated:
-            kind, *metas = get_args(kind)
-            constraints = [meta for meta in metas if isinstance(meta, Meta)]
-            description = next((meta.description for meta in constraints if meta.description), description)
-            most = next((meta.max_length for meta in constraints if meta.max_length is not None), most)
-            if not (isinstance(kind, type) and issubclass(kind, Struct)) and get_origin(kind) is not list:
-                kind = Annotated[(kind, *constraints)] if constraints else kind
-                break
-        elif value is None:
-            return
-        else:
-            kind = next(arg for arg in get_args(kind) if arg is not NoneType)
-    if isinstance(kind, type) and issubclass(kind, Struct):
-        yield from _struct_faults(value, kind, path)
-    elif get_origin(kind) is list:
-        if not isinstance(value, list):
-            yield f"{path}: {_show(value)} is not allowed; allowed: {description or 'a list'}"
-            return
-        if len(value) > most:
-            yield f"{path}: {len(value)} are too many; allowed: {description}"
-        for index, item in enumerate(value):
-            yield from _type_faults(item, get_args(kind)[0], f"{path}[{index}]")
-    else:
-        try:
-            msgspec.convert(value, kind)
-        except msgspec.ValidationError as error:
-            yield f"{path}: {_show(value)} is not allowed; allowed: {description or error}"
-
-
-def _struct_faults(value: object, kind: type[Struct], path: str) -> Iterator[str]:
-    if not isinstance(value, dict):
-        yield f"{path or 'the file'}: {_show(value)} is not allowed; allowed: an object"
-        return
-    fields = {field.name: field for field in msgspec.structs.fields(kind)}
-    prefix = f"{path}." if path else ""
-    for key in value:
-        if key not in fields:
-            near = difflib.get_close_matches(key, fields, 1)
-            meant = f" (did you mean {near[0]}?)" if near else ""
-            yield f"{prefix}{_show(key)[1:-1]}: unknown key{meant}; allowed: {', '.join(fields)}"
-    for name, field in fields.items():
-        if name in value:
-            yield from _type_faults(value[name], field.type, f"{prefix}{name}")
-        elif field.required:
-            yield f"{prefix}{name}: missing; it must be given"
+def tls_fault(tls: TlsSection) -> str | None:
+    """What is wrong with the section as a whole, or None."""
+    return "tls.certificate: missing; it must be given with tls.key" if tls.key and not tls.certificate else None
 
 
 def _meaning_faults(value: object) -> Iterator[str]:
@@ -250,66 +241,56 @@ def _meaning_faults(value: object) -> Iterator[str]:
         yield "aggregator: is the older name of hub, which is given as well; allowed: one of the two"
     yield from _node_faults(value)
     for section in ("hub", "aggregator"):
-        hub = _allowed(value.get(section, {}), HubSection)
+        hub = allowed(value.get(section, {}), HubSection)
         stale, offline = hub.get("stale_after_seconds") or 0, hub.get("offline_after_seconds", inf)
         if stale > offline:
             yield (
                 f"{section}.stale_after_seconds: {stale:g} is not allowed; "
                 f"allowed: at most {section}.offline_after_seconds, {offline:g}"
             )
-    dns = _allowed(value.get("dns", {}), DnsSection)
+        for index, network in items(value.get(section), "proxies", Network):
+            if not _is_network(network):
+                yield (
+                    f"{section}.proxies[{index}]: {show(network)} is not allowed; allowed: an IP address or a "
+                    "network, such as 10.0.0.5 or 10.0.1.0/24"
+                )
+    dns = allowed(value.get("dns", {}), DnsSection)
     server = dns.get("server")
     if server and name_server(server) is None:
         yield (
-            f"dns.server: {_show(server)} is not allowed; allowed: the IP address of a DNS server, "
+            f"dns.server: {show(server)} is not allowed; allowed: the IP address of a DNS server, "
             "with or without a port, such as 127.0.0.1:5353 or [::1]:53"
         )
     if dns.get("enabled") and server == "":
         yield "dns.server: missing; it must be given while dns.enabled is true"
-    for index, url in _items(value.get("agent"), "hub", HubUrl):
+    tls = allowed(value.get("tls", {}), TlsSection)
+    if fault := tls_fault(TlsSection(**tls)):
+        yield fault
+    for index, url in items(value.get("agent"), "hub", HubUrl):
         if fault := hub_url_fault(url):
-            yield f"agent.hub[{index}]: {_show(url)} {fault}"
+            yield f"agent.hub[{index}]: {show(_without_user(url))} {fault}"
 
 
 def _node_faults(value: dict[str, object]) -> Iterator[str]:
     nodes = value.get("nodes")
     first: dict[str, int] = {}
     for index, entry in enumerate(nodes if isinstance(nodes, list) else []):
-        node = _allowed(entry, NodeEntry)
+        node = allowed(entry, NodeEntry)
         name, host = node.get("name"), node.get("host")
         if name in first:
             yield (
-                f"nodes[{index}].name: {_show(name)} is the name of nodes[{first[name]}] already; "
+                f"nodes[{index}].name: {show(name)} is the name of nodes[{first[name]}] already; "
                 "allowed: names that differ"
             )
         elif name is not None:
             first[name] = index
         if host is not None and ((":" in host and not _is_address(host)) or not _can_be_host(host)):
             yield (
-                f"nodes[{index}].host: {_show(host)} is not allowed; allowed: a host name or an IP address "
+                f"nodes[{index}].host: {show(host)} is not allowed; allowed: a host name or an IP address "
                 "(the port has a key of its own)"
             )
-
-
-def _allowed(value: object, kind: type[Struct]) -> dict[str, Any]:
-    """Those values of an object of ``kind`` that are allowed, defaults among them."""
-    found: dict[str, Any] = {}
-    if isinstance(value, dict):
-        for field in msgspec.structs.fields(kind):
-            with contextlib.suppress(msgspec.ValidationError):
-                if field.name in value:
-                    found[field.name] = msgspec.convert(value[field.name], field.type)
-                elif field.default is not msgspec.NODEFAULT:
-                    found[field.name] = field.default
-    return found
-
-
-def _items(value: object, key: str, kind: Any) -> Iterator[tuple[int, Any]]:  # noqa: ANN401  (a type form has no type)
-    """Those items of the list ``key`` of an object that are allowed, and where they stand."""
-    items = value.get(key) if isinstance(value, dict) else None
-    for index, item in enumerate(items if isinstance(items, list) else []):
-        with contextlib.suppress(msgspec.ValidationError):
-            yield index, msgspec.convert(item, kind)
+        if node.get("fingerprint") and not node.get("tls"):
+            yield f"nodes[{index}].tls: missing; it must be true with nodes[{index}].fingerprint"
 
 
 def name_server(text: str) -> tuple[str, int] | None:
@@ -325,13 +306,23 @@ def name_server(text: str) -> tuple[str, int] | None:
 
 def hub_url_fault(url: str) -> str | None:
     """What is wrong with a hub's URL, or None."""
-    allowed = "is not allowed; allowed: http://, https://, ws:// or wss://, a host and perhaps a port"
+    rule = (
+        "is not allowed; allowed: http://, https://, ws:// or wss://, a host and perhaps a port; "
+        "with https:// or wss:// perhaps #sha256= and the fingerprint of its certificate"
+    )
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https", "ws", "wss") and _can_be_host(parts.hostname) and parts.port != 0
     except ValueError:  # a port that is no number, a bracket that does not close
-        return allowed
-    return None if usable and not parts.username and not parts.query and not parts.fragment else allowed
+        return rule
+    is_pin = parts.scheme in ("https", "wss") and re.fullmatch(f"sha256={FINGERPRINT}", parts.fragment)
+    has_pin = bool(parts.fragment) or url.endswith("#")
+    return None if usable and "@" not in parts.netloc and not parts.query and (is_pin or not has_pin) else rule
+
+
+def _without_user(url: str) -> str:
+    """A URL that is not allowed, to be shown: a password may stand in it."""
+    return re.sub(r"//[^/]*@", "//...@", url)
 
 
 def _can_be_host(text: str | None) -> bool:
@@ -352,8 +343,9 @@ def _is_address(text: str) -> bool:
     return True
 
 
-def _show(value: object) -> str:
-    """``value`` as JSON on one line, shortened: it may be anybody's text."""
-    text = json.dumps(value, ensure_ascii=False, default=repr)
-    text = "".join(char if char.isprintable() else f"\\u{ord(char):04x}" for char in text[:61])
-    return text if len(text) <= 60 else text[:57] + "..."
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True

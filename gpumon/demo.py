@@ -6,7 +6,7 @@ import socket
 
 from gpumon.agent import app as agent
 from gpumon.agent.scenario import Scenario
-from gpumon.config import AgentSection, Config
+from gpumon.config import AgentSection, AuthSection, Config
 from gpumon.hub import app as hub
 from gpumon.serve import listen, url_of
 
@@ -22,8 +22,10 @@ async def run(listener: socket.socket, nodes: int) -> None:
     """Run a hub on ``listener`` with this machine's agent and ``nodes`` simulated ones, until cancelled."""
     host, port = listener.getsockname()[:2]
     url = f"http://{LOOPBACK}:{port}" if host in ("0.0.0.0", "::") else url_of(listener)
+    # Its agents reach a hub on one address only by that, which is not loopback: they could not come without a token.
+    config = Config(auth=AuthSection(push="token" if url.startswith(f"http://{LOOPBACK}:") else "open"))
     async with asyncio.TaskGroup() as group:
-        group.create_task(hub.run(Config(), listener), name="hub")
+        group.create_task(hub.run(config, listener), name="hub")
         own = AgentSection(host=LOOPBACK, hub=[url])
         group.create_task(agent.run(own, listen(LOOPBACK, 0, "demo agent")), name="agent")
         for number in range(nodes):

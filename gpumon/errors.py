@@ -7,7 +7,9 @@
     |   +-- ConfigError     the configuration file is wrong (every fault at once)
     |   +-- ListenError     the address to listen on cannot be had
     |   +-- BindingError    the wrong package answers to ``import pynvml``
+    |   +-- CertificateError  a certificate, a key or a list of authorities cannot be used
     +-- WireError           a peer sent something that is not in the agreed words
+    +-- JoinError           agent and hub cannot prove to each other who they are
     +-- ResolveError        no address was found for a host name
     |   +-- SilenceError    since nobody answered
     +-- PollError           a polled node gave no usable answer
@@ -40,8 +42,16 @@ class BindingError(UsageError):
     """``import pynvml`` does not give NVIDIA's own binding (distribution ``nvidia-ml-py``)."""
 
 
+class CertificateError(UsageError):
+    """A certificate, its key, or the file of the authorities to believe cannot be used."""
+
+
 class WireError(GpumonError):
     """A message does not follow :mod:`gpumon.wire`; the text says where and what was expected."""
+
+
+class JoinError(GpumonError):
+    """Agent and hub cannot prove to each other who they are; the text says why, and what to do. It holds no secret."""
 
 
 class ResolveError(GpumonError):

@@ -1,8 +1,10 @@
 """The connection under an HTTP response or a WebSocket, as applications write to it past ASGI."""
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from starlette.types import Scope
 
@@ -15,6 +17,9 @@ LINGER_SECONDS = 1.0
 STALLED_SECONDS = 10.0
 BLOCKED_SECONDS = 120.0
 """A peer that takes nothing for so long, or is behind for so long, is cut off."""
+MESSAGES = frozenset({0x1, 0x2})
+FRAMES = MESSAGES | {0x8, 0x9, 0xA}
+"""Opcodes of text and binary messages; those of close, ping and pong as well (RFC 6455 section 5.2)."""
 TEXT = 0x81
 """The first byte of a text message in one frame."""
 
@@ -60,6 +65,7 @@ class Pipe:
     def made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
+        transport.set_write_buffer_limits(PIECE_BYTES)  # what plain ones have; those of TLS keep eight times as much
 
     def write(self, data: bytes) -> None:
         """Send ``data``, or keep it until the peer takes it. Without effect once the connection ends.
@@ -160,6 +166,20 @@ class Pipe:
             self.on_writable()
 
 
+class InOrder:
+    """The transport as a protocol writes to it: behind what ``pipe`` still keeps, never into the middle of it."""
+
+    def __init__(self, transport: asyncio.Transport, pipe: Pipe) -> None:
+        self._transport = transport
+        self._pipe = pipe
+        self.write = pipe.write
+        self.close = pipe.close
+        self.is_closing = pipe.is_closing
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  (whatever a transport has)
+        return getattr(self._transport, name)
+
+
 class Behind:
     """A peer that has not taken all that it was sent: how much waited when it last took something."""
 
@@ -183,6 +203,13 @@ def pipe_of(scope: Scope) -> Pipe:
     return pipe
 
 
+def note_refusal(scope: Scope, reason: str, words: str, level: int = logging.WARNING) -> None:
+    """Count what is refused of the request or WebSocket of ``scope`` (:data:`gpumon.refusals.REASONS`)."""
+    pipe: Pipe | None = scope.get("state", {}).get("pipe")
+    if pipe is not None:
+        pipe.visit.refused(reason, words, level)
+
+
 def chunk(pieces: Sequence[bytes]) -> bytes:
     """A part of a body as it travels by HTTP/1.1 where no length was told (RFC 9112 section 7.1)."""
     return b"".join([b"%x\r\n" % sum(map(len, pieces)), *pieces, b"\r\n"])
@@ -195,3 +222,23 @@ def text_frame(pieces: Sequence[bytes]) -> bytes:
         bytes([size]) if size < 126 else b"\x7e%b" % size.to_bytes(2) if size < 65536 else b"\x7f%b" % size.to_bytes(8)
     )
     return b"".join([bytes([TEXT]), head, *pieces])
+
+
+def frame_head(data: bytes | memoryview, start: int) -> tuple[int | None, int, int] | None:
+    """Opcode, start and end of the payload of the frame at ``start`` (RFC 6455 section 5.2), once its head is there.
+
+    The opcode is None where the frame is one of several, has bits of an extension, or is not masked.
+    """
+    if len(data) - start < 2:
+        return None
+    first, second = data[start], data[start + 1]
+    if first & 0xF0 != 0x80 or first & 0x0F not in FRAMES or not second & 0x80:
+        return None, start, start
+    size, body = second & 0x7F, start + 6
+    if size > 125:
+        width = 2 if size == 126 else 8
+        body += width
+        size = int.from_bytes(data[start + 2 : start + 2 + width])
+    if len(data) < body:
+        return None
+    return first & 0x0F, body, body + size

@@ -9,6 +9,7 @@ import contextlib
 import errno
 import logging
 import socket
+import ssl
 from collections.abc import Callable, Generator
 from functools import partial
 from typing import Any, cast
@@ -21,16 +22,20 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from uvicorn.server import ServerState
 from websockets.exceptions import InvalidState
-from websockets.frames import Frame, Opcode, apply_mask  # type: ignore[attr-defined]  # not listed as its own
+from websockets.frames import Frame, apply_mask  # type: ignore[attr-defined]  # not listed as its own
 
 from gpumon.errors import ListenError
 from gpumon.limits import MAX_CONNECTIONS, MAX_UNFINISHED, BoundedRequests, Visit, Visits, refusal
-from gpumon.pipe import Pipe
+from gpumon.pipe import MESSAGES, InOrder, Pipe, frame_head
 from gpumon.refusals import Refusals
 from gpumon.text import one_line
 from gpumon.wire import MAX_MESSAGE_BYTES, MAX_SAID
 
 GRACE_SECONDS = 2
+BACKLOG = 1024
+HANDSHAKE_SECONDS = 10.0
+GOODBYE_SECONDS = 20.0
+"""How long a peer may take for what is left of an answer, and for its own goodbye."""
 PING_SECONDS = 10
 UNACKNOWLEDGED_MILLISECONDS = 20_000
 SEND_BUFFER_BYTES = 128 * 1024
@@ -39,8 +44,6 @@ ODD_FRAMES_PER_SECOND = 200
 ODD_FRAMES_IN_MESSAGE = 1000
 SLICE_BYTES = 1024
 """Pings, pongs and fragments of messages cost more than messages, and nobody who means well sends many."""
-MESSAGES = frozenset({Opcode.TEXT, Opcode.BINARY})
-FRAMES = MESSAGES | {Opcode.PING, Opcode.PONG, Opcode.CLOSE}
 
 
 def listen(host: str, port: int, option: str) -> socket.socket:
@@ -54,7 +57,7 @@ def listen(host: str, port: int, option: str) -> socket.socket:
     """
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listener = socket.create_server(address[:2], family=family, backlog=1024)
+        listener = socket.create_server(address[:2], family=family, backlog=BACKLOG)
     except UnicodeError:
         raise ListenError(f"{option}: cannot listen on {host} port {port}: this is no host name") from None
     except OSError as error:
@@ -74,44 +77,11 @@ def listen(host: str, port: int, option: str) -> socket.socket:
     return listener
 
 
-def url_of(listener: socket.socket) -> str:
+def url_of(listener: socket.socket, *, tls: bool = False) -> str:
     """Where ``listener`` is reached, as far as it knows: ``http://0.0.0.0:8080``."""
     host, port = listener.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
-
-
-def _frame_head(data: bytes | memoryview, start: int) -> tuple[int | None, int, int] | None:
-    """Opcode, start and end of the payload of the frame at ``start`` (RFC 6455 section 5.2), once its head is there.
-
-    The opcode is None where the frame is one of several, has bits of an extension, or is not masked.
-    """
-    if len(data) - start < 2:
-        return None
-    first, second = data[start], data[start + 1]
-    if first & 0xF0 != 0x80 or first & 0x0F not in FRAMES or not second & 0x80:
-        return None, start, start
-    size, body = second & 0x7F, start + 6
-    if size > 125:
-        width = 2 if size == 126 else 8
-        body += width
-        size = int.from_bytes(data[start + 2 : start + 2 + width])
-    if len(data) < body:
-        return None
-    return first & 0x0F, body, body + size
-
-
-class _InOrder:
-    """The transport as a protocol writes to it: behind what ``pipe`` still keeps, never into the middle of it."""
-
-    def __init__(self, transport: asyncio.Transport, pipe: Pipe) -> None:
-        self._transport = transport
-        self._pipe = pipe
-        self.write = pipe.write
-        self.close = pipe.close
-        self.is_closing = pipe.is_closing
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  (whatever a transport has)
-        return getattr(self._transport, name)
+    scheme = "https" if tls else "http"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 class _Http(H11Protocol):
@@ -133,7 +103,7 @@ class _Http(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._raw = transport
         self._pipe.made(transport)
-        super().connection_made(cast("asyncio.Transport", _InOrder(transport, self._pipe)))
+        super().connection_made(cast("asyncio.Transport", InOrder(transport, self._pipe)))
         if not self._visit.begin(transport.get_extra_info("peername")):
             self._end(429, "too_many_connections", f"allowed: {MAX_CONNECTIONS} connections from one address")
 
@@ -223,7 +193,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol, asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._pipe.made(transport)
         # A pong must not land within a letter that is sent piece by piece.
-        super().connection_made(cast("asyncio.Transport", _InOrder(cast("asyncio.Transport", transport), self._pipe)))
+        super().connection_made(cast("asyncio.Transport", InOrder(cast("asyncio.Transport", transport), self._pipe)))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._visit.end()
@@ -288,7 +258,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol, asyncio.BufferedProtocol):
         """
         start, self._wanted = 0, 0
         while start < len(data) and not self._is_odd and not self.transport.is_closing():
-            if (head := _frame_head(data, start)) is None:
+            if (head := frame_head(data, start)) is None:
                 break
             opcode, body, end = head
             if opcode is None or end - body > self._pipe.max_message_bytes:
@@ -351,9 +321,35 @@ class WebSocketProtocol(WebSocketsSansIOProtocol, asyncio.BufferedProtocol):
 
 
 class _Server(uvicorn.Server):
+    """uvicorn's, without its signals, and with deadlines for TLS: asyncio's own are 60 s for a handshake, which no
+    protocol hears of, and 30 s for a goodbye.
+    """
+
+    def __init__(self, config: Config, tls: ssl.SSLContext | None) -> None:
+        super().__init__(config)
+        self._tls = tls
+
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         yield
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        def protocol() -> asyncio.Protocol:
+            made = cast("Callable[..., asyncio.Protocol]", self.config.http_protocol_class)
+            return made(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+
+        self.servers = [
+            await asyncio.get_running_loop().create_server(
+                protocol,
+                sock=one,
+                backlog=BACKLOG,
+                ssl=self._tls,
+                ssl_handshake_timeout=HANDSHAKE_SECONDS if self._tls else None,
+                ssl_shutdown_timeout=GOODBYE_SECONDS if self._tls else None,
+            )
+            for one in sockets or ()
+        ]
+        self.started = True
 
 
 async def serve(
@@ -361,10 +357,11 @@ async def serve(
     listener: socket.socket,
     end_streams: Callable[[], None] = lambda: None,
     refusals: Refusals | None = None,
+    tls: ssl.SSLContext | None = None,
     is_proxy: Callable[[str], bool] = lambda _: False,
 ) -> None:
-    """Serve ``app`` on ``listener`` until cancelled; what is refused is noted in ``refusals``. Addresses of which
-    ``is_proxy`` holds speak for many, and may have more connections than one.
+    """Serve ``app`` on ``listener`` until cancelled, by ``tls`` if given; what is refused is noted in ``refusals``.
+    Addresses of which ``is_proxy`` holds speak for many, and may have more connections than one.
 
     Then ``end_streams`` is called, since an endless response would hold the server; requests under way have
     two seconds to end, WebSockets are closed with 1012 (going away), and what is left is cut.
@@ -384,7 +381,8 @@ async def serve(
             ws_ping_timeout=PING_SECONDS,
             ws_per_message_deflate=False,
             timeout_graceful_shutdown=GRACE_SECONDS,
-        )
+        ),
+        tls,
     )
     try:
         await server.serve(sockets=[listener])

@@ -7,7 +7,10 @@ object whose ``type`` names it.
 agent says            hub says   meaning
 ====================  =========  ==========================================================
 :class:`Hello`                   first word on every connection: who I am
-\\                     Welcome    you may report; this is the last sequence I have of this boot
+\\                     Challenge  prove it: said where the agent has joined, must join, or insists
+:class:`Proof`                   the answer to that, by the secret that agent and hub share
+\\                     Welcome    you may report; this is the last sequence I have of this boot; and
+                                 the hub's own proof, where it has asked for the agent's
 :class:`Gap`                     these reports will never come, for there was no room to keep them
 :class:`ReportFrame`             one report, in order; ``late`` when an earlier connection failed
                                  to deliver it; ``ahead`` when it overtakes those that are late
@@ -19,6 +22,14 @@ Reports are delivered in order and acknowledged cumulatively, so that what was t
 the newest report is told at once all the same, ``ahead``: that is for the present only, it comes again in its
 turn, and it moves no acknowledgement. Late ones follow no faster than ``late_reports_per_second`` of
 :class:`Welcome`. Taking a report or a gap twice changes nothing.
+
+**Who is who.** An agent that comes from another machine must have joined, unless the hub is open to all. What it
+says in ``hello`` is believed once it is proven (:mod:`gpumon.handshake`): by the secret that it shares with the hub
+since it joined, or, to join, by the hub's join token as well, which never crosses the wire. An agent that has joined,
+or has a token, ``insists``: it says nothing more to a hub that does not prove itself in turn. The hub gives the same
+answer to an agent that it does not know and to one whose proof is wrong.
+
+Protocol 1 has neither challenge nor proof: its agents reach hubs on their own machine, and those that are open.
 
 Each side names the newest protocol that it speaks, and the agent the oldest as well; the hub chooses the newest
 that both speak (:func:`common_protocol`) and says so in :class:`Welcome`, or says which side to update.
@@ -36,7 +47,8 @@ code  name                    the agent
 1012  :attr:`GOING_AWAY`      the hub ends or restarts: comes back after the usual back-off
 4000  :attr:`BAD_MESSAGE`     a message was not in these words: drops that report, the usual
                               back-off; before welcome: comes back slowly
-4001  :attr:`UNAUTHORISED`    not admitted: comes back slowly
+4001  :attr:`UNAUTHORISED`    it has not joined: comes back slowly
+4003  :attr:`REVOKED`         an admin has revoked it: comes back slowly
 4008  :attr:`TOO_SLOW`        did not speak within a deadline: the usual back-off
 4009  :attr:`REPLACED`        a newer connection of the same agent took over: the usual back-off
 4010  :attr:`PROTOCOL`        no common protocol version: comes back slowly
@@ -58,11 +70,12 @@ import orjson
 from msgspec import Meta, Struct
 
 from gpumon.errors import WireError
+from gpumon.handshake import Key, Mac, Nonce
 from gpumon.model import MAX_MIG_DEVICES, MAX_NODE_PROCESSES, Count, Name, NodeName, Quantity, Report, Text
 from gpumon.text import is_plain_json, one_line, printable_json
 
 SUBPROTOCOL = "gpumon.v1"
-PROTOCOL = 1
+PROTOCOL = 2
 OLDEST_PROTOCOL = 1
 GOODBYE = 1001
 LATE_REPORTS_PER_SECOND = 50
@@ -82,6 +95,7 @@ class Close(IntEnum):
     GOING_AWAY = 1012
     BAD_MESSAGE = 4000
     UNAUTHORISED = 4001
+    REVOKED = 4003
     TOO_SLOW = 4008
     REPLACED = 4009
     PROTOCOL = 4010
@@ -95,6 +109,7 @@ SLOW_RETRY = frozenset(
     {
         Close.BAD_MESSAGE,
         Close.UNAUTHORISED,
+        Close.REVOKED,
         Close.PROTOCOL,
         Close.NAME_TAKEN,
         Close.COPIED,
@@ -112,13 +127,17 @@ class Hello(Struct, frozen=True, kw_only=True, gc=False, tag_field="type", tag="
     """Who speaks. ``port`` is where the agent itself serves ``/gpu-info``, if it does.
 
     ``agent_id`` is the agent's identity, random and kept over restarts; ``machine_id`` tells machines apart (a
-    hash, never the machine's own id), so that a copied disk is seen to be one.
+    hash, never the machine's own id), so that a copied disk is seen to be one. ``key`` is its public key and ``nonce``
+    of this connection alone; ``insists``: the hub must prove itself, or hears nothing more.
     """
 
     protocol: Count = PROTOCOL
     oldest_protocol: Count = OLDEST_PROTOCOL
     agent_id: Name | None = None
     machine_id: Name | None = None
+    key: Key | None = None
+    nonce: Nonce | None = None
+    insists: bool = False
     agent_version: Text
     node: NodeName
     hostname: Text
@@ -126,6 +145,20 @@ class Hello(Struct, frozen=True, kw_only=True, gc=False, tag_field="type", tag="
     interval_seconds: Quantity
     port: Port | None = None
     simulated: bool = False
+
+
+class Challenge(Struct, frozen=True, kw_only=True, tag_field="type", tag="challenge"):
+    """The hub's public key, and a nonce of this connection alone."""
+
+    key: Key
+    nonce: Nonce
+
+
+class Proof(Struct, frozen=True, kw_only=True, tag_field="type", tag="proof"):
+    """``proof`` by the secret that agent and hub share; ``token_proof``, to join, by the hub's join token."""
+
+    proof: Mac
+    token_proof: Mac | None = None
 
 
 class ReportFrame(Struct, frozen=True, kw_only=True, gc=False, tag_field="type", tag="report"):
@@ -151,12 +184,15 @@ class Heartbeat(Struct, frozen=True, kw_only=True, gc=False, tag_field="type", t
 
 
 class Welcome(Struct, frozen=True, kw_only=True, gc=False, tag_field="type", tag="welcome"):
-    """The hub takes reports. ``last_sequence`` is the highest it has of the greeted ``boot_id``, or 0."""
+    """The hub takes reports. ``last_sequence`` is the highest it has of the greeted ``boot_id``, or 0; ``proof`` is the
+    hub's, where there was a challenge.
+    """
 
     protocol: Count = PROTOCOL
     hub_version: Text
     last_sequence: Count = 0
     late_reports_per_second: Quantity = LATE_REPORTS_PER_SECOND
+    proof: Mac | None = None
 
 
 class Ack(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_field="type", tag="ack"):
@@ -166,8 +202,8 @@ class Ack(Struct, frozen=True, kw_only=True, gc=False, omit_defaults=True, tag_f
     refused: Text | None = None
 
 
-FromAgent = Hello | ReportFrame | Heartbeat | Gap
-FromHub = Welcome | Ack
+FromAgent = Hello | Proof | ReportFrame | Heartbeat | Gap
+FromHub = Welcome | Challenge | Ack
 
 
 class _Numbered(Struct, frozen=True):

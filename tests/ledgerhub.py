@@ -11,7 +11,7 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-from gpumon.config import Config
+from gpumon.config import AuthSection, Config
 from gpumon.hub import app
 from gpumon.hub.core import Hub
 from gpumon.hub.member import Member
@@ -33,7 +33,8 @@ def main(port: int, file: Path, address: str = "127.0.0.1") -> None:
             super()._remember(member, report)
 
     setattr(app, "Hub", Witness)  # noqa: B010  (typed, it would be an assignment to a class)
-    run(app.run(Config(), listen(address, port, "test")))
+    config = Config(auth=AuthSection(push="open"))  # its agents are as many, and as far away, as a test likes
+    run(app.run(config, listen(address, port, "test")))
 
 
 class Ledger:

@@ -9,16 +9,18 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from subprocess import PIPE, Popen, TimeoutExpired
+from tempfile import TemporaryDirectory
 from typing import Any, TypeVar
 
 import aiohttp
 
 from gpumon.agent import app as agent_app
 from gpumon.agent.scenario import Scenario
+from gpumon.certificates import Shown, trusting
 from gpumon.config import AgentSection, Config
 from gpumon.hub import app as hub_app
 from gpumon.serve import listen
@@ -61,9 +63,10 @@ def free_port(address: str = "127.0.0.1") -> int:
 class Site:
     """A server that runs: where it is, and a client to ask it."""
 
-    def __init__(self, port: int, session: aiohttp.ClientSession) -> None:
+    def __init__(self, port: int, session: aiohttp.ClientSession, shown: Shown | None = None) -> None:
         self.port = port
-        self.url = f"http://127.0.0.1:{port}"
+        self.url = f"http://127.0.0.1:{port}" if shown is None else f"https://127.0.0.1:{port}"
+        self.shown = shown
         self.session = session
 
     async def get(self, path: str) -> Any:
@@ -89,26 +92,32 @@ class Site:
 
 
 @asynccontextmanager
-async def _site(main: Callable[[socket.socket], Awaitable[None]], port: int = 0) -> AsyncIterator[Site]:
+async def _site(
+    main: Callable[[socket.socket], Awaitable[None]], port: int = 0, shown: Shown | None = None
+) -> AsyncIterator[Site]:
     listener = listen("127.0.0.1", port, "test")
     port = listener.getsockname()[1]
 
     async def run() -> None:
         await main(listener)
 
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(10)) as session:
+    tls = True if shown is None else trusting(None, shown.certificate.fingerprint)
+    connector = aiohttp.TCPConnector(ssl=tls)
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(10), connector=connector) as session:
         task = asyncio.create_task(run())  # no group: a failing test should show its own error, not a group's
         try:
-            yield Site(port, session)
+            yield Site(port, session, shown)
         finally:
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await task
 
 
-def running_hub(config: Config | None = None, port: int = 0) -> Any:
-    """A hub."""
-    return _site(lambda listener: hub_app.run(config or Config(), listener), port)
+def running_hub(config: Config | None = None, port: int = 0, **options: Any) -> Any:
+    """A hub, by TLS if it is configured with a certificate; ``options`` are those of :func:`gpumon.hub.app.run`."""
+    settings = config or Config()
+    shown = Shown(settings.tls) if settings.tls.certificate else None
+    return _site(lambda listener: hub_app.run(settings, listener, shown=shown, **options), port, shown)
 
 
 def running_agent(
@@ -116,7 +125,12 @@ def running_agent(
 ) -> Any:
     """An agent, of simulated GPUs unless told otherwise; ``options`` are those of :func:`gpumon.agent.app.run`."""
     scenario = None if simulate is None else Scenario.parse(str(simulate))
-    return _site(lambda listener: agent_app.run(settings or AgentSection(), listener, scenario, **options), port)
+    shown = Shown(options["tls"]) if "tls" in options and options["tls"].certificate else None
+
+    async def main(listener: socket.socket) -> None:
+        await agent_app.run(settings or AgentSection(), listener, scenario, shown=shown, **options)
+
+    return _site(main, port, shown)
 
 
 class Program:
@@ -147,7 +161,7 @@ class Program:
 
     def port(self, role: str) -> int:
         """The port that the hub or agent says it listens on."""
-        return int(self.wait_for(rf"{role}\b.* on http://\S+:(\d+)")[1])
+        return int(self.wait_for(rf"{role}\b.* on https?://\S+:(\d+)")[1])
 
     def end(self, number: int = signal.SIGTERM, patience: float = 10) -> int:
         """Send a signal and wait for the exit status."""
@@ -166,6 +180,11 @@ def program(
     *arguments: str, environment: dict[str, str] | None = None, folder: Path | None = None
 ) -> Iterator[Program]:
     """Run ``gpumon``, and see to its end."""
+    with TemporaryDirectory() as state:
+        yield from _program(arguments, {"XDG_STATE_HOME": state} | (environment or {}), folder)
+
+
+def _program(arguments: Sequence[str], environment: dict[str, str], folder: Path | None) -> Iterator[Program]:
     running = Program(*arguments, environment=environment, folder=folder)
     try:
         yield running

@@ -19,7 +19,7 @@ from tests.running import until, until_true
 
 LETTER = b"x" * 3_000_000
 UPGRADE = (
-    b"GET %b HTTP/1.1\r\nHost: hub\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"GET %b HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
 TURNS = 5  # of the loop, in which one piece is surely read and answered

@@ -13,10 +13,11 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 # Shared words first; each may import what stands in a row above its own.
 SHARED = [
-    {"errors", "text", "timestamp", "logs", "refusals"},
-    {"model", "terminal"},
+    {"errors", "text", "timestamp", "logs", "refusals", "statefile"},
+    {"model", "terminal", "typefaults"},
+    {"handshake"},
     {"catalog", "wire", "config"},
-    {"problem", "lifecycle", "nameserver", "limits"},
+    {"problem", "lifecycle", "nameserver", "limits", "certificates"},
     {"pipe"},
     {"serve", "multicast", "systemnames"},
     {"resolver"},
@@ -44,7 +45,7 @@ AGENT = [
         "zeros",
         "calls",
     },
-    {"scenario", "notes", "trouble", "driver", "tally", "pci", "advice", "aside", "delivery", "setback"},
+    {"joining", "scenario", "notes", "trouble", "driver", "tally", "pci", "advice", "aside", "delivery", "setback"},
     {"device", "known", "processes", "child", "simulate", "sampler", "table", "linkstate"},
     {"fieldvalues", "strings", "memory", "events", "presence"},
     {"processlists"},
@@ -56,16 +57,32 @@ AGENT = [
     {"app"},
 ]
 HUB = [
-    {"ring", "xids"},
-    {"letters", "packing", "page", "legacy", "clock", "gaps", "outage", "admission", "claims", "history", "sheet"},
-    {"activity", "card"},
+    {"ring", "destinations", "posture", "xids", "privacy", "proxies"},
+    {
+        "letters",
+        "packing",
+        "page",
+        "legacy",
+        "clock",
+        "gaps",
+        "outage",
+        "admission",
+        "claims",
+        "waiting",
+        "roster",
+        "history",
+        "sheet",
+        "hosts",
+        "auth",
+    },
+    {"activity", "card", "door"},
     {"overview"},
     {"openapi", "member", "mailbox", "findings"},
-    {"liveness", "succession", "feed"},
+    {"liveness", "succession", "feed", "agentlink"},
     {"verdict"},
     {"fleet"},
     {"core", "fetch"},
-    {"ingest", "poller", "live", "api", "past", "plain", "reload"},
+    {"agents", "enrolment", "gate", "login", "ingest", "poller", "live", "api", "past", "plain", "reload"},
     {"app", "check"},
 ]
 READ_BY_THE_CHILD_ALONE = {"nvml", "calls", "fields", "fieldvalues", "strings", "memory"}
@@ -109,7 +126,10 @@ def test_imports_point_down(path: Path) -> None:
     module = module_of(path)
     side, _, room = module.removeprefix("gpumon.").rpartition(".")
     order = {"agent": AGENT, "hub": HUB, "": SHARED}.get(side)
-    if room in ("", "agent", "hub", "gpumon", "__main__", "cli", "commands", "demo") or order is None:
+    if (
+        room in ("", "agent", "hub", "gpumon", "__main__", "cli", "commands", "admin", "settings", "demo")
+        or order is None
+    ):
         return
     row = next((place for place, rooms in enumerate(order) if room in rooms), None)
     assert row is not None, f"{module} has no place in the house: give it one in this test and docs/architecture.md"
@@ -136,7 +156,7 @@ def test_agent_and_hub_meet_only_in_the_shared_words() -> None:
         ("websockets", {"agent/link.py", "agent/setback.py", "serve.py"}),
         ("aiohttp", {"hub/fetch.py"}),
         ("dns", {"nameserver.py", "multicast.py"}),
-        ("click", {"cli.py", "commands.py"}),
+        ("click", {"cli.py", "commands.py", "admin.py"}),
         ("psutil", set()),
         ("argparse", set()),
     ],
@@ -147,14 +167,15 @@ def test_a_library_is_known_in_one_place(library: str, files: set[str]) -> None:
 
 def test_starlette_stays_at_the_edges() -> None:
     edges = {"pipe.py", "serve.py", "problem.py", "agent/server.py"}
-    edges |= {f"hub/{name}.py" for name in ("app", "api", "ingest", "live", "page", "past", "plain")}
+    rooms = ("app", "agents", "agentlink", "api", "auth", "gate", "ingest", "live", "login", "page", "past", "plain")
+    edges |= {f"hub/{room}.py" for room in (*rooms, "proxies")}
     assert files_that_import("starlette") <= edges
 
 
 def test_only_the_command_line_reads_arguments_and_environment() -> None:
     for path in FILES:
         text = path.read_text().replace("**os.environ", "")  # a child inherits the whole of it, unread
-        if path.name not in ("cli.py", "commands.py"):
+        if path.name not in ("cli.py", "commands.py", "admin.py", "settings.py"):
             assert "os.environ" not in text, path
             assert "os.getenv" not in text, path
             assert "sys.argv" not in text, path

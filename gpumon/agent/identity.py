@@ -1,31 +1,31 @@
-"""Who an agent is: a random id that outlives it, in a file of its own, and a hash that tells machines apart.
+"""Who an agent is: a random id and a key that outlive it, in a file of its own, which hubs it has joined, and a hash
+that tells machines apart.
 
 The file is locked for as long as the agent runs, so that no two agents are one. Nothing here keeps an agent from
 starting: without a file it is somebody new, and says so.
 """
 
-import fcntl
 import hashlib
 import logging
-import os
 import re
 import secrets
-import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
-from msgspec import Struct
+from msgspec import Meta, Struct
+from msgspec.structs import replace
 
+from gpumon.handshake import KeyPair, Mac
+from gpumon.statefile import HeldFile, UnusableError, hold
 from gpumon.text import printable
 
 log = logging.getLogger(__name__)
 
 ID_BYTES = 16
-MAX_FILE_BYTES = 4096
 MAX_NAME = 80
-TRIES = 5
-LOCK_SECONDS = 2.0
+MOST_BONDS = 64
 MAC = r"([0-9a-f]{2}:){5}[0-9a-f]{2}"
 MACHINE_KEY = b"gpumon: which machine is this? 1"
 MACHINE_ID = Path("/etc/machine-id")
@@ -33,22 +33,45 @@ SYSTEM_UUID = Path("/sys/class/dmi/id/product_uuid")
 NETWORK_CARDS = Path("/sys/class/net")
 
 
+class Bond(Struct, frozen=True):
+    """A hub that has proven itself at ``url``: the fingerprint of its key, and what it shares with this agent."""
+
+    url: Annotated[str, Meta(max_length=1024)]
+    hub: Annotated[str, Meta(pattern=r"^[0-9a-f]{32}\Z")]
+    secret: Mac
+
+
 class _State(Struct, frozen=True):
     agent_id: str
     node: str
+    private_key: Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?\Z")] = ""  # files of older agents have none
+    hubs: list[Bond] = []
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """An agent's own id, and its machine's. ``lock`` is the open file that nobody else may use, if there is one."""
+    """An agent's own id and keys, its machine's id, and the hubs that it has joined. ``file`` is where that is kept,
+    held for this agent, if there is one.
+    """
 
     agent_id: str
     machine_id: str | None
-    lock: int | None = None
+    keys: KeyPair = field(default_factory=KeyPair.new)
+    bonds: list[Bond] = field(default_factory=list)
+    file: HeldFile | None = None
 
+    def keep(self, bond: Bond) -> None:
+        """Remember ``bond``, in place of the one of its URL. Raises OSError; then it counts for this run only."""
+        self.bonds[:] = [*(one for one in self.bonds if one.url != bond.url), bond][-MOST_BONDS:]
+        if self.file is not None:
+            state = _read(self.file)
+            assert state is not None
+            self.file.write(_encoded(replace(state, hubs=self.bonds)))
 
-class _UnusableError(Exception):
-    """Why the file does not give an identity."""
+    def close(self) -> None:
+        """Let go of the file, for the next agent of this name."""
+        if self.file is not None:
+            self.file.close()
 
 
 def identity(folder: Path | None, node: str) -> Identity:
@@ -60,9 +83,9 @@ def identity(folder: Path | None, node: str) -> Identity:
         return Identity(secrets.token_hex(ID_BYTES), machine_id())
     path = folder / file_name(node)
     try:
-        agent_id, lock = _kept(path, node)
-    except _UnusableError as error:
-        log.warning("%s; the agent has an identity for this run only", error)
+        state, file = _kept(path, node)
+    except UnusableError as error:
+        log.warning("%s: give one of them another --name; this one has an identity for this run only", error)
     except OSError as error:
         log.warning(
             "the agent's identity cannot be kept in %s (%s): it has one for this run only; --state-dir names another "
@@ -71,7 +94,8 @@ def identity(folder: Path | None, node: str) -> Identity:
             error.strerror or error,
         )
     else:
-        return Identity(agent_id, machine_id(), lock)
+        keys = KeyPair.of(int(state.private_key, 16))
+        return Identity(state.agent_id, machine_id(), keys, list(state.hubs), file)
     return Identity(secrets.token_hex(ID_BYTES), machine_id())
 
 
@@ -114,118 +138,43 @@ def _first_line(path: Path) -> str:
         return ""
 
 
-def _kept(path: Path, node: str) -> tuple[str, int]:
-    """The id in the file at ``path``, made if need be, and the open file, locked.
+def _kept(path: Path, node: str) -> tuple[_State, HeldFile]:
+    """What stands in the file at ``path``, made if need be, and the file, held.
 
     Raises:
         OSError: it can be neither read nor made.
-        _UnusableError: another agent has it.
+        UnusableError: another agent has it.
     """
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for _ in range(TRIES):  # each time that another agent makes or replaces the file between two of our steps
-        try:
-            lock = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-        except FileNotFoundError:
-            made = _write(path, node, replaces=False)
-            if made is not None:
-                return made
-            continue
-        try:
-            _lock(lock, path)
-            if not _is_at(lock, path):
-                os.close(lock)
-                continue
-            os.fchmod(lock, 0o600)
-            agent_id = _read(lock)
-            if agent_id is not None:
-                return agent_id, lock
+    file = hold(path, lambda: _encoded(_new(node)), "agent")
+    try:
+        state = _read(file)
+        if state is None:
             log.warning("%s is damaged: the agent has a new identity from now on", path)
-            made = _write(path, node, replaces=True)
-            assert made is not None
-        except BaseException:
-            os.close(lock)
-            raise
-        os.close(lock)
-        return made
-    raise _UnusableError(f"{path} is replaced again and again by others")
+            state = _new(node)
+            file.write(_encoded(state))
+        elif not state.private_key:
+            state = replace(state, private_key=_new(node).private_key)
+            file.write(_encoded(state))
+    except BaseException:
+        file.close()
+        raise
+    return state, file
 
 
-def _lock(file: int, path: Path) -> None:
-    """Lock it, also where the agent before this one is still ending."""
-    deadline = time.monotonic() + LOCK_SECONDS
-    while True:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() > deadline:
-                raise _UnusableError(f"another agent uses {path}: give one of them another --name") from None
-            time.sleep(LOCK_SECONDS / 20)
-        except OSError as error:  # a file system without locks
-            log.debug("%s cannot be locked: %s", path, error)
-            return
-        else:
-            return
+def _new(node: str) -> _State:
+    return _State(secrets.token_hex(ID_BYTES), printable(node), f"{KeyPair.new().private:064x}")
 
 
-def _is_at(file: int, path: Path) -> bool:
-    """Whether the open ``file`` is the one that stands at ``path`` now."""
+def _encoded(state: _State) -> bytes:
+    return msgspec.json.encode(state) + b"\n"
+
+
+def _read(file: HeldFile) -> _State | None:
+    """The state in the file, or None if it is damaged."""
     try:
-        return os.path.samestat(os.fstat(file), path.lstat())
-    except FileNotFoundError:
-        return False
-
-
-def _read(file: int) -> str | None:
-    """The id in the file, or None if it is damaged."""
-    try:
-        state = msgspec.json.decode(os.pread(file, MAX_FILE_BYTES, 0), type=_State)
+        state = msgspec.json.decode(file.content(), type=_State)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return None
-    return state.agent_id if re.fullmatch(rf"[0-9a-f]{{{2 * ID_BYTES}}}", state.agent_id) else None
-
-
-def _write(path: Path, node: str, *, replaces: bool) -> tuple[str, int] | None:
-    """A new id, on the disk before it is used, and the open file, locked before anybody can see it.
-
-    None if another agent was faster, where no file is to be replaced.
-    """
-    agent_id = secrets.token_hex(ID_BYTES)
-    new = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    file = os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    try:
-        _lock(file, new)
-        os.write(file, msgspec.json.encode(_State(agent_id, printable(node))) + b"\n")
-        os.fsync(file)
-        if replaces:
-            new.rename(path)
-        else:
-            _name(new, path)
-        _sync_folder(path.parent)
-    except BaseException as error:
-        os.close(file)
-        new.unlink(missing_ok=True)
-        if isinstance(error, FileExistsError):
-            return None
-        raise
-    return agent_id, file
-
-
-def _name(new: Path, path: Path) -> None:
-    """Give the file its name, unless somebody has it. Raises FileExistsError."""
-    try:
-        path.hardlink_to(new)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without links
-        new.rename(path)
-    else:
-        new.unlink()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Put the folder's own list of files on the disk."""
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)
+    if state.private_key and int(state.private_key, 16) < 2:
+        return None
+    return state if re.fullmatch(rf"[0-9a-f]{{{2 * ID_BYTES}}}", state.agent_id) else None

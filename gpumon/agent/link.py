@@ -8,29 +8,30 @@ the statuses 401, 403, 404 and 429.
 import asyncio
 import contextlib
 import logging
-import ssl
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import websockets
 from websockets.asyncio.client import ClientConnection, connect
 
-from gpumon import __version__, wire
+from gpumon import __version__, handshake, wire
 from gpumon.agent.backoff import Pace, Schedule, Setback
 from gpumon.agent.delivery import Delivery
 from gpumon.agent.dial import Names, dial
-from gpumon.agent.identity import Identity
+from gpumon.agent.joining import NOT_PROVEN, Joining
 from gpumon.agent.linkstate import Diary, LinkState
 from gpumon.agent.outbox import Outbox
 from gpumon.agent.sampler import Sampler
 from gpumon.agent.setback import Failure, Stage, failure_of
 from gpumon.agent.watchdog import Watchdog
+from gpumon.certificates import pin_of, trusting
 from gpumon.config import DnsSection, name_server
-from gpumon.errors import WireError
-from gpumon.wire import Ack, Hello, Welcome
+from gpumon.errors import JoinError, WireError
+from gpumon.wire import Ack, Challenge, Hello, Welcome
 
 if TYPE_CHECKING:
     from gpumon.resolver import Resolver
@@ -62,17 +63,19 @@ class Link:
         outbox: Outbox,
         port: int | None,
         dns: DnsSection,
-        identify: Callable[[], Awaitable[Identity]],
+        identify: Callable[[], Awaitable[Joining]],
         watchdog: Watchdog,
         pace: Pace | None = None,
+        ca: str | None = None,
     ) -> None:
         self.hubs: Sequence[str] = tuple(hubs)
         self._sampler = sampler
         self._outbox = outbox
         self._port = port
         self._dns = dns
+        self._ca = ca
         self._identify = identify
-        self._identity: Identity | None = None
+        self._joining: Joining | None = None
         self._watchdog = watchdog
         self._pace = pace or Pace()
         self._schedule = Schedule(self._pace)
@@ -153,6 +156,9 @@ class Link:
             refused = closed is not None and closed.code in wire.REPORT_REFUSED
             self._suspicion = (hub, closed.reason) if closed is not None and refused else None
         failure = failure_of(error, self._stage, was_welcomed=was_welcomed)
+        if failure is not None and self._joining is not None and isinstance(error, websockets.ConnectionClosed):
+            advice = self._joining.advice(error.rcvd.code if error.rcvd is not None else 0)
+            failure = replace(failure, text=failure.text + advice)
         if failure is None:
             self._diary.own_fault(f"hub {hub}", error)
             failure = Failure(Setback.UNWELCOME, "own fault", f"a fault of gpumon's own: {type(error).__name__}")
@@ -175,14 +181,14 @@ class Link:
 
     async def _visit(self, hub: str, group: asyncio.TaskGroup) -> None:
         """One connection, from the look-up of the name to its end."""
-        if self._identity is None:
-            self._identity = await self._identify()
+        if self._joining is None:
+            self._joining = await self._identify()
         connection, address = await self._open(hub, group)
         code, reason = 1000, ""
         try:
             if connection.subprotocol != wire.SUBPROTOCOL:
                 raise WireError(f"it does not speak {wire.SUBPROTOCOL}: is this a gpumon hub?")
-            welcome = await self._greet(connection, self._identity)
+            welcome = await self._greet(hub, connection, self._joining)
             self._troubled.pop(hub, None)
             await self._report(hub, connection, welcome, group)
         except (asyncio.CancelledError, NotWantedError) as error:
@@ -209,6 +215,7 @@ class Link:
         troubled = Counter({one: self._troubled.get(hub, Counter())[one] for one in found})
         self._troubled = {one: self._troubled[one] for one in self._troubled if one in self.hubs} | {hub: troubled}
         addresses = sorted(found, key=lambda one: troubled[one])
+        tls = await asyncio.to_thread(trusting, self._ca, pin_of(hub)) if parts.scheme == "wss" else None
         self._enter("tcp", "nothing answers", pace.tcp)
         socket, address = await dial(addresses, port, pace.tcp, self._watchdog.attempt)
         self._enter("upgrade", "it takes connections and does not answer", pace.upgrade)
@@ -216,7 +223,7 @@ class Link:
             connection = await _Connect(
                 url,
                 sock=socket,
-                ssl=await asyncio.to_thread(ssl.create_default_context) if parts.scheme == "wss" else None,
+                ssl=tls,
                 subprotocols=[websockets.Subprotocol(wire.SUBPROTOCOL)],
                 compression=None,
                 proxy=None,  # the environment's http_proxy is not meant for a hub in the lab
@@ -233,10 +240,18 @@ class Link:
             raise
         return connection, address
 
-    async def _greet(self, connection: ClientConnection, identity: Identity) -> Welcome:
+    async def _greet(self, hub: str, connection: ClientConnection, joining: Joining) -> Welcome:
+        """Say who this is, prove it if the hub asks for that, and have it say welcome."""
+        self._enter("token", "the file of the agent's own join token is not to be read", self._pace.welcome)
+        async with asyncio.timeout(self._pace.welcome):
+            insists = await joining.prepare(hub)
+        identity = joining.identity
         hello = Hello(
             agent_id=identity.agent_id,
             machine_id=identity.machine_id,
+            key=identity.keys.public,
+            nonce=handshake.nonce(),
+            insists=insists,
             agent_version=__version__,
             node=self._sampler.node,
             hostname=self._sampler.hostname,
@@ -247,10 +262,21 @@ class Link:
         )
         self._enter("welcome", "it does not say welcome", self._pace.welcome)
         async with asyncio.timeout(self._pace.welcome):
-            await connection.send(wire.encode(hello).decode())
-            answer = wire.decode_from_hub(await connection.recv())
+            said = wire.encode(hello)
+            await connection.send(said, text=True)
+            heard = await connection.recv(decode=False)
+            answer, proven = wire.decode_from_hub(heard), None
+            if isinstance(answer, Challenge):
+                proven = joining.answer(hub, (said, heard), answer)
+                await connection.send(wire.encode(proven.proof), text=True)
+                answer = wire.decode_from_hub(await connection.recv())
         if not isinstance(answer, Welcome):
-            raise WireError("the first word of a hub is welcome")
+            raise WireError("the first word of a hub is welcome, or a challenge before it")
+        if proven is not None:
+            proven.check(answer)
+            await joining.joined(proven.bond)
+        elif insists:
+            raise JoinError(NOT_PROVEN)
         self._welcomed_at = time.monotonic()
         return answer
 

@@ -8,13 +8,13 @@ from msgspec import structs
 
 from gpumon.agent.link import Link
 from gpumon.agent.sampler import Sampler
-from gpumon.config import AgentSection, DnsSection
+from gpumon.config import AgentSection, DnsSection, TlsSection
 from gpumon.errors import UsageError
 from gpumon.lifecycle import on_reload
 
 log = logging.getLogger(__name__)
 
-Settings = tuple[AgentSection, DnsSection]
+Settings = tuple[AgentSection, DnsSection, TlsSection]
 AT_ONCE = frozenset({"hub", "interval_seconds", "tags"})
 
 
@@ -25,14 +25,12 @@ class Reload:
 
     def __init__(
         self,
-        settings: AgentSection,
-        dns: DnsSection,
+        begun: Settings,
         read_again: Callable[[], Settings] | None,
         sampler: Sampler,
         link: Link,
     ) -> None:
-        self._settings = settings
-        self._dns = dns
+        self._settings, self._dns, self._tls = begun
         self._read_again = read_again
         self._sampler = sampler
         self._link = link
@@ -51,7 +49,7 @@ class Reload:
             log.info("reload: there is no file to read again, for the agent was started without --config")
             return
         try:
-            settings, dns = await asyncio.to_thread(self._read_again)
+            settings, dns, tls = await asyncio.to_thread(self._read_again)
         except UsageError as error:
             for fault in error.faults:
                 log.error("reload: %s", fault)
@@ -60,6 +58,8 @@ class Reload:
         except Exception:
             log.exception("reload: failed by a fault of gpumon's own; nothing was changed")
             return
+        if tls != self._tls:
+            log.warning("reload: tls: what the file says now counts when the agent is started anew")
         self._take(settings, dns)
 
     def _take(self, settings: AgentSection, dns: DnsSection) -> None:

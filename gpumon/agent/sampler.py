@@ -39,6 +39,8 @@ class Sampler:
         self.simulated = reader.simulated
         self.newest: Report | None = None
         self.newest_bytes: bytes | None = None
+        self.standing_advice: list[Fault] = []
+        """What to advise beside what a sample shows."""
         self._reader = reader
         self._host = None if reader.simulated else host or HostReader()
         self._account = Account()
@@ -81,6 +83,7 @@ class Sampler:
 
     def _report(self, sequence: int, sample: Sample, sample_seconds: float) -> Report:
         host = None if self._host is None else self._host.read()
+        found = [] if self._host is None or host is None else advice(sample, host, portable=self._host.portable)
         return Report(
             node=self.node,
             hostname=self.hostname,
@@ -96,7 +99,7 @@ class Sampler:
             nvml_version=sample.nvml_version,
             status=sample.status,
             error=sample.error,
-            advice=[] if self._host is None or host is None else advice(sample, host, portable=self._host.portable),
+            advice=[*found, *self.standing_advice],
             host=host,
             agent=self._account.cost(sample.cost, sample_seconds),
             gpus=sample.gpus,

@@ -1,5 +1,7 @@
 """What the agent serves by itself: ``GET /gpu-info`` and ``GET /health``."""
 
+import hashlib
+import hmac
 from collections.abc import Callable
 
 import orjson
@@ -9,11 +11,11 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gpumon import __version__
 from gpumon.agent.sampler import Sampler
-from gpumon.problem import LoggedFaults, handlers
+from gpumon.problem import LoggedFaults, handlers, problem
 from gpumon.refusals import Refusals
 from gpumon.wire import encode
 
@@ -22,11 +24,37 @@ NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 WELL = ("ok", "degraded")
 
 
+class Closed:
+    """Answers those only who know ``token``, and the others all alike, whatever they ask for."""
+
+    def __init__(self, app: ASGIApp, token: str) -> None:
+        self._app = app
+        self._digest = _digest(token.encode())
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        said = next((value for name, value in scope.get("headers", ()) if name == b"authorization"), b"")
+        scheme, _, given = said.partition(b" ")
+        knows = hmac.compare_digest(_digest(given.strip()), self._digest) and scheme.lower() == b"bearer"
+        if scope["type"] != "http" or knows:  # nothing else is served
+            await self._app(scope, receive, send)
+            return
+        refusal = problem(401, "this agent answers those only who know its token", {"WWW-Authenticate": "Bearer"})
+        await refusal(scope, receive, send)
+
+
+def _digest(text: bytes) -> bytes:
+    return hashlib.sha256(text).digest()
+
+
 def application(
-    sampler: Sampler, link: Callable[[], Struct] | None = None, refusals: Refusals | None = None
+    sampler: Sampler,
+    link: Callable[[], Struct] | None = None,
+    refusals: Refusals | None = None,
+    token: str | None = None,
 ) -> ASGIApp:
     """The agent's own answers, from what ``sampler`` made last: no question waits for the driver. ``link`` tells how
-    the link to the hub is, and ``refusals`` what was refused, for those who ask ``/health?verbose``.
+    the link to the hub is, and ``refusals`` what was refused, for those who ask ``/health?verbose``. With a ``token``,
+    who asks must know it.
     """
 
     async def gpu_info(_: Request) -> Response:
@@ -57,4 +85,4 @@ def application(
         exception_handlers=handlers,
     )
     starlette.router.redirect_slashes = False
-    return LoggedFaults(starlette)
+    return LoggedFaults(starlette if token is None else Closed(starlette, token))

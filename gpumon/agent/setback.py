@@ -1,5 +1,6 @@
 """What went wrong with a hub, in words for the log, and when that lets the agent come back."""
 
+import ssl
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -7,7 +8,8 @@ import websockets
 
 from gpumon import wire
 from gpumon.agent.backoff import Setback
-from gpumon.errors import ResolveError, WireError
+from gpumon.certificates import distrust
+from gpumon.errors import CertificateError, JoinError, ResolveError, WireError
 from gpumon.text import one_line
 
 MOST_SAID = 300
@@ -44,10 +46,19 @@ def failure_of(error: BaseException, stage: Stage, *, was_welcomed: bool) -> Fai
             return _refused(error)
         case TimeoutError():
             return Failure(Setback.LOST, f"silent {stage.name}", f"{stage.silence} within {stage.seconds:g} s")
+        case JoinError():
+            return Failure(Setback.REFUSED, "proof", str(error))
         case ResolveError():
             return Failure(Setback.LOST, "name", _said(error))
+        case websockets.InvalidMessage():
+            text = f"does not talk as a hub does: {_said(error)}; if it is http:// that we speak, is it https:// there?"
+            return Failure(Setback.UNWELCOME, f"nonsense {stage.name}", text)
         case WireError() | websockets.WebSocketException() | UnicodeError():
             return Failure(Setback.UNWELCOME, f"nonsense {stage.name}", f"does not talk as a hub does: {_said(error)}")
+        case ssl.SSLError():
+            return Failure(Setback.UNWELCOME, "tls", distrust(error))
+        case CertificateError():
+            return Failure(Setback.UNWELCOME, "tls", f"cannot be trusted: {_said(error)}")
         case OSError():
             setback = Setback.UNWELCOME if stage.name in ("upgrade", "welcome") else Setback.LOST
             return Failure(setback, f"lost {stage.name}", f"cannot be reached: {_said(error)}")

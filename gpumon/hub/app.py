@@ -1,131 +1,213 @@
 """The hub put together: rooms wired, background work and server side by side in one task group."""
 
 import asyncio
+import contextlib
 import gc
-import ipaddress
 import logging
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Route, WebSocketRoute
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.routing import BaseRoute, Route, WebSocketRoute
+from starlette.types import ASGIApp
 
 from gpumon import __version__
+from gpumon.certificates import Shown, pinned
 from gpumon.config import Config, name_server
+from gpumon.hub.agents import AgentsApi
 from gpumon.hub.api import Api
+from gpumon.hub.auth import Auth
 from gpumon.hub.clock import BEAT_SECONDS
 from gpumon.hub.core import Hub
+from gpumon.hub.enrolment import Enrolment, hub_url
+from gpumon.hub.gate import Gate
+from gpumon.hub.hosts import Hosts
 from gpumon.hub.ingest import Ingest
 from gpumon.hub.live import Live
+from gpumon.hub.login import LoginApi
 from gpumon.hub.page import Page
 from gpumon.hub.past import PastApi
-from gpumon.hub.plain import Plain
+from gpumon.hub.plain import STYLE, Plain
 from gpumon.hub.poller import Poller
+from gpumon.hub.proxies import Proxies
 from gpumon.hub.reload import Reload
+from gpumon.hub.roster import Roster, open_roster
 from gpumon.lifecycle import on_reload, open_many_files
 from gpumon.problem import LoggedFaults, handlers, problem
 from gpumon.resolver import Resolver
 from gpumon.serve import serve, url_of
+from gpumon.terminal import write
 
 log = logging.getLogger(__name__)
 
 LEAST_JUDGE_SECONDS = 0.05
+STATE_SECONDS = 10.0
 GARBAGE_THRESHOLDS = (5_000, 10, 10)
 """Reports live for a second and hold no cycles: to look for those as often as Python does by default takes a twentieth
 of a busy hub's time and finds nothing.
 """
-
-SECURITY_HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
-_RAW_SECURITY_HEADERS = [(name.lower().encode(), value.encode()) for name, value in SECURITY_HEADERS.items()]
-
-
-class SecurityHeaders:
-    """Puts :data:`SECURITY_HEADERS` on every HTTP answer."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [*message["headers"], *_RAW_SECURITY_HEADERS]
-            await send(message)
-
-        await self._app(scope, receive, send_with_headers if scope["type"] == "http" else send)
 
 
 async def _upgrade_required(_: Request) -> Response:
     return problem(426, "a WebSocket is served here", {"Upgrade": "websocket"})
 
 
-def application(hub: Hub, ingest: Ingest) -> ASGIApp:
+def routes(hub: Hub, ingest: Ingest, auth: Auth, page: Page) -> list[BaseRoute]:
     """Everything that the hub serves."""
-    live = Live(hub.feed)
+    live = Live(hub, auth)
+    return [
+        *Plain(hub, page.index).routes,
+        *page.routes,
+        *LoginApi(auth).routes,
+        *AgentsApi(ingest.door, ingest.address_of).routes,
+        *PastApi(hub).routes,
+        *Api(hub).routes,
+        Route("/api/events", live.events, methods=["GET"]),
+        WebSocketRoute("/api/stream", live.stream),
+        WebSocketRoute("/api/push", ingest.__call__),
+        Route("/api/stream", _upgrade_required, methods=["GET"]),
+        Route("/api/push", _upgrade_required, methods=["GET"]),
+    ]
+
+
+class Entrance:
+    """What the gate goes by."""
+
+    def __init__(self, config: Config, state_folder: Path | None) -> None:
+        self.hosts = Hosts(_names(config))
+        self.proxies = Proxies(config.hub.proxies)
+        self.auth = Auth(config.auth, state_folder)
+
+    async def open(self) -> None:
+        """Learn what others know; what they do not tell at once is not waited for."""
+        threading.Thread(target=self.hosts.learn, daemon=True).start()
+        try:
+            async with asyncio.timeout(STATE_SECONDS):
+                await asyncio.to_thread(self.auth.read)
+        except TimeoutError:
+            log.warning("%s does not answer: the token to log in with is for this run only", self.auth.token_file)
+        self.auth.configure(self.auth.settings)
+
+    def configure(self, config: Config) -> None:
+        """Follow another configuration."""
+        self.hosts.configure(_names(config))
+        self.proxies.configure(config.hub.proxies)
+        self.auth.configure(config.auth)
+
+
+def application(hub: Hub, ingest: Ingest, entrance: Entrance) -> ASGIApp:
+    """The same, behind the gate."""
     page = Page()
-    starlette = Starlette(
-        routes=[
-            *Plain(hub, page.index).routes,
-            *page.routes,
-            *PastApi(hub).routes,
-            *Api(hub).routes,
-            Route("/api/events", live.events, methods=["GET"]),
-            WebSocketRoute("/api/stream", live.stream),
-            WebSocketRoute("/api/push", ingest.__call__),
-            Route("/api/stream", _upgrade_required, methods=["GET"]),
-            Route("/api/push", _upgrade_required, methods=["GET"]),
-        ],
-        exception_handlers=handlers,
-    )
+    hosts, proxies, auth = entrance.hosts, entrance.proxies, entrance.auth
+    starlette = Starlette(routes=routes(hub, ingest, auth, page), exception_handlers=handlers)
     starlette.router.redirect_slashes = False  # an address with one slash too many is unknown, as any other
-    return LoggedFaults(SecurityHeaders(starlette))
+    return LoggedFaults(Gate(starlette, hosts, auth, [*page.paths, STYLE], proxies))
 
 
-async def run(config: Config, listener: socket.socket, read: Callable[[], Config] | None = None) -> None:
-    """Run a hub on ``listener`` until cancelled; ``read`` reads its configuration again, at each SIGHUP."""
+async def run(
+    config: Config,
+    listener: socket.socket,
+    read: Callable[[], Config] | None = None,
+    state_folder: Path | None = None,
+    *,
+    shown: Shown | None = None,
+    trusts_loopback: bool = True,
+) -> None:
+    """Run a hub on ``listener`` until cancelled, by TLS if a certificate is to be ``shown``; ``read`` reads its
+    configuration again, at each SIGHUP. What it knows in secret lies in ``state_folder``; without one it is for this
+    run only. ``trusts_loopback``: agents of this machine need not join.
+    """
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     open_many_files()
-    hub = Hub(config.nodes, config.hub, url=_advertised(listener))
-    ingest = Ingest(hub)
+    host, port = listener.getsockname()[:2]
+    url = hub_url(config.hub.hosts, host, port, tls=shown is not None)
+    known_by = url if shown is None else pinned(url, shown.certificate)
+    hub = Hub(config.nodes, config.hub, url=known_by, privacy=config.auth.privacy)
+    entrance = Entrance(config, state_folder)
+    await entrance.open()
+    roster = await _roster(state_folder)
+    enrolment = Enrolment(hub, roster, config.auth.push, trusts_loopback=trusts_loopback)
+    ingest = Ingest(hub, enrolment.door)
     resolver = _resolver(config)
-    poller = Poller(hub, config.nodes, resolver)
+    poller = Poller(hub, config.nodes, resolver, config.tls.ca)
+
+    def reread() -> Config:
+        assert read is not None
+        entrance.auth.read()
+        return read()
 
     def apply(before: Config, after: Config) -> None:
         nonlocal resolver
         if after.dns != before.dns:
             resolver = _resolver(after)
+        entrance.configure(after)
         hub.reconfigure(after)
-        poller.reconfigure(after.nodes, resolver)
+        enrolment.configure(after.auth.push)
+        poller.reconfigure(after.nodes, resolver, after.tls.ca)
+        if shown is not None and after.tls.certificate is not None:
+            shown.files = after.tls
 
-    reload = Reload(hub, config, read, apply) if read is not None else None
+    reload = Reload(hub, config, reread, apply) if read is not None else None
     if reload is not None:
         on_reload(reload.ask)
-    log.info("gpumon %s: hub on %s, %d nodes configured", __version__, url_of(listener), len(config.nodes))
+    where = url_of(listener, tls=shown is not None)
+    log.info("gpumon %s: hub on %s, %d nodes configured", __version__, where, len(config.nodes))
+    _tell_viewers(entrance.auth, url)
+    enrolment.say(listener.getsockname()[0])
+    works = [enrolment.run(), hub.feed.run(), hub.veiled_feed.run(), _judge(hub, ingest), poller.run()]
+    works += [reload.run()] if reload else []
+    works += [_keep_certificate(hub, shown, url)] if shown else []
+    served = application(hub, ingest, entrance)
+    tls = shown.context if shown else None
+    works += [serve(served, listener, hub.close_feeds, hub.refusals, tls, entrance.proxies.include)]
+    with contextlib.closing(roster):
+        await _together(works)
+
+
+async def _together(works: list[Coroutine[Any, Any, None]]) -> None:
     async with asyncio.TaskGroup() as group:
-        group.create_task(hub.feed.run(), name="feed")
-        group.create_task(_judge(hub, ingest), name="judge")
-        group.create_task(poller.run(), name="poller")
-        if reload is not None:
-            group.create_task(reload.run(), name="reload")
-        served = serve(application(hub, ingest), listener, hub.feed.close, hub.refusals)
-        group.create_task(served, name="server")
+        for work in works:
+            group.create_task(work)
 
 
-def _advertised(listener: socket.socket) -> str:
-    """Where agents find the hub, as far as it knows; one that listens on this machine only says so."""
-    host, port = listener.getsockname()[:2]
-    address = ipaddress.ip_address(host.partition("%")[0])
-    name = "localhost" if address.is_loopback else socket.gethostname() if address.is_unspecified else host
-    return f"http://[{name}]:{port}" if ":" in name else f"http://{name}:{port}"
+async def _keep_certificate(hub: Hub, shown: Shown, url: str) -> None:
+    """Follow its files, and tell viewers how it is."""
+
+    def tell() -> None:
+        hub.fleet.hub_url = pinned(url, shown.certificate)
+        hub.notice("bad_certificate", shown.trouble)
+        hub.notice("certificate_expires", shown.expiry("The hub's"))
+
+    log.info("the certificate's fingerprint is %s", shown.certificate.fingerprint)
+    await shown.watch(tell)
+
+
+async def _roster(folder: Path | None) -> Roster:
+    try:
+        async with asyncio.timeout(STATE_SECONDS):
+            return await asyncio.to_thread(open_roster, folder)
+    except TimeoutError:
+        log.warning("%s does not answer: who joins this hub does so for this run only", folder)
+        return open_roster(None)
+
+
+def _tell_viewers(auth: Auth, url: str) -> None:
+    """Say how one logs in: to who has started the hub, and to no log."""
+    if auth.is_closed:
+        with contextlib.suppress(BrokenPipeError):
+            write(f"Viewers log in at {url}/#token={auth.token}\n")
+    if auth.token_file is not None:
+        log.info("the token to log in with lies in %s", auth.token_file)
+
+
+def _names(config: Config) -> list[str]:
+    """What this hub may be called beside what its machine is."""
+    return [*config.hub.hosts, config.hub.host]
 
 
 def _resolver(config: Config) -> Resolver:

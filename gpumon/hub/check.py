@@ -13,7 +13,8 @@ from msgspec import structs
 from gpumon.config import Config, NodeEntry, name_server
 from gpumon.errors import PollError
 from gpumon.hub.fetch import Fetcher, fetching
-from gpumon.hub.findings import Finding, Findings, NameServerFinding, head, table
+from gpumon.hub.findings import Finding, Findings, NameServerFinding, head, safety, table
+from gpumon.hub.posture import posture
 from gpumon.lifecycle import open_many_files
 from gpumon.model import Fault
 from gpumon.resolver import Resolver
@@ -25,19 +26,29 @@ WELL = "ok"
 
 
 async def run(
-    path: Path, config: Config, write: Callable[[str], None], columns: int, *, color: bool, as_json: bool
+    path: Path,
+    config: Config,
+    write: Callable[[str], None],
+    columns: int,
+    *,
+    color: bool,
+    as_json: bool,
+    state_folder: Path | None = None,
 ) -> int:
-    """Try each node of ``config`` (read from ``path``) and write what was found; the exit status.
+    """Try each node of ``config`` (read from ``path``) and write what was found; the exit status. What the hub keeps
+    lies in ``state_folder``.
 
     It is 0 where all nodes are well and 1 where one is not.
     """
     open_many_files()
     resolver = Resolver(name_server(config.dns.server) if config.dns.enabled else None)
     server = await _name_server(resolver)
+    safe = await asyncio.to_thread(posture, config, path, state_folder)
     try:
         if not as_json:
-            write("\n".join(head(path, len(config.nodes), server, columns, color=color)) + "\n")
-        findings = Findings(file=str(path), name_server=server, nodes=await _nodes(config.nodes, resolver))
+            lines = [*head(path, len(config.nodes), server, columns, color=color), *safety(safe, columns, color=color)]
+            write("\n".join(lines) + "\n")
+        findings = Findings(file=str(path), name_server=server, posture=safe, nodes=await _nodes(config, resolver))
         text = encode(findings).decode() if as_json else "\n".join(table(findings.nodes, columns, color=color))
         write(text + "\n" if text else "")
     except BrokenPipeError:  # whoever read it has seen enough
@@ -52,7 +63,7 @@ async def _name_server(resolver: Resolver) -> NameServerFinding | None:
     return NameServerFinding(address=server.address, port=server.port, answers=await server.answers())
 
 
-async def _nodes(entries: list[NodeEntry], resolver: Resolver) -> list[Finding]:
+async def _nodes(config: Config, resolver: Resolver) -> list[Finding]:
     """What is found of each node, all of them asked together as far as there are places."""
     places = asyncio.Semaphore(MOST_AT_ONCE)
 
@@ -60,8 +71,8 @@ async def _nodes(entries: list[NodeEntry], resolver: Resolver) -> list[Finding]:
         async with places:
             return await _node(fetcher, entry)
 
-    async with fetching(resolver) as fetcher, asyncio.TaskGroup() as group:
-        tasks = [group.create_task(one(fetcher, entry)) for entry in entries]
+    async with fetching(resolver, config.tls.ca) as fetcher, asyncio.TaskGroup() as group:
+        tasks = [group.create_task(one(fetcher, entry)) for entry in config.nodes]
     return [task.result() for task in tasks]
 
 

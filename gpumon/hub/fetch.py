@@ -2,11 +2,15 @@
 
 Nothing of an answer is trusted: its size, its time and its words are bounded, redirects are not followed,
 what is compressed is not unpacked. What is wrong has a code (docs/api.md lists them) and is told in words.
+
+The addresses of a name are looked at before they are used, and connected to as they are: nobody can answer
+otherwise the second time. The node's own token is all that is ever sent with a request, and shows up nowhere.
 """
 
 import asyncio
 import errno
 import os
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -16,8 +20,10 @@ import msgspec
 from msgspec import Struct
 from yarl import URL
 
+from gpumon.certificates import distrust, trusting
 from gpumon.config import NodeEntry
-from gpumon.errors import PollError, ResolveError, SilenceError, WireError
+from gpumon.errors import CertificateError, PollError, ResolveError, SilenceError, WireError
+from gpumon.hub.destinations import refusal
 from gpumon.hub.legacy import decode_legacy_report
 from gpumon.model import Report
 from gpumon.resolver import Resolver
@@ -29,12 +35,17 @@ TIMEOUT_SECONDS = 5.0
 """For everything: name, connection and answer."""
 CONNECT_SECONDS = 3.0
 MAX_SAID = 200
+MOST_CONTEXTS = 1000
 HINT_NAME = "Mend the name in the configuration or in DNS."
 HINT_NAME_SERVER = "Check that the machine is up, and the DNS server of the configuration (gpumon check asks it)."
 HINT_REFUSED = "The machine is up, but nobody listens at this port: start the agent there, or mend the port."
 HINT_SILENT = "Check that the machine is up and that no firewall stands between."
 HINT_HANGS = "Something took the connection: check the port, and the agent's log on that machine."
 HINT_PORT = "Check that the port in the configuration is the agent's."
+HINT_ADDRESS = "The hub never asks there: mend the host in the configuration or in DNS."
+HINT_UNAUTHORIZED = "Give its agent's token in the configuration (nodes[].token)."
+HINT_CLOSED = "Check that the port in the configuration is the agent's; if it serves https, set nodes[].tls to true."
+HINT_TLS = "Mend its certificate or the configuration: nodes[].tls, nodes[].fingerprint, tls.ca."
 HINT_FILES = "Let the hub open more files (ulimit -n, or LimitNOFILE= of its service)."
 
 
@@ -58,11 +69,20 @@ class Fetched:
 
 
 class Fetcher:
-    """Asks nodes, over connections that are kept. ``resolver`` may be replaced at any time."""
+    """Asks nodes, over connections that are kept. ``resolver`` may be replaced at any time; ``ca`` as well, by
+    :meth:`believe`: the file of the authorities that vouch for nodes, None for those of this machine.
+    """
 
-    def __init__(self, session: aiohttp.ClientSession, resolver: Resolver) -> None:
+    def __init__(self, session: aiohttp.ClientSession, resolver: Resolver, ca: str | None) -> None:
         self._session = session
+        self._ca = ca
+        self._contexts: dict[str | None, ssl.SSLContext] = {}
         self.resolver = resolver
+
+    def believe(self, ca: str | None) -> None:
+        """From now on the authorities in ``ca``, as that file is now."""
+        self._ca = ca
+        self._contexts.clear()
 
     async def report(self, entry: NodeEntry, prefer: str | None = None) -> Fetched:
         """Whatever the first address that answers reports, within 5 s. ``prefer``: the address to try first.
@@ -84,23 +104,43 @@ class Fetcher:
             error.address = tried[-1] if tried else None
             raise error from None
 
-    async def _addresses(self, entry: NodeEntry) -> tuple[str, ...]:
+    async def _addresses(self, entry: NodeEntry) -> list[str]:
+        """Those addresses of the node's host where the hub may ask."""
         try:
-            return await self.resolver.addresses(entry.host)
+            found = await self.resolver.addresses(entry.host)
         except SilenceError as error:
             raise PollError("name_unanswered", f"{error}.", HINT_NAME_SERVER, answered=False) from None
         except ResolveError as error:
             raise PollError("name_unknown", f"{error}.", HINT_NAME, answered=False) from None
+        if allowed := [one for one in found if refusal(one) is None]:
+            return allowed
+        said = f"{one_line(entry.host, MAX_SAID)} is at {found[0]}, which is {refusal(found[0])}."
+        raise PollError("forbidden_address", said, HINT_ADDRESS, answered=False)
+
+    async def _context(self, entry: NodeEntry) -> ssl.SSLContext | None:
+        """How to speak TLS with a node; None where it speaks none."""
+        if not entry.tls:
+            return None
+        if (known := self._contexts.get(entry.fingerprint)) is not None:
+            return known
+        try:
+            made = await asyncio.to_thread(trusting, self._ca, entry.fingerprint)
+        except CertificateError as error:
+            raise PollError("untrusted", f"{error}.", HINT_TLS, answered=False) from None
+        if len(self._contexts) >= MOST_CONTEXTS:
+            self._contexts.clear()
+        return self._contexts.setdefault(entry.fingerprint, made)
 
     async def _from_any(self, entry: NodeEntry, addresses: list[str], end: float, tried: list[str]) -> Fetched:
         """Each address gets a fair part of the time until ``end`` (of the loop's clock) to take a connection."""
         loop = asyncio.get_running_loop()
         worst: PollError | None = None
+        context = await self._context(entry)
         for place, address in enumerate(addresses):
             tried.append(address)
             connect = min(CONNECT_SECONDS, 0.9 * (end - loop.time()) / (len(addresses) - place))
             try:
-                body = await fetch(self._session, entry, address, connect)
+                body = await fetch(self._session, entry, address, connect, context)
                 report, is_legacy = read_answer(body)
                 return Fetched(report, address, is_legacy)
             except PollError as error:
@@ -114,7 +154,7 @@ class Fetcher:
 
 
 @asynccontextmanager
-async def fetching(resolver: Resolver) -> AsyncIterator[Fetcher]:
+async def fetching(resolver: Resolver, ca: str | None = None) -> AsyncIterator[Fetcher]:
     """A :class:`Fetcher`, and the end of its connections."""
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0),
@@ -123,26 +163,39 @@ async def fetching(resolver: Resolver) -> AsyncIterator[Fetcher]:
         timeout=aiohttp.ClientTimeout(total=None),
         auto_decompress=False,
     ) as session:
-        yield Fetcher(session, resolver)
+        yield Fetcher(session, resolver, ca)
 
 
-async def fetch(session: aiohttp.ClientSession, entry: NodeEntry, address: str, connect_seconds: float) -> bytes:
-    """The body of ``/gpu-info``, asked of ``address`` in the name of the node's host.
+async def fetch(
+    session: aiohttp.ClientSession,
+    entry: NodeEntry,
+    address: str,
+    connect_seconds: float,
+    context: ssl.SSLContext | None = None,
+) -> bytes:
+    """The body of ``/gpu-info``, asked of ``address`` in the name of the node's host; by https, with ``context``.
 
     Raises:
-        PollError: nobody listens, the answer is no success, it is compressed or too long.
+        PollError: nobody listens, it is not the one, the answer is no success, it is compressed or too long.
         TimeoutError: no answer in time, where the caller has set one.
     """
-    url = URL.build(scheme="http", host=address, port=entry.port, path="/gpu-info")
+    url = URL.build(scheme="https" if context else "http", host=address, port=entry.port, path="/gpu-info")
     host = f"[{entry.host}]" if ":" in entry.host else entry.host
+    headers = {"Host": f"{host}:{entry.port}"}
+    if entry.token is not None:
+        headers["Authorization"] = f"Bearer {entry.token}"
     try:
         async with session.get(
             url,
-            headers={"Host": f"{host}:{entry.port}"},
+            headers=headers,
             allow_redirects=False,
+            ssl=context or True,
+            server_hostname=entry.host.rstrip(".") if context else None,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=connect_seconds),
         ) as response:
-            return await _body(response)
+            return await _body(response, entry.token)
+    except (aiohttp.ClientConnectorSSLError, aiohttp.ClientConnectorCertificateError) as error:
+        raise _untrusted(error, address, entry.port) from None
     except aiohttp.ClientConnectorError as error:
         raise _no_connection(error.os_error, address, entry.port) from None
     except aiohttp.ConnectionTimeoutError:
@@ -153,20 +206,25 @@ async def fetch(session: aiohttp.ClientSession, entry: NodeEntry, address: str, 
             answered=False,
         ) from None
     except aiohttp.ServerDisconnectedError:
-        raise PollError("bad_answer", "It closed the connection without an answer.", HINT_PORT, answered=True) from None
+        raise PollError(
+            "bad_answer", "It closed the connection without an answer.", HINT_CLOSED, answered=True
+        ) from None
     except aiohttp.ClientOSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
         said = one_line(reason, MAX_SAID).lower()
-        raise PollError("bad_answer", f"The connection broke: {said}.", answered=True) from None
+        raise PollError("bad_answer", f"The connection broke: {said}.", HINT_CLOSED, answered=True) from None
     except aiohttp.ClientError as error:
         said = one_line(str(error), MAX_SAID)
         raise PollError("bad_answer", f"Its answer is not proper HTTP: {said}.", HINT_PORT, answered=True) from None
 
 
-async def _body(response: aiohttp.ClientResponse) -> bytes:
+async def _body(response: aiohttp.ClientResponse, token: str | None) -> bytes:
     if response.status != 200:
-        said = one_line((await response.content.read(2000)).decode(errors="replace"), MAX_SAID)
-        raise PollError("bad_status", f"It answered with status {response.status}: {said or 'no text'}.", answered=True)
+        text = (await response.content.read(2000)).decode(errors="replace")
+        said = one_line(text.replace(token, "...") if token else text, MAX_SAID)  # before it is cut anywhere
+        hint = HINT_UNAUTHORIZED if response.status == 401 else None
+        words = f"It answered with status {response.status}: {said or 'no text'}."
+        raise PollError("bad_status", words, hint, answered=True)
     encoding = response.headers.get("Content-Encoding", "identity")
     if encoding != "identity":  # a few kilobytes may unpack to gigabytes
         said = one_line(encoding, MAX_SAID)
@@ -177,6 +235,16 @@ async def _body(response: aiohttp.ClientResponse) -> bytes:
         if len(body) > MAX_BODY_BYTES:
             raise PollError("answer_too_long", f"Its answer is longer than {MAX_BODY_BYTES} bytes.", answered=True)
     return bytes(body)
+
+
+def _untrusted(
+    error: aiohttp.ClientConnectorSSLError | aiohttp.ClientConnectorCertificateError, address: str, port: int
+) -> PollError:
+    """It may be anybody who answers there, so it does not count as a sign of life."""
+    certificate = isinstance(error, aiohttp.ClientConnectorCertificateError)
+    cause = error.certificate_error if certificate else error.os_error
+    said = distrust(cause) if isinstance(cause, ssl.SSLError) else one_line(str(cause), MAX_SAID)
+    return PollError("untrusted", f"{address} port {port} {said}.", HINT_TLS, answered=False)
 
 
 def _no_connection(error: OSError, address: str, port: int) -> PollError:

@@ -8,6 +8,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from gpumon.hub.posture import Line
 from gpumon.model import Fault, GpuStatus, ReportStatus, Resolution
 from gpumon.terminal import Cell, Column, Grid, line, paint, wrap
 
@@ -21,6 +22,8 @@ COLUMNS: Final = (
 )
 NULL: Final = "-"
 INDENT: Final = 2
+GRADE_COLUMNS: Final = 8
+GRADE_STYLES: Final = {"bad": "red", "weak": "yellow", "good": "green"}
 CLOCK_SECONDS: Final = 2.0
 """What a node's clock may be wrong before it is told."""
 USUAL_INTERVAL_SECONDS: Final = 5.0
@@ -34,6 +37,8 @@ WORDS: Final = {
     "bad_status": "not well",
     "bad_answer": "not an agent's answer",
     "answer_too_long": "not an agent's answer",
+    "untrusted": "not to be trusted",
+    "forbidden_address": "not asked: never at this address",
     "internal": "not tried",
 }
 STATUS_WORDS: Final = {
@@ -81,6 +86,7 @@ class Findings(Struct, frozen=True, kw_only=True):
 
     file: str
     name_server: NameServerFinding | None
+    posture: list[Line]
     nodes: list[Finding]
 
 
@@ -97,6 +103,17 @@ def head(path: Path, nodes: int, server: NameServerFinding | None, columns: int,
     instead = ", names that end in .local by multicast DNS" if server.port == 5353 else ""
     lines = wrap(f"Names: {who} does not answer. The system's resolver is asked instead{instead}.", columns)
     return [*wrap(said, columns), *(paint(one, "yellow") if color else one for one in lines)]
+
+
+def safety(posture: list[Line], columns: int, *, color: bool) -> list[str]:
+    """How safe it is, worst first: each line with its grade, and with the key that changes it."""
+    lines = ["", "How safe it is, worst first:"]
+    for one in posture:
+        first, *more = wrap(f"{one.text} ({one.key})", columns, first=GRADE_COLUMNS, rest=GRADE_COLUMNS)
+        grade = paint(one.grade, GRADE_STYLES[one.grade]) if color else one.grade
+        gap = " " * (GRADE_COLUMNS - INDENT - len(one.grade))
+        lines += [f"{' ' * INDENT}{grade}{gap}{first.lstrip()}", *more]
+    return lines
 
 
 def table(nodes: list[Finding], columns: int, *, color: bool) -> list[str]:

@@ -8,28 +8,29 @@ import contextlib
 import logging
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from functools import partial
 
 import msgspec
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from gpumon import __version__, wire
+from gpumon import __version__, handshake, wire
 from gpumon.errors import WireError
 from gpumon.hub.admission import MESSAGES_PER_SECOND, NEW_NAMES, Admission, Allowance, NewNames, retry_after
+from gpumon.hub.agentlink import HELLO_SECONDS, Link
 from gpumon.hub.claims import Claimant, RefusedError, claim, copied, is_elsewhere, refusal
 from gpumon.hub.core import Hub
-from gpumon.hub.member import LinkState, Member
+from gpumon.hub.door import NOT_JOINED, REVOKED, Door
+from gpumon.hub.member import Member
 from gpumon.hub.verdict import SPEAKS_SECONDS
 from gpumon.model import Fault
-from gpumon.pipe import Pipe, pipe_of, text_frame
+from gpumon.pipe import pipe_of, text_frame
 from gpumon.problem import problem
-from gpumon.wire import Ack, Close, FromAgent, Gap, Heartbeat, Hello, ReportFrame, Welcome
+from gpumon.wire import Ack, Close, FromAgent, Gap, Heartbeat, Hello, Proof, ReportFrame, Welcome
 
 log = logging.getLogger(__name__)
 
-HELLO_SECONDS = 5.0
 SILENCE_SECONDS = 30.0
+TIRED_SECONDS = 60
 ACK_SECONDS = 10.0
 ACK_REPORTS = 32
 MAX_NODES = 1000
@@ -45,52 +46,23 @@ REASONS = {
     Close.BAD_MESSAGE: "bad_message",
     Close.TOO_FAST: "too_many_messages",
     Close.TOO_MANY: "too_many_agents",
+    Close.UNAUTHORISED: "not_joined",
+    Close.REVOKED: "not_joined",
 }
 """What is counted among what the hub refuses (:data:`gpumon.refusals.REASONS`); the rest are troubles of the lab's own
 agents.
 """
 
 
-@dataclass(eq=False, slots=True)
-class Link:
-    """One agent's connection. ``deadline`` ends it: when there is no hello in time, when :class:`Ingest` says so."""
-
-    websocket: WebSocket
-    address: str | None
-    claimant: Claimant | None = None
-    heard_at: float = 0.0
-    deadline: asyncio.Timeout = field(default_factory=lambda: asyncio.timeout(HELLO_SECONDS))
-    replaced: bool = False
-    refusal: RefusedError | None = None
-    own_fault: Exception | None = None
-    end: LinkState = "lost"
-    end_words: str = ""
-    unacknowledged: int = 0
-    acknowledged_at: float = 0.0
-    allowance: Allowance = field(default_factory=lambda: Allowance(MESSAGES_PER_SECOND))
-    large: int = 0
-
-    @property
-    def pipe(self) -> Pipe:
-        return pipe_of(self.websocket.scope)
-
-    def why(self) -> RefusedError:
-        """Why it was ended before the agent did."""
-        if self.replaced:
-            return RefusedError(Close.REPLACED, "a newer connection of this agent took over")
-        return self.refusal or RefusedError(Close.TOO_SLOW, "nothing was heard in time")
-
-    def expire(self) -> None:
-        """End it now."""
-        with contextlib.suppress(RuntimeError):  # it is ending by itself
-            self.deadline.reschedule(0)
-
-
 class Ingest:
     """Takes agents' connections for ``hub``."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, door: Door) -> None:
         self._hub = hub
+        self.door = door
+        door.on_claim = self._show_claim
+        door.on_leave = self._show_out
+        door.on_close = self._show_out_strangers
         self._admission = Admission(hub.clock.monotonic)
         self._links: dict[str, Link] = {}
         self._newest_of_agent: dict[str, Link] = {}
@@ -109,6 +81,11 @@ class Ingest:
             await websocket.send_denial_response(problem(503, "too many agents come at once", headers))
             return
         link = Link(websocket, websocket.client.host if websocket.client else None)
+        if self.door.is_tired_of(link.address):
+            link.pipe.visit.refused("not_joined", "an agent after too many that were refused")
+            headers = {"Retry-After": str(TIRED_SECONDS)}
+            await websocket.send_denial_response(problem(429, "too many were refused from your address", headers))
+            return
         try:
             async with link.deadline:
                 await websocket.accept(subprotocol=wire.SUBPROTOCOL)
@@ -122,10 +99,15 @@ class Ingest:
         except RefusedError as refused:
             error = refused
         if (reason := REASONS.get(error.code)) is not None:
-            link.pipe.visit.refused(reason, f"an agent was cut off: {error}")
+            link.pipe.visit.refused(reason, f"an agent: {error}")
         else:
             log.warning("agent at %s: closed: %s", link.address, error)
         await _close(websocket, error)
+
+    def address_of(self, agent_id: str) -> str | None:
+        """From where the agent of this id is connected, if it is."""
+        link = self._newest_of_agent.get(agent_id)
+        return None if link is None else link.address
 
     def end_silent(self) -> None:
         """End the connections on which nothing was heard for 30 s, by the hub's forgiving clock."""
@@ -135,10 +117,12 @@ class Ingest:
                 link.expire()
 
     async def _converse(self, link: Link) -> None:
-        hello = await self._hello(link)
+        hello, data = await self._hello(link)
+        proof = await self._proven(link, hello, data)
+        link.proven = proof is not None
         with self._admitted(link, hello) as member:
             link.pipe.visit.excuse()  # a whole fleet may stand behind one router
-            welcome = self._welcome(hello, member)
+            welcome = self._welcome(hello, member, proof)
             link.allowance = Allowance(MESSAGES_PER_SECOND + welcome.late_reports_per_second, self._hub.clock.monotonic)
             _say(link, welcome)
             if not link.replaced:
@@ -147,7 +131,30 @@ class Ingest:
             while True:  # what came before that, and the end
                 self._heard(link, member, hello, await self._receive(link))
 
-    def _welcome(self, hello: Hello, member: Member) -> Welcome:
+    async def _proven(self, link: Link, hello: Hello, data: bytes) -> str | None:
+        """The hub's own proof for an agent that has proven who it is; None for one that need not. ``data`` is hello
+        as it came.
+
+        Raises:
+            RefusedError: it may not come in; nothing of what it said is believed.
+        """
+        trusted = self.door.trusts(link.address, link.websocket.scope["headers"])
+        if not trusted:
+            _check_protocol(hello)
+        if not self.door.must_prove(hello, link.address, trusted=trusted):
+            return None
+        challenge = wire.encode(self.door.challenge())
+        link.pipe.write(text_frame([challenge]))
+        answer = self._decoded(link, await self._receive(link))
+        if not isinstance(answer, Proof):
+            raise RefusedError(Close.BAD_MESSAGE, "a challenge is answered by proof")
+        secret = self.door.admit(hello, (data, challenge), answer, link.address)
+        await self.door.roster.save()
+        if not self.door.belongs(hello.agent_id):  # an admin was faster than the disk
+            raise RefusedError(Close.REVOKED, REVOKED)
+        return handshake.proof(secret, "hub", data, challenge)
+
+    def _welcome(self, hello: Hello, member: Member, proof: str | None) -> Welcome:
         share = LATE_REPORTS_PER_SECOND / len(self._links)
         catches_up = CATCH_UP / max(hello.interval_seconds, LEAST_INTERVAL_SECONDS)
         return Welcome(
@@ -155,13 +162,15 @@ class Ingest:
             hub_version=__version__,
             last_sequence=member.pushed_sequence,
             late_reports_per_second=min(wire.LATE_REPORTS_PER_SECOND, max(share, catches_up)),
+            proof=proof,
         )
 
-    async def _hello(self, link: Link) -> Hello:
-        message = self._decoded(link, await self._receive(link))
+    async def _hello(self, link: Link) -> tuple[Hello, bytes]:
+        data = await self._receive(link)
+        message = self._decoded(link, data)
         if not isinstance(message, Hello):
             raise RefusedError(Close.BAD_MESSAGE, "the first message must be hello")
-        return message
+        return message, data
 
     async def _receive(self, link: Link) -> bytes:
         message = await link.websocket.receive()
@@ -192,10 +201,9 @@ class Ingest:
             else:
                 self._take(link, member, hello, self._decoded(link, data))
         except RefusedError as error:
-            link.refusal, link.end, link.end_words = error, "refused", str(error)
+            link.refuse(error)
             fault = Fault(code="bad_report", message=f"Its agent was cut off: {error}.")
             self._hub.refused_report(member, fault)
-            link.expire()
         except Exception as error:  # which the event loop, who calls us, would end the connection for without a word
             link.own_fault = error
             link.expire()
@@ -303,6 +311,21 @@ class Ingest:
         member = self._hub.fleet.admit(hello.node, hello.hostname, hello.port)
         self._hub.link_ended(member, "refused", str(error))
 
+    def _show_claim(self, node: str, fault: Fault) -> None:
+        if (member := self._hub.fleet.get(node)) is not None:
+            self._hub.claimed(member, fault)
+
+    def _show_out(self, agent_id: str) -> None:
+        """End the connection of an agent that may not come in any longer."""
+        if (link := self._newest_of_agent.get(agent_id)) is not None:
+            link.refuse(RefusedError(Close.REVOKED, REVOKED))
+
+    def _show_out_strangers(self) -> None:
+        """End the connections of agents that came while everybody might."""
+        for link in self._links.values():
+            if not link.proven and not self.door.trusts(link.address, link.websocket.scope["headers"]):
+                link.refuse(RefusedError(Close.UNAUTHORISED, NOT_JOINED))
+
     def _silent_seconds(self, link: Link) -> float:
         return self._hub.clock.monotonic() - link.heard_at
 
@@ -325,6 +348,8 @@ class Ingest:
                 self._hub.take_gap(member, message)
             case Hello():
                 raise RefusedError(Close.BAD_MESSAGE, "hello is said once")
+            case Proof():
+                raise RefusedError(Close.BAD_MESSAGE, "proof is said when it is asked for")
 
     def _acknowledge(self, link: Link, member: Member) -> None:
         """Tell what is taken, not for every report but often enough that little is sent twice."""

@@ -19,6 +19,8 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from gpumon.hub import packing
 from gpumon.hub.admission import Allowance
+from gpumon.hub.auth import Auth, caller_of
+from gpumon.hub.core import Hub
 from gpumon.hub.feed import DEFAULT_PACE, PACES, VIEWS, Feed, Only, View
 from gpumon.hub.letters import Form, Message
 from gpumon.hub.mailbox import Mailbox
@@ -44,10 +46,15 @@ class _Wish(NamedTuple):
 
 
 class Live:
-    """Serves viewers of ``feed``."""
+    """Serves viewers of ``hub``, for as long as ``auth`` lets them look."""
 
-    def __init__(self, feed: Feed) -> None:
-        self._feed = feed
+    def __init__(self, hub: Hub, auth: Auth) -> None:
+        self._hub = hub
+        self._auth = auth
+
+    def _feed(self, scope: Scope) -> Feed:
+        """The one that tells who asks."""
+        return self._hub.feed_for(strangers=not caller_of(scope).is_admin)
 
     async def events(self, request: Request) -> Response:
         """``GET /api/events``."""
@@ -55,7 +62,9 @@ class Live:
         if isinstance(wish, Response):
             return wish
         packed = packing.accepts_gzip(request.headers.get("accept-encoding", ""))
-        stream = _EventStream(self._feed, wish, packed=packed and request.scope["http_version"] == "1.1")
+        stream = _EventStream(
+            self._feed(request.scope), self._auth, wish, packed=packed and request.scope["http_version"] == "1.1"
+        )
         return stream if request.method == "GET" else Response(headers=stream.headers)
 
     async def stream(self, websocket: WebSocket) -> None:
@@ -73,9 +82,13 @@ class Live:
             while (await websocket.receive())["type"] != "websocket.disconnect":
                 pass
 
-        if await _deliver(self._feed, wish, websocket.scope, _message, b"", gone):
+        feed = self._feed(websocket.scope)
+        if await _deliver(feed, self._auth, wish, websocket.scope, _message, b"", gone):
+            code, reason = Close.UNAUTHORISED, "logged out"
+            if feed.closed:
+                code, reason = Close.GOING_AWAY, "the hub ends"
             with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # the server may have said so already
-                await websocket.close(Close.GOING_AWAY, "the hub ends")
+                await websocket.close(code, reason)
 
     def _wish(self, query: QueryParams) -> _Wish | Response:
         """What is asked for, or why it is refused."""
@@ -89,9 +102,9 @@ class Live:
         names = query.getlist("node")
         if len(names) > MOST_NODES_NAMED:
             return problem(400, f"node: {len(names)} were named; allowed: at most {MOST_NODES_NAMED}")
-        if len(self._feed.viewers) >= MAX_VIEWERS:
+        if sum(len(feed.viewers) for feed in self._hub.feeds) >= MAX_VIEWERS:
             return problem(503, f"{MAX_VIEWERS} viewers are watching already", {"Retry-After": "10"})
-        if self._feed.node_count <= few:
+        if len(self._hub.fleet) <= few:
             view = "full"
         return _Wish(pace, view, frozenset(names) or None)
 
@@ -110,16 +123,16 @@ def _ignore(pipe: Pipe, allowance: Allowance, _: bytes) -> None:
 class _EventStream(Response):
     """An endless response."""
 
-    def __init__(self, feed: Feed, wish: _Wish, *, packed: bool) -> None:
+    def __init__(self, feed: Feed, auth: Auth, wish: _Wish, *, packed: bool) -> None:
         headers = {
             "Content-Type": "text/event-stream; charset=utf-8",
-            "Cache-Control": "no-store",
             "Vary": "Accept-Encoding",
             "X-Accel-Buffering": "no",
         }
         super().__init__(headers=headers | ({"Content-Encoding": "gzip"} if packed else {}))
         del self.headers["Content-Length"]
         self._feed = feed
+        self._auth = auth
         self._wish = wish
         self._packed = packed
 
@@ -138,7 +151,7 @@ class _EventStream(Response):
             while (await receive())["type"] != "http.disconnect":
                 pass
 
-        if await _deliver(self._feed, self._wish, scope, form, comment, gone):
+        if await _deliver(self._feed, self._auth, self._wish, scope, form, comment, gone):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
@@ -159,9 +172,11 @@ def _packed_chunk(message: Message) -> bytes:
 
 
 async def _deliver(
-    feed: Feed, wish: _Wish, scope: Scope, form: Form, comment: bytes, gone: Callable[[], Awaitable[None]]
+    feed: Feed, auth: Auth, wish: _Wish, scope: Scope, form: Form, comment: bytes, gone: Callable[[], Awaitable[None]]
 ) -> bool:
-    """Serve a viewer until it leaves, is cut off since it takes nothing, or the feed ends (then: true)."""
+    """Serve a viewer until it leaves, is cut off since it takes nothing, or may look no longer, or the feed ends (in
+    these two cases: true).
+    """
     pipe = pipe_of(scope)
     mailbox = Mailbox(pipe, form, comment)
 
@@ -171,19 +186,20 @@ async def _deliver(
 
     snapshot = feed.open(mailbox, *wish)
     try:
-        async with asyncio.TaskGroup() as group:
-            watcher = group.create_task(watch())
-            await snapshot.render([form])
-            mailbox.begin(snapshot)
-            await mailbox.closed.wait()
-            here = not watcher.done()
-            watcher.cancel()
+        with auth.watch(caller_of(scope), mailbox.close):
+            async with asyncio.TaskGroup() as group:
+                watcher = group.create_task(watch())
+                await snapshot.render([form])
+                mailbox.begin(snapshot)
+                await mailbox.closed.wait()
+                here = not watcher.done()
+                watcher.cancel()
     finally:
         feed.leave(mailbox)
     if pipe.blocked:  # no room for a proper end
         pipe.abort()
         return False
-    return here and feed.closed
+    return here
 
 
 def _number(query: QueryParams, name: str, default: float) -> float | None:

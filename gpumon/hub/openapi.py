@@ -1,6 +1,6 @@
 """``/openapi.json``: the schema that ``/api`` answers to, made from the types that it is made of."""
 
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -81,6 +81,35 @@ _STREAM = [
 ]
 
 
+_KEY: dict[str, Any] = {
+    "type": "object",
+    "properties": {"token": {"type": "string", "maxLength": 512}},
+    "required": ["token"],
+}
+_ENTER: dict[str, Any] = {
+    "summary": "Log in: a cookie for the token",
+    "requestBody": {"required": True, "content": {"application/json": {"schema": _KEY}}},
+    "responses": {
+        "204": {"description": "In, by the cookie"},
+        **{status: {"$ref": "#/components/responses/Problem"} for status in ("400", "401", "408", "413", "415", "429")},
+    },
+}
+_LEAVE: dict[str, Any] = {
+    "summary": "Log out",
+    "responses": {
+        "204": {"description": "Out"},
+        **{status: {"$ref": "#/components/responses/Problem"} for status in ("401", "403")},
+    },
+    "security": [{"token": []}, {"session": []}],
+}
+
+
+class Life(msgspec.Struct, frozen=True, kw_only=True):
+    """That the hub lives: all of it that is told to who may not look."""
+
+    status: str = "ok"
+
+
 class Health(msgspec.Struct, frozen=True, kw_only=True):
     """That the hub lives, how many nodes are in which state, and what is wrong with the hub as a whole. ``refused``
     counts by reason what was refused since the start, and is told with ``?verbose``.
@@ -92,6 +121,49 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     viewers: int
     notices: list[Fault]
     refused: dict[str, int] | UnsetType = UNSET
+
+
+class Login(msgspec.Struct, frozen=True, kw_only=True):
+    """Whether looking needs a token (``viewers``), whether who asks may look, and whether they showed the token."""
+
+    viewers: str
+    may_look: bool
+    logged_in: bool
+
+
+class JoinedAgent(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent that has joined. ``state``: ``joined``; ``expected``, for it was admitted and has not come back yet; or
+    ``revoked``. ``code`` is shown by the agent as well; ``address`` is where it is connected from, if it is.
+    """
+
+    id: str
+    node: str
+    code: str
+    state: Literal["joined", "expected", "revoked"]
+    admitted_by: Literal["token", "admin"]
+    admitted_at: str
+    revoked_at: str | None
+    address: str | None
+
+
+class WaitingAgent(msgspec.Struct, frozen=True, kw_only=True):
+    """An agent that would join, as it says itself. ``replaces`` is the id of the one that has its node's name."""
+
+    id: str
+    node: str
+    code: str
+    address: str | None
+    first_seen_at: str
+    last_seen_at: str
+    replaces: str | None
+
+
+class Agents(msgspec.Struct, frozen=True, kw_only=True):
+    """Who may report, and who would. ``push`` is as configured: ``token`` or ``open``."""
+
+    push: Literal["token", "open"]
+    joined: list[JoinedAgent]
+    waiting: list[WaitingAgent]
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,12 +232,11 @@ class FleetPast(msgspec.Struct, frozen=True, kw_only=True):
 
 def document() -> dict[str, Any]:
     """The OpenAPI 3.1 document."""
-    (node, nodes, metrics, health, message, overview, past, fleet_past, _, problem), components = (
-        msgspec.json.schema_components(
-            [Node, list[Node], list[Metric], Health, Message, Overview, Past, FleetPast, Removed, Problem],
-            ref_template="#/components/schemas/{name}",
-        )
+    kinds = [Node, list[Node], list[Metric], Health, Life, Login, Message, Overview, Past, FleetPast, Problem, Agents]
+    schemas, parts = msgspec.json.schema_components(
+        [*kinds, JoinedAgent, Removed], ref_template="#/components/schemas/{name}"
     )
+    node, nodes, metrics, health, life, login, message, overview, past, fleet_past, problem, agents, joined, _ = schemas
     name = {
         "name": "name",
         "in": "path",
@@ -193,9 +264,51 @@ def document() -> dict[str, Any]:
                 "text/event-stream",
                 {"400": failure, "503": failure},
             ),
-            "/health": {"parameters": [_VERBOSE]} | _get("Whether the hub lives", health),
+            **_administration(agents, joined),
+            "/api/login": _get("Whether who asks may look", login) | {"post": _ENTER, "delete": _LEAVE},
+            "/health": {"parameters": [_VERBOSE]}
+            | _get("Whether the hub lives; to who may not look no more than that", {"anyOf": [health, life]}),
         },
-        "components": {"schemas": components},
+        "components": {
+            "schemas": parts,
+            "responses": {"Problem": failure},
+            "securitySchemes": {
+                "token": {"type": "http", "scheme": "bearer"},
+                "session": {"type": "apiKey", "in": "cookie", "name": "gpumon-*", "description": "From a login"},
+            },
+        },
+        "security": [{}, {"token": []}, {"session": []}],
+    }
+
+
+def _administration(agents: dict[str, Any], joined: dict[str, Any]) -> dict[str, Any]:
+    """What takes the token in every mode."""
+    by_token: dict[str, Any] = {"security": [{"token": []}, {"session": []}]}
+    refused = {status: {"$ref": "#/components/responses/Problem"} for status in ("401", "403", "404", "409")}
+    admitted = {"description": "It may come in", "content": {"application/json": {"schema": joined}}}
+    agent = {
+        "name": "agent",
+        "in": "path",
+        "required": True,
+        "schema": {"type": "string"},
+        "description": "An agent's code or id, or the name of its node where that means one agent only",
+    }
+    found = _get("Who has joined, and who waits", agents)
+    return {
+        "/api/agents": {"get": found["get"] | by_token},
+        "/api/agents/{agent}/admit": {
+            "parameters": [agent],
+            "post": {"summary": "Let one in that waits, or was revoked", "responses": {"200": admitted, **refused}}
+            | by_token,
+        },
+        "/api/agents/{agent}": {
+            "parameters": [agent],
+            "delete": {
+                "summary": "Show one out that has joined, or turn one away that waits",
+                "responses": {"204": {"description": "It may come in no longer"}, **refused},
+            }
+            | by_token,
+        },
     }
 
 
@@ -203,4 +316,5 @@ def _get(
     summary: str, schema: dict[str, Any], media_type: str = "application/json", more: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     answer = {"description": summary, "content": {media_type: {"schema": schema}}}
-    return {"get": {"summary": summary, "responses": {"200": answer, **(more or {})}}}
+    refused = {status: {"$ref": "#/components/responses/Problem"} for status in ("401", "403")}
+    return {"get": {"summary": summary, "responses": {"200": answer, **refused, **(more or {})}}}

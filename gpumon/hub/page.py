@@ -12,6 +12,8 @@ from starlette.routing import Route
 from gpumon.problem import problem
 
 FOLDER = Path(__file__).parent / "page"
+KINDS = frozenset({".html", ".js", ".css", ".svg", ".png", ".woff2"})
+"""What a page is made of; the build leaves notes of its own beside it."""
 
 
 class File:
@@ -36,9 +38,10 @@ class Page:
     """All files of the page: a route for each, and :attr:`index` for ``/``; no other path reaches a disk."""
 
     def __init__(self, folder: Path = FOLDER) -> None:
-        files = [File(folder, path) for path in sorted(folder.rglob("*")) if path.is_file() and path.name[0] != "."]
+        files = [File(folder, path) for path in sorted(folder.rglob("*")) if path.suffix in KINDS and path.is_file()]
         index = next((file for file in files if file.name == "index.html"), None)
         self.index: Callable[[Request], Awaitable[Response]] = index.__call__ if index else _not_built
+        self.paths = [f"/{file.name}" for file in files]
         self.routes = [Route(f"/{file.name}", file.__call__, methods=["GET"]) for file in files]
 
 

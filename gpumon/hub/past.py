@@ -166,7 +166,7 @@ def _list(names: Iterable[str]) -> str:
 
 async def _json(value: Struct, request: Request) -> Response:
     """An answer that nobody else gets: one that is large is kept compressed, for its reader may never take it."""
-    data, headers = encode(value), {"Cache-Control": "no-store", "Vary": "Accept-Encoding"}
+    data, headers = encode(value), {"Vary": "Accept-Encoding"}
     if len(data) < COMPRESS_FROM_BYTES:
         return Response(data, headers=headers, media_type=JSON)
     size, data = len(data), await asyncio.to_thread(packing.body, data)

@@ -13,6 +13,8 @@ import random
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 
+from msgspec import structs
+
 from gpumon.config import NodeEntry
 from gpumon.errors import PollError
 from gpumon.hub.core import Hub
@@ -34,18 +36,22 @@ RARE_SECONDS = (6.0, 8.0)
 class _Turn:
     """What decides how a node is polled: if it changes, its polling starts anew."""
 
-    host: str
-    port: int
+    entry: NodeEntry
     interval: float
+
+    @classmethod
+    def of(cls, entry: NodeEntry, interval: float) -> "_Turn":
+        return cls(structs.replace(entry, alias="", tags=[]), interval)
 
 
 class Poller:
     """Polls the nodes of the configuration for ``hub``."""
 
-    def __init__(self, hub: Hub, entries: list[NodeEntry], resolver: Resolver) -> None:
+    def __init__(self, hub: Hub, entries: list[NodeEntry], resolver: Resolver, ca: str | None = None) -> None:
         self._hub = hub
         self._entries = entries
         self._resolver = resolver
+        self._ca = ca
         self._group: asyncio.TaskGroup | None = None
         self._fetcher: Fetcher | None = None
         self._tasks: dict[str, tuple[_Turn, asyncio.Task[None]]] = {}
@@ -53,16 +59,18 @@ class Poller:
 
     async def run(self) -> None:
         """Poll until cancelled."""
-        async with fetching(self._resolver) as self._fetcher, asyncio.TaskGroup() as self._group:
+        async with fetching(self._resolver, self._ca) as self._fetcher, asyncio.TaskGroup() as self._group:
             self._follow()
             await asyncio.Event().wait()  # a fleet of no nodes may get some
 
-    def reconfigure(self, entries: list[NodeEntry], resolver: Resolver) -> None:
+    def reconfigure(self, entries: list[NodeEntry], resolver: Resolver, ca: str | None = None) -> None:
         """Follow a new configuration, which the hub has taken already. What did not change goes on undisturbed."""
         self._entries = entries
         self._resolver = resolver
+        self._ca = ca
         if self._fetcher is not None:
             self._fetcher.resolver = resolver
+            self._fetcher.believe(ca)
         self._follow()
 
     def _follow(self) -> None:
@@ -70,7 +78,7 @@ class Poller:
         if self._group is None or self._fetcher is None:
             return
         interval = self._hub.settings.poll_interval_seconds
-        turns = {entry.name: _Turn(entry.host, entry.port, interval) for entry in self._entries}
+        turns = {entry.name: _Turn.of(entry, interval) for entry in self._entries}
         for name, (turn, task) in list(self._tasks.items()):
             if turns.get(name) != turn:
                 task.cancel()

@@ -25,7 +25,8 @@ class Reload:
     ) -> None:
         self._hub = hub
         self._config = config
-        self._listens_on = (config.hub.host, config.hub.port)
+        self._listens_on = _listening(config)
+        self._state_dir = config.hub.state_dir
         self._read = read
         self._apply = apply
         self._asked = asyncio.Event()
@@ -57,11 +58,18 @@ class Reload:
         self._apply(self._config, config)
         self._config = config
         self._hub.notice("bad_configuration", None)
-        moved = (config.hub.host, config.hub.port) != self._listens_on
+        moved = _listening(config) != self._listens_on
         self._hub.notice("restart_needed", _restart_needed(config) if moved else None)
         log.info("the configuration was read again: %d nodes", len(config.nodes))
+        if config.hub.state_dir != self._state_dir:
+            log.warning("hub.state_dir takes effect when the hub is restarted")
         if moved:
-            log.warning("hub.host and hub.port take effect when the hub is restarted")
+            log.warning("hub.host, hub.port and whether it has tls.certificate take effect when the hub is restarted")
+
+
+def _listening(config: Config) -> tuple[str, int, bool]:
+    """What only a restart changes."""
+    return config.hub.host, config.hub.port, config.tls.certificate is not None
 
 
 def _notice(faults: Sequence[str]) -> Fault:
@@ -77,7 +85,7 @@ def _notice(faults: Sequence[str]) -> Fault:
 def _restart_needed(config: Config) -> Fault:
     return Fault(
         code="restart_needed",
-        message=f"The configuration names {config.hub.host} port {config.hub.port} to listen on; this hub listens "
-        "elsewhere until it is restarted.",
+        message=f"The configuration names {config.hub.host} port {config.hub.port} to listen on, by "
+        f"{'https' if config.tls.certificate else 'http'}; this hub listens otherwise until it is restarted.",
         hint="Restart the hub; everything else of the configuration is in place.",
     )

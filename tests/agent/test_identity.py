@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from gpumon import statefile
 from gpumon.agent import identity as module
 from gpumon.agent.identity import Identity, file_name, identity, machine_id
 
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "LOCK_SECONDS", 0.2)
+    monkeypatch.setattr(statefile, "LOCK_SECONDS", 0.2)
 
 
 @pytest.fixture
@@ -29,8 +30,7 @@ def agents() -> Iterator[list[Identity]]:
 
 
 def end(agent: Identity) -> None:
-    if agent.lock is not None:
-        os.close(agent.lock)
+    agent.close()
 
 
 def restarted(folder: Path, node: str) -> str:
@@ -64,7 +64,7 @@ def test_two_agents_of_one_name_are_two(
 ) -> None:
     agents += [identity(tmp_path, "n"), identity(tmp_path, "n")]
     assert agents[0].agent_id != agents[1].agent_id
-    assert agents[1].lock is None
+    assert agents[1].file is None
     assert "another agent uses" in caplog.text
     assert "--name" in caplog.text
 
@@ -89,9 +89,9 @@ def test_the_file_is_free_when_an_agent_was_killed(tmp_path: Path) -> None:
 
 def test_many_that_start_at_once_share_nothing_and_one_of_them_keeps_the_file(tmp_path: Path) -> None:
     code = (
-        "import sys, pathlib; from gpumon.agent import identity as module; module.LOCK_SECONDS = 0.2;"
-        "sys.stdin.readline(); print(module.identity(pathlib.Path(sys.argv[1]), 'n').agent_id, flush=True);"
-        "sys.stdin.readline()"
+        "import sys, pathlib; from gpumon import statefile; from gpumon.agent.identity import identity;"
+        "statefile.LOCK_SECONDS = 0.2; sys.stdin.readline();"
+        "print(identity(pathlib.Path(sys.argv[1]), 'n').agent_id, flush=True); sys.stdin.readline()"
     )
     started = [
         subprocess.Popen(
@@ -132,24 +132,24 @@ def test_a_damaged_file_is_said_and_replaced(
     assert json.loads(file.read_bytes())["agent_id"] == agents[0].agent_id
     assert [path.name for path in tmp_path.iterdir()] == ["agent-n.json"]
     agents.append(identity(tmp_path, "n"))
-    assert agents[1].lock is None  # the new file is as locked as the old one was
+    assert agents[1].file is None  # the new file is as locked as the old one was
 
 
 def test_a_file_that_is_replaced_under_us_is_opened_anew(tmp_path: Path, agents: list[Identity]) -> None:
     """Between opening and locking, another agent repairs the file."""
     restarted(tmp_path, "n")
-    original = module._lock
+    original = statefile._lock
     replaced: list[Path] = []
 
-    def lock(file: int, path: Path) -> None:
-        original(file, path)
+    def lock(file: int, path: Path, owner: str) -> None:
+        original(file, path, owner)
         if not replaced:
             other = path.with_name("other")
             other.write_text(json.dumps({"agent_id": "ab" * 16, "node": "n"}))
             replaced.append(other.rename(path))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_lock", lock)
+        patch.setattr(statefile, "_lock", lock)
         agents.append(identity(tmp_path, "n"))
     assert agents[0].agent_id == "ab" * 16
 

@@ -8,6 +8,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection
 
 from gpumon.agent.identity import Identity
+from gpumon.agent.joining import Joining, TokenSource
 from gpumon.agent.link import Link, push_url
 from gpumon.agent.outbox import Outbox
 from gpumon.agent.sample import Sample
@@ -20,8 +21,8 @@ from tests.agent.hubs import QUICK, fake_hub, hear, hear_in_order, reporting_to,
 from tests.running import free_port, running_agent, running_hub, until_true
 
 
-async def nobody() -> Identity:
-    return Identity("a" * 32, None)
+async def nobody() -> Joining:
+    return Joining(Identity("a" * 32, None), TokenSource())
 
 
 async def test_an_agent_reports_to_a_hub_and_says_who_it_is() -> None:
@@ -44,7 +45,9 @@ async def test_an_agent_says_which_agent_it_is_on_which_machine_and_stays_the_sa
     assert [hellos[0][key] for key in ("agent_id", "machine_id", "boot_id")] == [
         hellos[1][key] for key in ("agent_id", "machine_id", "boot_id")
     ]
-    assert (hellos[0]["protocol"], hellos[0]["oldest_protocol"]) == (1, 1)
+    assert (hellos[0]["protocol"], hellos[0]["oldest_protocol"]) == (2, 1)
+    assert hellos[0]["key"] == hellos[1]["key"]
+    assert hellos[0]["nonce"] != hellos[1]["nonce"]
 
 
 async def test_an_agent_finds_its_hub_whenever_that_starts_and_restarts() -> None:

@@ -13,6 +13,7 @@ from gpumon import wire
 from gpumon.agent import dial, link
 from gpumon.agent.delivery import Delivery
 from gpumon.agent.identity import Identity
+from gpumon.agent.joining import Joining, TokenSource
 from gpumon.agent.link import Link
 from gpumon.agent.outbox import Outbox
 from gpumon.agent.sampler import Sampler
@@ -80,8 +81,8 @@ class Trap:
         monkeypatch.setattr(place, name, sprung)
 
 
-async def nobody() -> Identity:
-    return Identity("a" * 32, None)
+async def nobody() -> Joining:
+    return Joining(Identity("a" * 32, None), TokenSource())
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ from time import time
 from typing import Any
 from urllib.parse import unquote
 
-from gpumon.hub.app import SECURITY_HEADERS
+from gpumon.hub.gate import SECURITY_HEADERS
 from gpumon.hub.page import FOLDER, File
 from gpumon.timestamp import rfc3339
 

@@ -5,16 +5,18 @@ import gzip
 import json
 import socket
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
 from gpumon.catalog import METRICS
-from gpumon.config import Config, NodeEntry
+from gpumon.config import AuthSection, Config, NodeEntry
 from gpumon.hub.openapi import document
 from gpumon.model import Gpu, Node
 from tests.hub.agents import hello, raw_agent, report
+from tests.hub.lock import locked_hub
 from tests.running import Site, running_hub, until
 
 NODES = [NodeEntry(name=f"node-{n}", host="127.0.0.1", port=9) for n in range(12)]
@@ -89,11 +91,13 @@ async def test_an_unknown_path_is_a_problem_in_words(hub: Site, path: str) -> No
     assert "there is no" in problem["detail"]
 
 
-async def test_a_method_that_is_not_possible_says_which_are(hub: Site) -> None:
-    async with hub.session.post(f"{hub.url}/api/nodes") as response:
-        assert response.status == 405
-        assert response.headers["Content-Type"] == "application/problem+json"
-        assert "allowed: " in (await response.json(content_type=None))["detail"]
+async def test_a_method_that_is_not_possible_says_which_are(tmp_path: Path) -> None:
+    async with locked_hub(tmp_path, AuthSection()) as hub:
+        headers = {"Authorization": f"Bearer {hub.token}"}
+        async with hub.site.session.post(f"{hub.site.url}/api/nodes", headers=headers) as response:
+            assert response.status == 405
+            assert response.headers["Content-Type"] == "application/problem+json"
+            assert "allowed: " in (await response.json(content_type=None))["detail"]
 
 
 @pytest.mark.parametrize("path", ["/api/push", "/api/stream"])
@@ -104,7 +108,7 @@ async def test_a_plain_request_where_a_websocket_is_served_says_so(hub: Site, pa
 
 
 async def test_an_upgrade_that_fails_leaves_no_connection_behind(hub: Site) -> None:
-    head = b"GET /api/stream HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    head = b"GET /api/stream HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     head += b"".join(b"X-%d: y\r\n" % number for number in range(200))
     reader, writer = await asyncio.open_connection("127.0.0.1", hub.port)
     writer.write(head + b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\n\r\n")

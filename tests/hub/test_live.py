@@ -86,7 +86,7 @@ async def test_a_viewer_that_does_not_read_delays_nobody(hub: Site) -> None:
     with socket.socket() as stuck:
         stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         stuck.connect(("127.0.0.1", hub.port))
-        stuck.sendall(b"GET /api/events HTTP/1.1\r\nHost: x\r\n\r\n")
+        stuck.sendall(b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
         async with raw_agent(hub) as agent:
             await agent.say(hello())
             await agent.hear()
@@ -150,7 +150,7 @@ async def packed_stream(site: Site, session: aiohttp.ClientSession) -> PackedStr
 
 async def test_a_viewer_of_http_1_0_gets_events_without_chunks(hub: Site) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", hub.port)
-    writer.write(b"GET /api/events HTTP/1.0\r\nAccept-Encoding: gzip\r\n\r\n")
+    writer.write(b"GET /api/events HTTP/1.0\r\nHost: localhost\r\nAccept-Encoding: gzip\r\n\r\n")
     head = await reader.readuntil(b"\r\n\r\n")
     assert b"chunked" not in head.lower()
     assert b"gzip" not in head.lower()
@@ -197,7 +197,7 @@ async def test_a_viewer_that_stops_reading_is_cut_off_and_freed(hub: Site, monke
         with socket.socket() as stuck:
             stuck.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             stuck.connect(("127.0.0.1", hub.port))
-            stuck.sendall(b"GET /api/events?pace=0 HTTP/1.1\r\nHost: x\r\n\r\n")
+            stuck.sendall(b"GET /api/events?pace=0 HTTP/1.1\r\nHost: localhost\r\n\r\n")
             padding = [{"index": n, "name": "x" * 250} for n in range(128)]
             sequence = 0
 

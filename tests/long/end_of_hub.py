@@ -57,7 +57,7 @@ def stuck_viewer(hub: Hub) -> socket.socket:
     viewer = socket.socket()
     viewer.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
     viewer.connect((hub.address, hub.port))
-    viewer.sendall(b"GET /api/events HTTP/1.1\r\nHost: h\r\n\r\n")
+    viewer.sendall(b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
     return viewer
 
 

@@ -44,7 +44,7 @@ def few_files(run: Run, options: argparse.Namespace) -> None:
             viewer.settimeout(0.2)
             with suppress(OSError):
                 viewer.connect((hub.address, hub.port))
-                viewer.sendall(b"GET /api/events HTTP/1.1\r\nHost: h\r\n\r\n")
+                viewer.sendall(b"GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n")
                 opened += viewer.recv(100).startswith(b"HTTP/1.1 200")
         run.say(f"256 files, 300 viewers: {opened} of them are served")
         began = time.monotonic()

@@ -1,11 +1,13 @@
-import { computed, effect, signal } from "@preact/signals";
+import { computed, effect, signal, untracked } from "@preact/signals";
 import { render } from "preact";
 
 import { readAddress, writeAddress } from "./address";
+import { Agency } from "./agents";
 import { fillPast } from "./archive";
 import { DetailStream } from "./detail";
 import { press } from "./keys";
 import { htmlLanguage, pickLanguage } from "./locale";
+import { Login, tokenOf } from "./login";
 import { recall, remember } from "./memory";
 import { Store } from "./store";
 import { Stream } from "./stream";
@@ -32,6 +34,8 @@ const store = new Store({
   isHelpOpen: false,
   density: shared.density ?? kept.density ?? null,
 });
+const login = new Login(store);
+const agency = new Agency(store);
 const stream = new Stream(store);
 fillPast(store.past, () => store.now.peek());
 const details = new DetailStream(store);
@@ -65,7 +69,7 @@ const freeGpus = computed(() => store.totals.value.gpus.free);
 effect(() => {
   const { state } = store.link.value;
   document.body.dataset["link"] = state;
-  document.title = state === "lost" ? "(!) gpumon" : store.loaded.value ? `(${freeGpus.value}) gpumon` : "gpumon";
+  document.title = state === "lost" ? "(!) gpumon" : store.loaded.value && store.access.value.mayLook ? `(${freeGpus.value}) gpumon` : "gpumon";
 });
 
 // Nobody stands before a wall to load the page that belongs to a new hub.
@@ -94,25 +98,58 @@ let ticking: ReturnType<typeof setInterval> | undefined;
 function showOrHide(): void {
   clearInterval(ticking);
   isHidden.value = document.hidden;
-  if (document.hidden) {
-    stream.stop();
-    return;
-  }
+  if (document.hidden) return;
   store.tick();
   ticking = setInterval(() => store.tick(), TICK_MS);
-  stream.start();
 }
 
+const isEntering = signal(location.hash.startsWith("#token="));
+const isWatching = computed(() => !isHidden.value && !isEntering.value && store.access.value.mayLook);
+const isLoggedIn = computed(() => store.access.value.isLoggedIn);
+
 effect(() => {
-  const isNeeded = store.toldAs.value === "overview" && !isHidden.value;
+  void isLoggedIn.value;
+  const isNeeded = store.toldAs.value === "overview" && isWatching.value;
+  details.follow(null);
   details.follow(isNeeded ? store.view.value.open : null);
 });
 effect(() => {
   if (store.isMisfit.value) stream.renew();
 });
 
+// Who has logged in, or out, may be told more, or less, from now on.
+effect(() => {
+  void isLoggedIn.value;
+  untracked(() => stream.renew());
+});
+
+const WAITING_MS = 15_000;
+
+// The hub tells everybody how many agents wait, and who is logged in which.
+const waitingNow = computed(() => store.notices.value.find(({ code }) => code === "agents_waiting")?.message ?? null);
+effect(() => {
+  if (!isLoggedIn.value || !isWatching.value) return undefined;
+  void untracked(() => agency.ask());
+  if (waitingNow.value === null) return undefined;
+  const asking = setInterval(() => void agency.ask(), WAITING_MS);
+  return () => clearInterval(asking);
+});
+
+/** The link that the hub prints has the token where no server and no log sees it; here nobody else shall either. */
+async function comeIn(): Promise<void> {
+  if (isEntering.peek()) {
+    const token = tokenOf(location.hash);
+    history.replaceState(null, "", `${location.pathname}${location.search}`);
+    await login.enter(token);
+    isEntering.value = false;
+  }
+  await login.ask();
+}
+
 document.addEventListener("visibilitychange", showOrHide);
 showOrHide();
+effect(() => untracked(isWatching.value ? () => stream.start() : () => stream.stop()));
+void comeIn();
 
 const root = document.getElementById("app");
-if (root !== null) render(<App store={store} />, root);
+if (root !== null) render(<App store={store} login={login} agency={agency} />, root);

@@ -25,6 +25,8 @@ export interface Sink {
   heard(at: number): void;
   setLink(state: LinkState, contactAt: number | null): void;
   observeRoughTime(sentAt: number): void;
+  /** The hub answers, and does not tell who asks like this. */
+  refuse(): void;
 }
 
 export interface Surroundings {
@@ -211,6 +213,7 @@ export class Stream {
       const response = await this.#around.fetch(url, { cache: "no-cache", signal: controller.signal });
       // The body belongs to the time limit: a hub that stalls in mid-answer has not answered.
       const body = await response.text();
+      if (response.status === 401) this.#sink.refuse();
       return response.ok ? { body, date: response.headers.get("date") } : null;
     } catch {
       return null;

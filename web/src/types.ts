@@ -5,6 +5,40 @@ export type GpuStatus = "ok" | "lost" | "unresponsive" | "error";
 export type NodeStatus = "online" | "stale" | "offline" | "pending";
 export type Source = "push" | "poll";
 export type ProcessType = "compute" | "graphics" | "compute+graphics";
+/** What the hub lets this page do; `isKnown`: it has said so. */
+export interface Access {
+  readonly mayLook: boolean;
+  readonly isLoggedIn: boolean;
+  readonly isKnown: boolean;
+}
+
+/** An agent that has joined; `code` is what it shows by itself as well. */
+export interface JoinedAgent {
+  readonly id: string;
+  readonly node: string;
+  readonly code: string;
+  readonly state: "joined" | "expected" | "revoked";
+  readonly admitted_at: string;
+  readonly revoked_at: string | null;
+  readonly address: string | null;
+}
+
+/** An agent that would join; `replaces` is the id of the one that its name belongs to. */
+export interface WaitingAgent {
+  readonly id: string;
+  readonly node: string;
+  readonly code: string;
+  readonly address: string | null;
+  readonly first_seen_at: string;
+  readonly replaces: string | null;
+}
+
+/** What the hub tells of its agents to who is logged in. */
+export interface Agents {
+  readonly joined: readonly JoinedAgent[];
+  readonly waiting: readonly WaitingAgent[];
+}
+
 export type Reason =
   | "unsupported"
   | "denied"
@@ -13,7 +47,8 @@ export type Reason =
   | "reset_required"
   | "driver"
   | "timeout"
-  | "error";
+  | "error"
+  | "private";
 
 export interface Fault {
   readonly code: string;

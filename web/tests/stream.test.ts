@@ -24,7 +24,7 @@ class FakeEvents implements Events {
 
 /** A hub, a browser and a store in one: answers by URL, null for a hub that hangs, an Error for none. */
 class World implements Sink {
-  readonly answers: Record<string, string | null | Error> = {
+  readonly answers: Record<string, string | null | Error | Response> = {
     health: "{}",
     "api/nodes": JSON.stringify([node("polled")]),
   };
@@ -58,6 +58,7 @@ class World implements Sink {
     this.asked.push(url);
     const answer = this.answers[url];
     if (answer instanceof Error) return Promise.reject(answer);
+    if (answer instanceof Response) return Promise.resolve(answer.clone());
     if (typeof answer === "string") return Promise.resolve(new Response(answer));
     return new Promise((_, reject) => init.signal?.addEventListener("abort", () => reject(new Error("aborted"))));
   }
@@ -74,6 +75,10 @@ class World implements Sink {
   observeRoughTime(): void {}
   setNotices(notices: readonly Fault[]): void {
     this.notices.push(notices.map(({ code }) => code));
+  }
+  refusals = 0;
+  refuse(): void {
+    this.refusals += 1;
   }
   heard(at: number): void {
     this.heardAt = at;
@@ -284,4 +289,16 @@ test("a message of a connection that was given up is not heard", () => {
   world.stream.stop();
   old.say("snapshot");
   expect(world.messages).toEqual([]);
+});
+
+test("a hub that wants to know who looks says so to the store, and to nobody else", async () => {
+  vi.useFakeTimers();
+  const world = new World();
+  world.answers["api/nodes"] = new Response('{"status":401}', { status: 401 });
+  world.stream.start();
+  world.events.say("error");
+  await vi.advanceTimersByTimeAsync(0);
+  expect(world.refusals).toBe(1);
+  world.stream.stop();
+  vi.useRealTimers();
 });

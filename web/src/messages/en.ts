@@ -1,6 +1,7 @@
 import type { Charted, Span } from "../charts";
 import type { Brake, GpuState, Mark } from "../fleet";
 import type { KEYS } from "../keys";
+import type { Failure } from "../login";
 import type { Channel, LinkState, NodeStatus, ProcessType, Reason, ReportStatus, Source } from "../types";
 import type { Cause } from "../verdict";
 import type { Density, Tab, Theme } from "../view";
@@ -54,6 +55,7 @@ const reason: Record<Reason, string> = {
   driver: "the driver is not working",
   timeout: "the driver did not answer in time",
   error: "reading it failed",
+  private: "this hub tells it to those only who have logged in",
 };
 const reportStatus: Record<ReportStatus, string> = {
   ok: "The agent is well.",
@@ -260,6 +262,8 @@ export const en = {
   emptyText: "Run this on each machine with GPUs; it appears here within seconds:",
   emptyLoopback:
     "This page was opened by an address that only this machine knows. On other machines, put its name or IP address in the place of it.",
+  emptyJoin:
+    "On another machine than the hub's an agent must join: 'gpumon hub --print-join', run on the hub's machine, shows the command that does.",
   legend: "What the words mean",
   legendText: {
     free: "Free: no process computes on it, and the memory in use is below 500 MiB or 2 % of the card, whichever is more. A GPU that is asleep is free.",
@@ -271,6 +275,41 @@ export const en = {
     throttled: "Throttled: it slows itself down by heat or a fault of its power supply; a mere cap on power does not count.",
     unknown: "Unknown: it cannot be told, or the node is not online. Unknown never counts as free.",
     stale: "Stale: the node answers, but its numbers are old. Offline: no sign of life. Pending: not seen since the hub started.",
+  },
+  login: {
+    title: "Log in",
+    closed: "This hub shows its GPUs to who has its token.",
+    open: "Looking takes no login here; administering does.",
+    token: "Token, or the link that has it",
+    enter: "Log in",
+    leave: "Log out",
+    cancel: "Cancel",
+    where: "Whoever runs the hub has the link: it is printed when the hub starts, and the token lies in viewers.token in its folder.",
+    privateUsers: "Who uses which GPU is told to those only who have logged in.",
+    failure: {
+      wrong: "This is not the token of this hub.",
+      wait: "Too many logins have failed. Wait a minute, then try again.",
+      unanswered: "The hub does not answer. Try again.",
+      refused: "The hub refuses logins from here; a proxy before it must pass Host on as it is.",
+    } satisfies Record<Failure, string>,
+  },
+  agents: {
+    waiting: "Agents that wait to be admitted",
+    compare:
+      "Admit who shows the same code in the log on its own machine: then nobody sits in between. It comes in within a minute.",
+    since: (ago: string) => `first tried ${ago}`,
+    replaces: "This name belongs to another agent, which would be revoked.",
+    admit: "Admit",
+    admitOne: (node: string) => `Admit ${node}`,
+    refuse: "Refuse",
+    refuseOne: (node: string) => `Refuse ${node}`,
+    revoke: "Revoke",
+    revokeOne: (node: string) => `Revoke ${node}`,
+    reallyRevoke: "Really revoke?",
+    reallyRevokeOne: (node: string) => `Really revoke ${node}?`,
+    failed: "The hub did not do that; this is how it is now.",
+    joined: (agents: string) => `Agents that have joined (${agents})`,
+    state: { joined: "joined", expected: "admitted, not yet back:", revoked: "revoked" },
   },
   refused: (count: number, told: string) =>
     count === 0 ? "The hub has refused nothing since it started." : `Refused by the hub since it started: ${told}.`,
@@ -287,6 +326,10 @@ export const en = {
     large_message: "messages of agents that were too large",
     too_many_messages: "messages beyond the pace that is allowed",
     too_many_agents: "agents beyond what a hub takes",
+    not_joined: "agents that have not joined, or were revoked",
+    no_token: "requests without the token that they take",
+    failed_login: "logins with another token than the hub's",
+    foreign_request: "requests in a foreign name, of a foreign page or of no meaning",
   },
   hubVersion: (version: string) => `gpumon hub ${version}`,
   otherLanguage: { lang: "zh" as "en" | "zh", name: "中文" },

@@ -25,13 +25,19 @@ const verdicts: Readonly<Record<string, FaultText>> = {
   clock_wrong: { message: "它的时钟与中心相差太大。", hint: "在两台机器上比较 timedatectl：其中一台未同步时间。" },
   name_taken: { message: "另一个代理也自称是它。", hint: "给其中一个代理换个名字。" },
   copied: { message: "另一台机器上有相同的代理标识，常见于克隆磁盘之后。", hint: "在克隆出的机器上删除代理的状态目录，然后重启代理。" },
+  forged: { message: "另一个代理自称是它，却无法证明，已被拒绝。", hint: "如果是重新安装的同一台机器，请在中心的机器上用 gpumon agents list 查看并批准。" },
   flapping: { message: "最近反复上下线：网络、机器或代理不稳定。", hint: "查看代理日志中每次断开的原因。" },
 };
 
 /** What is wrong with the hub as a whole; mass_silence stands above. */
 const notices: Readonly<Record<string, FaultText>> = {
   bad_configuration: { message: "新读入的配置文件有错误，仍使用原来的配置。" },
-  restart_needed: { message: "配置文件中的监听地址已改变：重启中心后才生效。" },
+  open_push: { message: "任何能连到中心的程序都可以向它报告（auth.push 为 open）。", hint: "将 auth.push 设为 token，则只接受已加入的代理。" },
+  agents_waiting: { message: "有代理在等待批准加入。", hint: "在中心的机器上用 gpumon agents list 查看，用 gpumon agents admit 批准。" },
+  not_kept: { message: "哪些代理已加入、哪些已撤销，无法写入磁盘：中心重启后将不再知道。", hint: "检查 hub.state_dir 所在的磁盘。" },
+  restart_needed: { message: "配置文件中的监听地址或 TLS 设置已改变：重启中心后才生效。" },
+  certificate_expires: { message: "证书将在 14 天内到期，或已过期。", hint: "请在证书文件中更新它：会自动重新读取。" },
+  bad_certificate: { message: "证书文件已改变但无法使用，仍使用原来的证书。", hint: "请更正证书文件：中心会自动重新读取。" },
 };
 
 /** What one channel shows, where its code means something else than elsewhere, or stands in evidence only. */
@@ -58,6 +64,8 @@ const polls: Readonly<Record<string, FaultText>> = {
   bad_answer: { message: "应答无法读取。" },
   bad_status: { message: "应答的状态码表示失败。" },
   answer_too_long: { message: "应答过长。" },
+  untrusted: { message: "它的证书不可信，或它不使用 TLS。", hint: "请更正它的证书，或配置中的 nodes[].tls、nodes[].fingerprint、tls.ca。" },
+  forbidden_address: { message: "它的地址是中心绝不查询的地址。", hint: "请更正配置或 DNS 中的主机。" },
   internal: { message: "gpumon 自身或中心所在机器出了问题。" },
   bad_report: { message: "它的报告不符合约定，连接被中断。" },
 };

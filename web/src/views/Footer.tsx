@@ -1,14 +1,25 @@
 import { useComputed } from "@preact/signals";
 import { useState } from "preact/hooks";
 
+import type { Agency } from "../agents";
 import { useLocale } from "../locale";
+import type { Login } from "../login";
 import type { Store } from "../store";
+import { Joined } from "./Agents";
 import { Legend } from "./Help";
 import { Refused } from "./Refused";
 
-export function Footer({ store }: { store: Store }) {
+interface Props {
+  store: Store;
+  login: Login;
+  agency: Agency;
+  onEnter: () => void;
+}
+
+export function Footer({ store, login, agency, onEnter }: Props) {
   const { text } = useLocale();
   const areUsersBlurred = useComputed(() => store.view.value.areUsersBlurred).value;
+  const access = store.access.value;
   const version = store.hubVersion.value;
   const [isOpen, setOpen] = useState(false);
   return (
@@ -18,6 +29,7 @@ export function Footer({ store }: { store: Store }) {
         <Legend />
         {isOpen && <Refused />}
       </details>
+      <Joined store={store} agency={agency} />
       <p>
         <button
           type="button"
@@ -27,6 +39,11 @@ export function Footer({ store }: { store: Store }) {
         >
           {text.blurUsers}
         </button>
+        {access.isKnown && (
+          <button type="button" data-choice="login" onClick={() => (access.isLoggedIn ? void login.leave() : onEnter())}>
+            {access.isLoggedIn ? text.login.leave : text.login.enter}
+          </button>
+        )}
         {version !== null && <span data-field="hub_version">{text.hubVersion(version)}</span>}
       </p>
     </footer>

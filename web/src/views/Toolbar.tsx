@@ -34,6 +34,19 @@ export function Toolbar({ store }: { store: Store }) {
   );
 }
 
+/** What stands above the login. */
+export function Doorway({ store }: { store: Store }) {
+  return (
+    <header class="doorway">
+      <h1>gpumon</h1>
+      <div class="toolbar">
+        <ThemeButton store={store} />
+        <LanguageButton store={store} />
+      </div>
+    </header>
+  );
+}
+
 function Tabs({ store }: { store: Store }) {
   const { text } = useLocale();
   const chosen = useComputed(() => store.view.value.tab).value;

@@ -1,0 +1,337 @@
+"""Who may come in: what an agent proves is looked at, who proves nothing waits, and an admin admits and revokes.
+
+Synchronous, as all that decides. What an agent says is believed once it is proven (:mod:`gpumon.handshake`).
+"""
+
+import ipaddress
+import logging
+import secrets
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+
+from msgspec.structs import replace
+
+from gpumon import handshake
+from gpumon.config import Push
+from gpumon.errors import GpumonError, JoinError
+from gpumon.hub.claims import RefusedError
+from gpumon.hub.clock import Clock
+from gpumon.hub.roster import Record, Roster
+from gpumon.hub.waiting import Waiter, WaitingRoom
+from gpumon.model import Fault
+from gpumon.timestamp import rfc3339
+from gpumon.wire import Challenge, Close, Hello, Proof
+
+log = logging.getLogger(__name__)
+
+FAILURES = 30
+FAILURES_SECONDS = 60.0
+MOST_ADDRESSES = 1000
+
+NOT_JOINED = "it has not joined this hub"
+WRONG_TOKEN = "its join token is not this hub's, or is no longer"  # noqa: S105
+REVOKED = "an admin has revoked it"
+TOO_OLD = "it must join, and is too old to: update it, then give it this hub's join token"
+FULL = "this hub has as many agents as it takes"
+MOVED = "it has joined from another machine"
+FROM_ELSEWHERE = frozenset({b"origin", b"forwarded", b"x-forwarded-for", b"via"})
+"""Headers of who is no agent, or not on this machine, although the connection comes from here."""
+
+
+class UnknownAgentError(GpumonError):
+    """No one agent is meant by what an admin has named, or there is no room for it. ``status`` says so by HTTP."""
+
+    def __init__(self, reason: str, status: int = 404) -> None:
+        super().__init__(reason)
+        self.status = status
+
+
+class Door:
+    """Lets agents in. ``on_claim`` is told of a node that somebody claims who is not it, ``on_leave`` of an agent that
+    must go now, ``on_close`` that whoever has not joined must.
+
+    ``trusts_loopback``: an agent on the hub's own machine need not join.
+    """
+
+    def __init__(self, roster: Roster, push: Push, clock: Clock, *, trusts_loopback: bool = True) -> None:
+        self.roster = roster
+        self.push = push
+        self.waiting = WaitingRoom(clock.monotonic)
+        self.on_claim: Callable[[str, Fault], None] = lambda _node, _fault: None
+        self.on_leave: Callable[[str], None] = lambda _agent_id: None
+        self.on_close: Callable[[], None] = lambda: None
+        self._clock = clock
+        self._own_key = handshake.fingerprint(roster.keys.public)
+        self._trusts_loopback = trusts_loopback
+        self._failures: OrderedDict[str, list[float]] = OrderedDict()
+
+    def configure(self, push: Push) -> None:
+        """Let in whom ``push`` allows, from now on."""
+        was_open, self.push = self.push == "open", push
+        if was_open and push != "open":
+            self.on_close()
+
+    # ---- agents ----
+
+    def trusts(self, address: str | None, headers: Iterable[tuple[bytes, bytes]]) -> bool:
+        """Whether an agent at ``address``, whose request had these headers, may come without having joined."""
+        if self.push == "open":
+            return True
+        return self._trusts_loopback and is_loopback(address) and not any(name in FROM_ELSEWHERE for name, _ in headers)
+
+    def is_tired_of(self, address: str | None) -> bool:
+        """Whether so many were refused from ``address`` within a minute that no more are heard from there."""
+        since = self._clock.monotonic() - FAILURES_SECONDS
+        return sum(tick > since for tick in self._failures.get(address or "", ())) >= FAILURES
+
+    def must_prove(self, hello: Hello, address: str | None, *, trusted: bool) -> bool:
+        """Whether this agent is to show who it is.
+
+        Raises:
+            RefusedError: it would have to, and cannot; or it is trusted, and its name belongs to another.
+        """
+        can_prove = None not in (hello.key, hello.nonce, hello.agent_id)
+        if not trusted and not can_prove:
+            raise RefusedError(Close.UNAUTHORISED, TOO_OLD)
+        if not trusted or (can_prove and (hello.insists or self.roster.get(hello.agent_id) is not None)):
+            return True
+        owner = self.roster.of_node(hello.node)
+        if self.push != "open" and owner is not None:
+            self._claimed(owner, _forged(address))
+            raise RefusedError(Close.NAME_TAKEN, _taken(hello))
+        return False
+
+    def challenge(self) -> Challenge:
+        """What an agent is to answer."""
+        return Challenge(key=self.roster.keys.public, nonce=handshake.nonce())
+
+    def admit(self, hello: Hello, greetings: tuple[bytes, bytes], proof: Proof, address: str | None) -> str:
+        """The secret that this agent shares with the hub, once it has proven that it may come in.
+
+        ``greetings`` are hello and challenge as they were sent.
+
+        Raises:
+            RefusedError: it may not. Who is not known is told the same as one whose proof is wrong.
+        """
+        try:
+            return self._admit(hello, greetings, proof, address)
+        except RefusedError:
+            self._note_failure(address or "")
+            raise
+
+    def belongs(self, agent_id: str | None) -> bool:
+        """Whether the agent of this id may still come in."""
+        record = self.roster.get(agent_id)
+        return record is not None and record.revoked_at is None
+
+    def _admit(self, hello: Hello, greetings: tuple[bytes, bytes], proof: Proof, address: str | None) -> str:
+        record = self.roster.get(hello.agent_id)
+        secret = self._secret(hello, record)
+        if handshake.is_same(handshake.proof(secret, "agent", *greetings), proof.proof) and record is not None:
+            return self._returned(hello, record, secret, address)
+        if record is not None and record.revoked_at is None:
+            self._claimed(record, _forged(address))
+        if proof.token_proof is None:
+            reason = NOT_JOINED
+        elif not handshake.is_same(handshake.proof(self.roster.token.secret, "agent", *greetings), proof.token_proof):
+            reason = WRONG_TOKEN
+        elif record is None:
+            return self._joined(hello, greetings, proof, address)
+        else:
+            reason = NOT_JOINED
+        if record is None:
+            self._wait(hello, address)
+        raise RefusedError(Close.UNAUTHORISED, reason)
+
+    def _secret(self, hello: Hello, record: Record | None) -> str:
+        """The secret of ``record``; one that nobody has where there is none."""
+        assert hello.key is not None
+        if record is not None and record.secret is not None:
+            return record.secret
+        if record is not None and handshake.is_same(record.key, handshake.fingerprint(hello.key)):
+            return self._shared(hello)  # an admin has admitted it, and now it comes for the first time
+        return secrets.token_hex(32)
+
+    def _shared(self, hello: Hello) -> str:
+        assert hello.key is not None
+        try:
+            return self.roster.keys.shared_with(hello.key)
+        except JoinError as error:
+            raise RefusedError(Close.BAD_MESSAGE, f"hello: key: {error}") from None
+
+    def _returned(self, hello: Hello, record: Record, secret: str, address: str | None) -> str:
+        """It is the agent of ``record``; whether that may come in."""
+        if record.revoked_at is not None:
+            raise RefusedError(Close.REVOKED, REVOKED)
+        if record.node != hello.node:
+            reason = f"it has joined as {record.node}: delete its state file to let it join as another node"
+            raise RefusedError(Close.UNAUTHORISED, reason)
+        if record.machine_id is not None and record.machine_id != hello.machine_id:
+            self._claimed(record, _copied(address))
+            self._wait(hello, address)
+            raise RefusedError(Close.COPIED, MOVED)
+        if record.secret is None or record.machine_id is None:
+            self.roster.put(replace(record, secret=secret, machine_id=hello.machine_id))
+        return secret
+
+    def _joined(self, hello: Hello, greetings: tuple[bytes, bytes], proof: Proof, address: str | None) -> str:
+        """It has the token: it belongs from now on, unless its name is another's."""
+        assert hello.key is not None
+        assert hello.agent_id is not None
+        if (owner := self.roster.of_node(hello.node)) is not None:
+            self._claimed(owner, _forged(address))
+            self._wait(hello, address)
+            raise RefusedError(Close.NAME_TAKEN, _taken(hello))
+        secret = self._shared(hello)
+        if not handshake.is_same(handshake.proof(secret, "agent", *greetings), proof.proof):
+            raise RefusedError(Close.UNAUTHORISED, NOT_JOINED)
+        record = Record(
+            agent_id=hello.agent_id,
+            node=hello.node,
+            machine_id=hello.machine_id,
+            key=handshake.fingerprint(hello.key),
+            secret=secret,
+            admitted_by="token",
+            admitted_at=self._now(),
+        )
+        if not self.roster.put(record):
+            raise RefusedError(Close.TOO_MANY, FULL)
+        self.waiting.take(self.code_of(record))
+        log.info("%s: its agent at %s has joined, by the join token", hello.node, address)
+        return secret
+
+    def _wait(self, hello: Hello, address: str | None) -> None:
+        assert hello.key is not None
+        assert hello.agent_id is not None
+        key = handshake.fingerprint(hello.key)
+        one = Waiter(
+            agent_id=hello.agent_id,
+            node=hello.node,
+            address=address,
+            machine_id=hello.machine_id,
+            key=key,
+            code=handshake.code(key, self._own_key, hello.agent_id),
+            first_seen_at=self._now(),
+            last_seen_at=self._now(),
+        )
+        if self.waiting.note(one):
+            log.warning("an agent at %s that calls itself %s waits to be admitted: %s", address, one.node, one.code)
+
+    def _claimed(self, record: Record, fault: Fault) -> None:
+        log.warning("%s: %s", record.node, fault.message)
+        self.on_claim(record.node, fault)
+
+    def _note_failure(self, address: str) -> None:
+        ticks = self._failures.setdefault(address, [])
+        ticks.append(self._clock.monotonic())
+        del ticks[:-FAILURES]
+        self._failures.move_to_end(address)
+        if len(self._failures) > MOST_ADDRESSES:
+            self._failures.popitem(last=False)
+
+    def _now(self) -> str:
+        return rfc3339(self._clock.time())
+
+    # ---- admins ----
+
+    def code_of(self, record: Record) -> str:
+        """What the agent of ``record`` shows as its code as well."""
+        return handshake.code(record.key, self._own_key, record.agent_id)
+
+    def let_in(self, what: str) -> Record:
+        """Admit who waits, or was revoked, under this code, id or name; who had the name before belongs no longer.
+
+        Raises:
+            UnknownAgentError: there is none, or more than one.
+        """
+        waiter, record = self._find(what, revoked=True)
+        if waiter is not None:
+            record = Record(
+                agent_id=waiter.agent_id,
+                node=waiter.node,
+                machine_id=waiter.machine_id,
+                key=waiter.key,
+                secret=None,
+                admitted_by="admin",
+                admitted_at=self._now(),
+            )
+        elif record is not None:
+            record = replace(record, revoked_at=None, admitted_by="admin", admitted_at=self._now())
+        assert record is not None
+        gone = [one.agent_id for one in (self.roster.of_node(record.node), self.roster.get(record.agent_id)) if one]
+        if not self.roster.put(record):
+            raise UnknownAgentError(FULL, 409)
+        if waiter is not None:
+            self.waiting.take(waiter.code)
+        for agent_id in gone:
+            self.on_leave(agent_id)
+        log.info("%s: its agent %s is admitted by an admin", record.node, record.agent_id)
+        return record
+
+    def show_out(self, what: str) -> str:
+        """Revoke the agent that has joined, or refuse the one that waits, under this code, id or name; gives its node.
+
+        Raises:
+            UnknownAgentError: there is none, or more than one.
+        """
+        waiter, record = self._find(what, revoked=False)
+        if waiter is not None:
+            self.waiting.turn_away(waiter.code)
+            log.info("%s: the agent that waited at %s is refused by an admin", waiter.node, waiter.address)
+            return waiter.node
+        assert record is not None
+        self.roster.revoke(record.agent_id, self._now())
+        self.on_leave(record.agent_id)
+        log.info("%s: its agent %s is revoked by an admin", record.node, record.agent_id)
+        return record.node
+
+    def _find(self, what: str, *, revoked: bool) -> tuple[Waiter | None, Record | None]:
+        """Who waits, or has joined (or was ``revoked``), under ``what``: a code, else an id, else a name."""
+        records = [one for one in self.roster if (one.revoked_at is not None) == revoked]
+        waiters = list(self.waiting)
+        matches: list[tuple[list[Waiter], list[Record]]] = [
+            (
+                [one for one in waiters if one.code == what.upper()],
+                [one for one in records if self.code_of(one) == what.upper()],
+            ),
+            ([one for one in waiters if one.agent_id == what], [one for one in records if one.agent_id == what]),
+            ([one for one in waiters if one.node == what], [one for one in records if one.node == what]),
+        ]
+        for waiting, known in matches:
+            if len(waiting) + len(known) > 1:
+                raise UnknownAgentError(f"{what!r} is more than one agent: name the one by its code or id", 409)
+            if waiting or known:
+                return next(iter(waiting), None), next(iter(known), None)
+        where = "waits or was revoked" if revoked else "has joined or waits"
+        raise UnknownAgentError(f"no agent {where} under {what!r}; gpumon agents list shows them")
+
+
+def is_loopback(address: str | None) -> bool:
+    """Whether this is an address of the machine itself, by which nobody else reaches it."""
+    try:
+        found = ipaddress.ip_address((address or "").partition("%")[0])
+    except ValueError:
+        return False
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return (mapped or found).is_loopback
+
+
+def _taken(hello: Hello) -> str:
+    return f"the name {hello.node} belongs to another agent, which has joined"
+
+
+def _forged(address: str | None) -> Fault:
+    return Fault(
+        code="forged",
+        message=f"An agent at {address} claims to be this node and cannot prove it; it was refused.",
+        hint="If the node was set up anew, admit it: 'gpumon agents list' on the hub's machine.",
+    )
+
+
+def _copied(address: str | None) -> Fault:
+    return Fault(
+        code="copied",
+        message=f"An agent at {address} has the identity of this node's agent and another machine; it was refused.",
+        hint="If the node has moved, admit it: 'gpumon agents list' on the hub's machine. Else a disk was copied, or a "
+        "secret was stolen: revoke this agent.",
+    )
