@@ -49,9 +49,14 @@ HubUrl = Annotated[str, Meta(min_length=1, max_length=1024, description="a URL s
 NameServer = Annotated[
     str, Meta(max_length=64, description="the IP address of a DNS server, with or without a port: 127.0.0.1:5353")
 ]
+Network = Annotated[str, Meta(max_length=64, description="an IP address or a network, such as 10.0.0.5 or 10.0.1.0/24")]
 Folder = Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[^\x00]+\Z", description="the path of a folder")]
 FilePath = Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[^\x00]+\Z", description="the path of a file")]
 Push = Annotated[Literal["token", "open"], Meta(description='"token" or "open"')]
+Privacy = Annotated[
+    Literal["nothing", "names", "users", "commands"],
+    Meta(description='"nothing", "names", "users" or "commands"'),
+]
 Viewers = Annotated[Literal["open", "token"], Meta(description='"open" or "token"')]
 Flag = Annotated[bool, Meta(description="true or false")]
 FINGERPRINT = r"(?:[0-9A-Fa-f]{2}:?){31}[0-9A-Fa-f]{2}"
@@ -91,13 +96,15 @@ class NodeEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class HubSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the hub listens, polls and judges.
 
-    ``hosts`` are names that people call it by, beside those that it knows itself. ``stale_after_seconds`` null means
+    ``hosts`` are names that people call it by, beside those that it knows itself; ``proxies`` those whose
+    ``X-Forwarded-For`` is believed. ``stale_after_seconds`` null means
     three intervals of the node in question, at least 5 s; ``state_dir`` null the user's own folder for state.
     """
 
     host: Host = "0.0.0.0"
     port: ListenPort = 8080
     hosts: Annotated[list[Host], Meta(max_length=64, description="a list of at most 64 host names")] = []
+    proxies: Annotated[list[Network], Meta(max_length=64, description="a list of at most 64 addresses")] = []
     poll_interval_seconds: Interval = 2.0
     stale_after_seconds: Seconds | None = None
     offline_after_seconds: Seconds = 15.0
@@ -105,11 +112,13 @@ class HubSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class AuthSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Who may do what. ``viewers`` "token" means that who looks must log in; ``push`` "token" that agents of other
-    machines must join, "open" that anybody may report.
+    """Who may do what. ``viewers`` "token" means that who looks must log in; ``privacy`` is what those see of processes
+    who have not: the names of programs, users as well, or command lines as well. ``push`` "token" means that agents of
+    other machines must join, "open" that anybody may report.
     """
 
     viewers: Viewers = "open"
+    privacy: Privacy = "commands"
     push: Push = "token"
 
 
@@ -239,6 +248,12 @@ def _meaning_faults(value: object) -> Iterator[str]:
                 f"{section}.stale_after_seconds: {stale:g} is not allowed; "
                 f"allowed: at most {section}.offline_after_seconds, {offline:g}"
             )
+        for index, network in items(value.get(section), "proxies", Network):
+            if not _is_network(network):
+                yield (
+                    f"{section}.proxies[{index}]: {show(network)} is not allowed; allowed: an IP address or a "
+                    "network, such as 10.0.0.5 or 10.0.1.0/24"
+                )
     dns = allowed(value.get("dns", {}), DnsSection)
     server = dns.get("server")
     if server and name_server(server) is None:
@@ -323,6 +338,14 @@ def _can_be_host(text: str | None) -> bool:
 def _is_address(text: str) -> bool:
     try:
         ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_network(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text, strict=False)
     except ValueError:
         return False
     return True

@@ -56,7 +56,7 @@ MemoryKind = Literal["dedicated", "unified"]
 Gravity = Literal["info", "warning", "critical"]
 ProcessType = Literal["compute", "graphics", "compute+graphics"]
 Channel = Literal["push", "poll", "name", "driver", "clock", "claim"]
-Reason = Literal["unsupported", "denied", "no_data", "lost", "reset_required", "driver", "timeout", "error"]
+Reason = Literal["unsupported", "denied", "no_data", "lost", "reset_required", "driver", "timeout", "error", "private"]
 
 
 class Fault(Struct, frozen=True, kw_only=True, gc=False):

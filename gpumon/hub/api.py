@@ -56,7 +56,7 @@ class Api:
         self._hub = hub
         self._openapi = orjson.dumps(openapi.document())
         self._catalog = msgspec.json.encode(METRICS)
-        self._body = _Body("", b"", 0.0)
+        self._bodies: dict[bool, _Body] = {}
         self.routes = [
             Route("/api/nodes", self.nodes, methods=["GET"]),
             Route("/api/nodes/{name}", self.node, methods=["GET"]),
@@ -67,7 +67,7 @@ class Api:
 
     async def nodes(self, request: Request) -> Response:
         """Every node, in order. The ETag is the state's version: no body is hashed."""
-        body = self._recent()
+        body = self._recent(to_strangers=self._is_strange(request))
         headers = {"ETag": f'W/"{body.identity}"', "Vary": "Accept-Encoding"}
         if _is_known(body.identity, request.headers.get("if-none-match", "")):
             return Response(status_code=304, headers=headers)
@@ -77,21 +77,28 @@ class Api:
             data = await body.packed()
         return Response(data, headers=headers, media_type=JSON)
 
-    def _recent(self) -> "_Body":
+    def _is_strange(self, request: Request) -> bool:
+        """Whether who asks is told less than others."""
+        return not caller_of(request.scope).is_admin and len(self._hub.feeds) > 1
+
+    def _recent(self, *, to_strangers: bool) -> "_Body":
         """The present, or what it was a moment ago: making it anew may take a tenth of the hub's time, no more."""
-        identity = self._hub.feed.identity
-        if self._body.identity != identity and not self._body.is_fresh():
+        identity = self._hub.feed_for(strangers=to_strangers).identity
+        body = self._bodies.get(to_strangers)
+        if body is None or (body.identity != identity and not body.is_fresh()):
             began = time.perf_counter()
-            data = orjson.dumps([orjson.Fragment(node) for node in self._hub.fleet.encoded_nodes()])
-            self._body = _Body(identity, data, time.perf_counter() - began)
-        return self._body
+            nodes = self._hub.fleet.encoded_nodes(to_strangers=to_strangers)
+            data = orjson.dumps([orjson.Fragment(node) for node in nodes])
+            body = self._bodies[to_strangers] = _Body(identity, data, time.perf_counter() - began)
+        return body
 
     async def node(self, request: Request) -> Response:
         """One node."""
         name = request.path_params["name"]
         if self._hub.fleet.get(name) is None:
             raise HTTPException(404, f"there is no node {name!r}; /api/nodes lists them")
-        return Response(self._hub.fleet.encoded(name), media_type=JSON)
+        fleet = self._hub.fleet
+        return Response(fleet.veiled(name) if self._is_strange(request) else fleet.encoded(name), media_type=JSON)
 
     async def catalog(self, _: Request) -> Response:
         """Every metric with its unit, kind and meaning."""
@@ -106,7 +113,7 @@ class Api:
             status="ok",
             hub_version=__version__,
             nodes={state: states[state] for state in ("online", "stale", "offline", "pending")},
-            viewers=len(self._hub.feed.viewers),
+            viewers=sum(len(feed.viewers) for feed in self._hub.feeds),
             notices=self._hub.notices,
             refused=self._hub.refusals.counts if "verbose" in request.query_params else msgspec.UNSET,
         )

@@ -34,6 +34,7 @@ from gpumon.hub.page import Page
 from gpumon.hub.past import PastApi
 from gpumon.hub.plain import STYLE, Plain
 from gpumon.hub.poller import Poller
+from gpumon.hub.proxies import Proxies
 from gpumon.hub.reload import Reload
 from gpumon.hub.roster import Roster, open_roster
 from gpumon.lifecycle import on_reload, open_many_files
@@ -58,7 +59,7 @@ async def _upgrade_required(_: Request) -> Response:
 
 def routes(hub: Hub, ingest: Ingest, auth: Auth, page: Page) -> list[BaseRoute]:
     """Everything that the hub serves."""
-    live = Live(hub.feed, auth)
+    live = Live(hub, auth)
     return [
         *Plain(hub, page.index).routes,
         *page.routes,
@@ -74,12 +75,12 @@ def routes(hub: Hub, ingest: Ingest, auth: Auth, page: Page) -> list[BaseRoute]:
     ]
 
 
-def application(hub: Hub, ingest: Ingest, hosts: Hosts, auth: Auth) -> ASGIApp:
+def application(hub: Hub, ingest: Ingest, hosts: Hosts, auth: Auth, proxies: Proxies) -> ASGIApp:
     """The same, behind the gate."""
     page = Page()
     starlette = Starlette(routes=routes(hub, ingest, auth, page), exception_handlers=handlers)
     starlette.router.redirect_slashes = False  # an address with one slash too many is unknown, as any other
-    return LoggedFaults(Gate(starlette, hosts, auth, [*page.paths, STYLE]))
+    return LoggedFaults(Gate(starlette, hosts, auth, [*page.paths, STYLE], proxies))
 
 
 async def run(
@@ -97,10 +98,11 @@ async def run(
     """
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     open_many_files()
-    host, port = listener.getsockname()[:2]
-    url = hub_url(config.hub.hosts, host, port, tls=shown is not None)
-    hub = Hub(config.nodes, config.hub, url=url if shown is None else pinned(url, shown.certificate))
+    url = hub_url(config.hub.hosts, *listener.getsockname()[:2], tls=shown is not None)
+    known_as = url if shown is None else pinned(url, shown.certificate)
+    hub = Hub(config.nodes, config.hub, url=known_as, privacy=config.auth.privacy)
     hosts = Hosts(_names(config))
+    proxies = Proxies(config.hub.proxies)
     threading.Thread(target=hosts.learn, daemon=True).start()  # it may hang for long, and nobody waits for it
     auth = Auth(config.auth, state_folder)
     auth.configure(config.auth, await asyncio.to_thread(auth.read))
@@ -122,6 +124,7 @@ async def run(
         if after.dns != before.dns:
             resolver = _resolver(after)
         hosts.configure(_names(after))
+        proxies.configure(after.hub.proxies)
         auth.configure(after.auth, kept)
         hub.reconfigure(after)
         enrolment.configure(after.auth.push)
@@ -132,15 +135,13 @@ async def run(
     reload = Reload(hub, config, reread, apply) if read is not None else None
     if reload is not None:
         on_reload(reload.ask)
-    where = url_of(listener, tls=shown is not None)
-    log.info("gpumon %s: hub on %s, %d nodes configured", __version__, where, len(config.nodes))
-    _tell_viewers(auth, f"{url}/#token={auth.token}")
+    _say(url_of(listener, tls=shown is not None), config, auth, f"{url}/#token={auth.token}")
     enrolment.say(listener.getsockname()[0])
-    works = [enrolment.run(), hub.feed.run(), _judge(hub, ingest), poller.run()]
+    works = [enrolment.run(), hub.feed.run(), hub.veiled_feed.run(), _judge(hub, ingest), poller.run()]
     works += [reload.run()] if reload else []
     works += [_keep_certificate(hub, shown, url)] if shown else []
-    served = application(hub, ingest, hosts, auth)
-    works += [serve(served, listener, hub.feed.close, hub.refusals, shown.context if shown else None)]
+    served = application(hub, ingest, hosts, auth, proxies)
+    works += [serve(served, listener, hub.close_feeds, hub.refusals, shown.context if shown else None)]
     with contextlib.closing(roster):
         await _together(works)
 
@@ -172,8 +173,9 @@ async def _roster(folder: Path | None) -> Roster:
         return open_roster(None)
 
 
-def _tell_viewers(auth: Auth, link: str) -> None:
-    """Say how one logs in: to who has started the hub, and to no log."""
+def _say(where: str, config: Config, auth: Auth, link: str) -> None:
+    """Say what has started, and how one logs in: that to who has started the hub, and to no log."""
+    log.info("gpumon %s: hub on %s, %d nodes configured", __version__, where, len(config.nodes))
     if auth.is_closed:
         with contextlib.suppress(BrokenPipeError):
             write(f"Viewers log in at {link}\n")

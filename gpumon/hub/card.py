@@ -50,6 +50,10 @@ SHOWN: Final = (
     "power_limit_watts",
     "fan_speed_percent",
     "processes",
+    "processes.user",
+    "processes.command",
+    "processes.container",
+    "processes.job",
 )
 
 
@@ -255,7 +259,7 @@ def _gpu_card(gpu: Gpu, idle_since: str | None) -> GpuCard:
         mig_enabled=gpu.mig_enabled,
         mig_profiles=[one.profile or "" for one in gpu.mig_devices] if gpu.mig_devices else None,
         idle_since=idle_since,
-        process_count=len(gpu.processes or ()),
+        process_count=len(gpu.processes or ()) + gpu.processes_truncated,
         holders=None if gpu.processes is None else _holders(gpu.processes),
         unavailable={name: gpu.unavailable[name] for name in SHOWN if name in gpu.unavailable},
         suspect=[name for name in gpu.suspect if name in SHOWN],
@@ -311,6 +315,7 @@ _facts_of_gpu: Final = attrgetter(
     "xids",
     "mig_enabled",
     "mig_devices",
+    "processes_truncated",
     "unavailable",
     "suspect",
 )

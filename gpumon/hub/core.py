@@ -7,12 +7,14 @@ of it needs no event loop.
 import asyncio
 from collections.abc import Callable, Sequence
 
-from gpumon.config import Config, HubSection, NodeEntry
+from gpumon.config import AuthSection, Config, HubSection, NodeEntry, Privacy
 from gpumon.hub.clock import Clock, ForgivingClock
 from gpumon.hub.feed import Feed
 from gpumon.hub.fleet import Fleet
 from gpumon.hub.history import History
 from gpumon.hub.member import LinkState, Member
+from gpumon.hub.overview import Glance
+from gpumon.hub.privacy import EVERYTHING
 from gpumon.model import Fault, Report, Resolution, Source
 from gpumon.refusals import Refusals
 from gpumon.timestamp import rfc3339
@@ -23,8 +25,8 @@ LONG_PAUSE_SECONDS = 5.0
 
 
 class Hub:
-    """The present (:attr:`fleet`), the past (:attr:`history`), who is told (:attr:`feed`), which nodes want polling,
-    and what was refused (:attr:`refusals`).
+    """The present (:attr:`fleet`), the past (:attr:`history`), who is told (:attr:`feed`; :attr:`veiled_feed` tells
+    strangers, where they do not see all), which nodes want polling, and what was refused (:attr:`refusals`).
 
     ``url`` is where agents find it, as far as it knows.
     """
@@ -35,6 +37,7 @@ class Hub:
         settings: HubSection | None = None,
         clock: Clock | None = None,
         url: str = "http://HUB:8080",
+        privacy: Privacy = EVERYTHING,
     ) -> None:
         self.settings = settings or HubSection()
         self.url = url
@@ -46,29 +49,54 @@ class Hub:
         self._notices: dict[str, Fault] = {}
         self._notices_version = 0
         self.fleet = Fleet(self.settings, self.clock, url)
-        self.feed = Feed(
-            encoded=self.fleet.encoded,
-            glance=self.fleet.glance,
+        self.feed = self._feed(self.fleet.encoded, self.fleet.glance)
+        self.veiled_feed = self._feed(self.fleet.veiled, self.fleet.veiled_glance)
+        self._polling: dict[str, asyncio.Event] = {}
+        self.reconfigure(Config(nodes=list(entries), hub=self.settings, auth=AuthSection(privacy=privacy)))
+
+    def _feed(self, encoded: Callable[[str], bytes], glance: Callable[[str], Glance]) -> Feed:
+        return Feed(
+            encoded=encoded,
+            glance=glance,
             names=lambda: [member.name for member in self.fleet],
             now=lambda: rfc3339(self.clock.time()),
             version=lambda: self.fleet.version + self._notices_version,
             notices=lambda: self.notices,
         )
-        self.fleet.on_change = self.feed.changed
-        self._polling: dict[str, asyncio.Event] = {}
-        self.reconfigure(Config(nodes=list(entries), hub=self.settings))
+
+    @property
+    def feeds(self) -> tuple[Feed, ...]:
+        """Those by which anybody is told."""
+        return (self.feed,) if self.fleet.privacy == EVERYTHING else (self.feed, self.veiled_feed)
+
+    def feed_for(self, *, strangers: bool) -> Feed:
+        """The one that tells strangers, or those who have logged in."""
+        return self.veiled_feed if strangers and self.fleet.privacy != EVERYTHING else self.feed
+
+    def _changed_for_all(self, name: str) -> None:
+        self.feed.changed(name)
+        self.veiled_feed.changed(name)
+
+    def close_feeds(self) -> None:
+        """End every stream, present and future."""
+        for feed in (self.feed, self.veiled_feed):
+            feed.close()
 
     def reconfigure(self, config: Config) -> None:
         """Be the hub of this configuration, at once and as a whole; what nodes stay keep their state."""
         before = [member.name for member in self.fleet]
         self.settings = config.hub
-        self.fleet.reconfigure(config.nodes, config.hub)
+        self.fleet.privacy = config.auth.privacy
+        self.fleet.on_change = self.feed.changed if len(self.feeds) == 1 else self._changed_for_all
+        self.fleet.reconfigure(config.nodes, config.hub)  # which has every node told anew
         after = [member.name for member in self.fleet]
         gone = set(before).difference(after)
-        self.feed.removed(gone)
+        for feed in self.feeds:
+            feed.removed(gone)
         self.history.keep(set(self.fleet))
         if after != [name for name in before if name not in gone]:
-            self.feed.reordered()
+            for feed in self.feeds:
+                feed.reordered()
         self._polling = {entry.name: self._polling.get(entry.name) or asyncio.Event() for entry in config.nodes}
         for member in self.fleet:
             self._decide_polling(member)
@@ -156,13 +184,15 @@ class Hub:
         else:
             self._notices[code] = fault
         self._notices_version += 1
-        self.feed.noticed()
+        for feed in self.feeds:
+            feed.noticed()
 
     def forget_one(self) -> bool:
         """Make room for a new node, if any old one can go."""
         name = self.fleet.forget_one()
         if name is not None:
-            self.feed.removed({name})
+            for feed in self.feeds:
+                feed.removed({name})
             self.history.keep(set(self.fleet))
         return name is not None
 

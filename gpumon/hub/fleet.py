@@ -7,12 +7,13 @@ passes. The sentence on what is wrong with it (:mod:`gpumon.hub.verdict`) is mad
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from gpumon.config import HubSection, NodeEntry
+from gpumon.config import HubSection, NodeEntry, Privacy
 from gpumon.hub.clock import Clock
 from gpumon.hub.liveness import ANSWERED_BADLY, CLAIM_SECONDS, NEVER, Liveness, is_unheard
 from gpumon.hub.member import LinkState, Member, Moment
 from gpumon.hub.outage import Outage
 from gpumon.hub.overview import Glance
+from gpumon.hub.privacy import EVERYTHING, veiled
 from gpumon.hub.succession import predecessors, pushes
 from gpumon.hub.verdict import evidence_of, is_well, verdict_of
 from gpumon.model import Fault, Node, Report, Resolution, Source
@@ -25,13 +26,14 @@ _FORGETTABLE = ("offline", "pending")
 class Fleet:
     """All nodes, configured ones first in the order of the file, the others by name.
 
-    ``hub_url`` is where agents find this hub, for advice.
+    ``hub_url`` is where agents find this hub, for advice. ``privacy`` is what strangers see of processes.
     """
 
     settings: HubSection
     clock: Clock
     hub_url: str
     on_change: Callable[[str], None] = lambda _: None
+    privacy: Privacy = EVERYTHING
     version: int = 0
     """Counts the changes: equal versions mean equal contents."""
     outage: Outage = field(default_factory=Outage)
@@ -288,17 +290,32 @@ class Fleet:
             self._explain(member, self.clock.monotonic())
         return member.at_a_glance()
 
-    def encoded_nodes(self) -> Iterable[bytes]:
-        """Every node as JSON, in order."""
-        return [self.encoded(name) for name in self._members]
+    def veiled(self, name: str) -> bytes:
+        """The newest state of a node as JSON, as strangers see it."""
+        member = self._members[name]
+        if member.veiled is None:
+            self._explain(member, self.clock.monotonic())
+            member.veiled = encode(veiled(member.node(), self.privacy))
+        return member.veiled
 
-    def nodes(self) -> list[Node]:
+    def veiled_glance(self, name: str) -> Glance:
+        """The newest state of a node in short, as strangers see it."""
+        member = self._members[name]
+        if member.veiled_glance is None:
+            self._explain(member, self.clock.monotonic())
+        return member.veiled_at_a_glance(self.privacy)
+
+    def encoded_nodes(self, *, to_strangers: bool = False) -> Iterable[bytes]:
+        """Every node as JSON, in order."""
+        return [self.veiled(name) if to_strangers else self.encoded(name) for name in self._members]
+
+    def nodes(self, *, to_strangers: bool = False) -> list[Node]:
         """The newest state of every node, in order."""
         tick = self.clock.monotonic()
         for member in self:
             if member.encoded is None:
                 self._explain(member, tick)
-        return [member.node() for member in self]
+        return [veiled(member.node(), self.privacy) if to_strangers else member.node() for member in self]
 
     def _explain(self, member: Member, tick: float) -> None:
         in_outage = self.outage.holds(member.name)
@@ -307,7 +324,7 @@ class Fleet:
 
     def _changed(self, member: Member) -> None:
         if self._members.get(member.name) is member:  # else it is no longer one of the fleet
-            member.encoded = member.glance = None
+            member.encoded = member.glance = member.veiled = member.veiled_glance = None
             self.version += 1
             self.on_change(member.name)
 

@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gpumon.hub.auth import CALLER, CHALLENGE, LOOKING, NOBODY, Auth
 from gpumon.hub.hosts import Hosts
+from gpumon.hub.proxies import Proxies
 from gpumon.problem import problem
 
 SECURITY_HEADERS: Final = {
@@ -57,15 +58,19 @@ Need = Literal["nothing", "looking", "token"]
 class Gate:
     """Lets through to ``app`` what may pass. ``files`` are paths of the page's files, which tell nothing."""
 
-    def __init__(self, app: ASGIApp, hosts: Hosts, auth: Auth, files: Iterable[str] = ()) -> None:
+    def __init__(
+        self, app: ASGIApp, hosts: Hosts, auth: Auth, files: Iterable[str] = (), proxies: Proxies | None = None
+    ) -> None:
         self._app = app
         self._hosts = hosts
         self._auth = auth
+        self._proxies = proxies or Proxies()
         self._open = OPEN.union(files)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
             send = _with_headers(scope["path"], send)
+        self._proxies.look_behind(scope)
         refused = self._refused(scope)
         await (self._app if refused is None else refused)(scope, receive, send)
 

@@ -20,6 +20,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from gpumon.hub import packing
 from gpumon.hub.admission import Allowance
 from gpumon.hub.auth import Auth, caller_of
+from gpumon.hub.core import Hub
 from gpumon.hub.feed import DEFAULT_PACE, PACES, VIEWS, Feed, Only, View
 from gpumon.hub.letters import Form, Message
 from gpumon.hub.mailbox import Mailbox
@@ -43,11 +44,15 @@ class _Wish(NamedTuple):
 
 
 class Live:
-    """Serves viewers of ``feed``, for as long as ``auth`` lets them look."""
+    """Serves viewers of ``hub``, for as long as ``auth`` lets them look."""
 
-    def __init__(self, feed: Feed, auth: Auth) -> None:
-        self._feed = feed
+    def __init__(self, hub: Hub, auth: Auth) -> None:
+        self._hub = hub
         self._auth = auth
+
+    def _feed(self, scope: Scope) -> Feed:
+        """The one that tells who asks."""
+        return self._hub.feed_for(strangers=not caller_of(scope).is_admin)
 
     async def events(self, request: Request) -> Response:
         """``GET /api/events``."""
@@ -55,7 +60,9 @@ class Live:
         if isinstance(wish, Response):
             return wish
         packed = packing.accepts_gzip(request.headers.get("accept-encoding", ""))
-        stream = _EventStream(self._feed, self._auth, wish, packed=packed and request.scope["http_version"] == "1.1")
+        stream = _EventStream(
+            self._feed(request.scope), self._auth, wish, packed=packed and request.scope["http_version"] == "1.1"
+        )
         return stream if request.method == "GET" else Response(headers=stream.headers)
 
     async def stream(self, websocket: WebSocket) -> None:
@@ -71,9 +78,10 @@ class Live:
             while (await websocket.receive())["type"] != "websocket.disconnect":
                 pass
 
-        if await _deliver(self._feed, self._auth, wish, websocket.scope, _message, b"", gone):
+        feed = self._feed(websocket.scope)
+        if await _deliver(feed, self._auth, wish, websocket.scope, _message, b"", gone):
             code, reason = Close.UNAUTHORISED, "logged out"
-            if self._feed.closed:
+            if feed.closed:
                 code, reason = Close.GOING_AWAY, "the hub ends"
             with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # the server may have said so already
                 await websocket.close(code, reason)
@@ -90,9 +98,9 @@ class Live:
         names = query.getlist("node")
         if len(names) > MOST_NODES_NAMED:
             return problem(400, f"node: {len(names)} were named; allowed: at most {MOST_NODES_NAMED}")
-        if len(self._feed.viewers) >= MAX_VIEWERS:
+        if sum(len(feed.viewers) for feed in self._hub.feeds) >= MAX_VIEWERS:
             return problem(503, f"{MAX_VIEWERS} viewers are watching already", {"Retry-After": "10"})
-        if self._feed.node_count <= few:
+        if len(self._hub.fleet) <= few:
             view = "full"
         return _Wish(pace, view, frozenset(names) or None)
 

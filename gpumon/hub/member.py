@@ -4,10 +4,12 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
+from gpumon.config import Privacy
 from gpumon.hub.activity import Activity
 from gpumon.hub.card import Card
 from gpumon.hub.gaps import Gaps
 from gpumon.hub.overview import Glance, glance_of
+from gpumon.hub.privacy import veiled
 from gpumon.model import Evidence, Fault, Node, NodeStatus, Report, Resolution, Source
 from gpumon.timestamp import rfc3339, seconds
 
@@ -73,6 +75,10 @@ class Member:
     glance: Glance | None = None
     card: Card | None = None
     """The last card that was made of it."""
+    veiled: bytes | None = None
+    veiled_glance: Glance | None = None
+    veiled_card: Card | None = None
+    """The same as strangers see it, where they do not see all."""
 
     report: Report | None = None
     report_tick: float | None = None
@@ -218,6 +224,13 @@ class Member:
             self.glance = glance_of(self.node(), self.seen_wall, self.card)
             self.card = self.glance.card
         return self.glance
+
+    def veiled_at_a_glance(self, privacy: Privacy) -> Glance:
+        """In short, as strangers see it; made once for each change."""
+        if self.veiled_glance is None:
+            self.veiled_glance = glance_of(veiled(self.node(), privacy), self.seen_wall, self.veiled_card)
+            self.veiled_card = self.veiled_glance.card
+        return self.veiled_glance
 
 
 def _code(outcome: PollOutcome) -> str:

@@ -11,7 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from gpumon.hub.auth import must_look
+from gpumon.hub.auth import caller_of, must_look
 from gpumon.hub.core import Hub
 from gpumon.hub.sheet import STYLE_SHEET, Language, as_html, as_text, sheet
 from gpumon.model import Node
@@ -36,6 +36,7 @@ class _Wish(NamedTuple):
     language: Language
     columns: int
     color: bool
+    to_strangers: bool = False
 
 
 class Plain:
@@ -63,6 +64,8 @@ class Plain:
             answer.headers["Vary"] = VARY
             return answer
         must_look(request.scope)
+        if len(self._hub.feeds) > 1 and not caller_of(request.scope).is_admin:
+            wish = wish._replace(to_strangers=True)
         media_type = "text/html" if wish.format == "html" else "text/plain"
         return Response(
             await self._told(wish), headers={"Cache-Control": "no-store", "Vary": VARY}, media_type=media_type
@@ -76,7 +79,7 @@ class Plain:
         async with self._making:
             made_at, body = self._made.get(wish, (0.0, ""))
             if not body or time.monotonic() - made_at > FRESH_SECONDS:
-                nodes = self._hub.fleet.nodes()
+                nodes = self._hub.fleet.nodes(to_strangers=wish.to_strangers)
                 body = await asyncio.to_thread(self._make, wish, nodes, self._hub.clock.time())
                 self._made.pop(wish, None)
                 self._made[wish] = (time.monotonic(), body)

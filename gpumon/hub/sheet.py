@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final, Literal, NamedTuple
 
+from gpumon.hub.privacy import PRIVATE
 from gpumon.model import Gpu, Node, Process
 from gpumon.terminal import Cell, Column, Grid, line, paint, width, wrap
 from gpumon.text import printable
@@ -67,6 +68,7 @@ WORDS: Final[dict[Language, dict[str, str]]] = {
         "simulated": "{nodes} simulated: numbers invented",
         "since": "last seen {at}",
         "more": "and {count} more",
+        "private": "{count}, private",
         "empty": "No node yet. On each machine with GPUs: gpumon agent --hub URL-OF-THIS-HUB",
         "wrong": "What is wrong",
         "as_text": "as text, for a terminal",
@@ -100,6 +102,7 @@ WORDS: Final[dict[Language, dict[str, str]]] = {
         "simulated": "{nodes} 个模拟节点（数据并非真实）",
         "since": "最后出现于 {at}",
         "more": "另有 {count} 个",
+        "private": "{count} 个，不公开",
         "empty": "还没有节点。在每台带 GPU 的机器上运行：gpumon agent --hub 本中心的地址",
         "wrong": "异常",
         "as_text": "纯文本（供终端使用）",
@@ -215,7 +218,7 @@ def state_of(gpu: Gpu, node: Node) -> State:
         return "fault"
     if gpu.asleep:
         return "free"
-    if any(process.type != "graphics" for process in gpu.processes or ()):
+    if gpu.processes_truncated or any(process.type != "graphics" for process in gpu.processes or ()):
         return "busy"
     if gpu.memory_used_bytes is None:
         return "unknown"
@@ -255,7 +258,7 @@ def _rows(node: Node, words: dict[str, str]) -> Iterator[list[Cell]]:
             Cell(_pair(_gib(gpu.memory_used_bytes), _gib(gpu.memory_total_bytes)), grey),
             Cell(_figure(gpu.temperature_celsius), grey),
             Cell(_pair(_figure(gpu.power_draw_watts), _figure(gpu.power_limit_watts)), grey),
-            Cell(_processes(gpu.processes, words), grey),
+            Cell(_processes(gpu, words), grey),
         ]
         yield _aligned([*head, *cells])
     if not gpus:
@@ -290,13 +293,21 @@ def _troubles(node: Node, words: dict[str, str]) -> Iterator[str]:
             yield f"{node.alias}, GPU {gpu.index}: {gpu.error.message} {gpu.error.hint or ''}".strip()
 
 
-def _processes(processes: Sequence[Process] | None, words: dict[str, str]) -> str:
+def _processes(gpu: Gpu, words: dict[str, str]) -> str:
+    processes = gpu.processes or ()
+    if gpu.unavailable.get("processes") == PRIVATE:
+        return words["private"].format(count=gpu.processes_truncated) if gpu.processes_truncated else NULL
+    are_users_told = gpu.unavailable.get("processes.user") != PRIVATE
     told = [
-        f"{process.user or '?'}: {process.command or process.name or process.pid}"
-        for process in (processes or ())[:MOST_PROCESSES]
+        f"{process.user or '?'}: {_program(process)}" if are_users_told else _program(process)
+        for process in processes[:MOST_PROCESSES]
     ]
-    more = len(processes or ()) - len(told)
+    more = len(processes) - len(told) + gpu.processes_truncated
     return ", ".join([*told, *([words["more"].format(count=more)] if more else [])]) or NULL
+
+
+def _program(process: Process) -> str:
+    return process.command or process.name or str(process.pid)
 
 
 def _figure(value: float | None, unit: str = "") -> str:

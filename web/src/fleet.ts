@@ -68,11 +68,16 @@ function stateOfReport(gpu: Gpu, status: NodeStatus): GpuState {
   if (gpu.status !== "ok" || gpu.error !== null) return "fault";
   if (gpu.asleep) return "free"; // nobody uses it, or it would be awake
   // A display holds a little of its GPU for ever, and leaves the rest to whoever computes.
-  if (gpu.processes?.some((process) => process.type !== "graphics")) return "busy";
+  if (gpu.processes?.some((process) => process.type !== "graphics") || gpu.processes_truncated) return "busy";
   if (gpu.memory_used_bytes === null) return "unknown";
   const allowance = Math.max(FREE_BELOW_BYTES, FREE_BELOW_FRACTION * (gpu.memory_total_bytes ?? 0));
   if (gpu.memory_used_bytes >= allowance) return "busy";
   return gpu.processes === null ? "unknown" : "free";
+}
+
+/** Whether the hub keeps this field of its processes from who is not logged in. */
+export function isPrivate({ unavailable }: Gpu, field: "user" | "command" | "container" | "job"): boolean {
+  return unavailable["processes"] === "private" || unavailable[`processes.${field}`] === "private";
 }
 
 /** The board, without the name of the only maker. */

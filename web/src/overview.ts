@@ -106,13 +106,15 @@ function reportOf({ gpus, host, ...known }: NonNullable<NodeCard["report"]>, nod
   return { ...REPORT, ...known, node, host: host === undefined ? null : { ...HOST, ...host }, gpus: (gpus ?? []).map(gpuOf) };
 }
 
-function gpuOf({ holders, mig_profiles, xids, idle_since: _, process_count: __, ...known }: GpuCard): Gpu {
+function gpuOf({ holders, mig_profiles, xids, idle_since: _, process_count: count, ...known }: GpuCard): Gpu {
+  const told = (holders ?? []).reduce((sum, { processes }) => sum + (processes ?? 1), 0);
   const slices = mig_profiles?.map((profile, index) => ({ ...SLICE, index, profile: profile || null })) ?? null;
   return {
     ...GPU,
     ...known,
     mig_devices: slices,
     processes: holders?.map(processOf) ?? null,
+    processes_truncated: Math.max(0, (count ?? 0) - told),
     xids: xids?.map((code) => ({ code })) ?? [],
   };
 }

@@ -20,7 +20,8 @@ export type Reason =
   | "reset_required"
   | "driver"
   | "timeout"
-  | "error";
+  | "error"
+  | "private";
 
 export interface Fault {
   readonly code: string;

@@ -55,6 +55,7 @@ const reason: Record<Reason, string> = {
   driver: "the driver is not working",
   timeout: "the driver did not answer in time",
   error: "reading it failed",
+  private: "this hub tells it to those only who have logged in",
 };
 const reportStatus: Record<ReportStatus, string> = {
   ok: "The agent is well.",
@@ -276,6 +277,7 @@ export const en = {
     leave: "Log out",
     cancel: "Cancel",
     where: "Whoever runs the hub has the link: it is printed when the hub starts, and the token lies in viewers.token in its folder.",
+    privateUsers: "Who uses which GPU is told to those only who have logged in.",
     failure: {
       wrong: "This is not the token of this hub.",
       wait: "Too many logins have failed. Wait a minute, then try again.",

@@ -23,6 +23,7 @@ export const zh: Messages = {
     driver: "驱动未正常工作",
     timeout: "驱动未及时响应",
     error: "读取失败",
+    private: "本中心仅向已登录者提供",
   },
   reasonUnknown: "未说明原因",
   notAvailable: (why) => `无数据：${why}`,
@@ -219,6 +220,7 @@ export const zh: Messages = {
     leave: "退出登录",
     cancel: "取消",
     where: "链接在运行中心的人手里：中心启动时会打印出来，令牌保存在其目录的 viewers.token 文件中。",
+    privateUsers: "谁在使用哪块 GPU，仅向已登录者显示。",
     failure: {
       wrong: "这不是本中心的令牌。",
       wait: "登录失败次数过多，请一分钟后再试。",

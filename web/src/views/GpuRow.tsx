@@ -1,4 +1,4 @@
-import { brakesOf, gpuState, gravesOf, type Mark, marksOf, modelOf } from "../fleet";
+import { brakesOf, gpuState, gravesOf, isPrivate, type Mark, marksOf, modelOf } from "../fleet";
 import { parseMoment } from "../format";
 import { useLocale } from "../locale";
 import type { Store } from "../store";
@@ -88,7 +88,7 @@ function Slices({ gpu, slices }: { gpu: Gpu; slices: readonly MigDevice[] }) {
     <ul class="slices" aria-label={text.slicesOf(String(gpu.index))}>
       {slices.map((slice) => {
         const { memory_used_bytes: used, memory_total_bytes: total, profile, name } = slice;
-        const users = [...new Set(slice.processes?.map(({ user }) => user ?? text.unknownUser))];
+        const users = [...new Set(slice.processes?.map(({ user }) => user ?? (isPrivate(gpu, "user") ? "—" : text.unknownUser)))];
         return (
           <li key={slice.index} data-slice={slice.index} title={slice.uuid ?? undefined}>
             <span class="index">{slice.index}</span>
@@ -115,14 +115,15 @@ function Profiles({ slices }: { slices: readonly MigDevice[] }) {
 }
 
 function ProcessList({ gpu, reportAt }: { gpu: Gpu; reportAt: number | null }) {
-  const { text } = useLocale();
-  const { processes } = gpu;
+  const { text, format } = useLocale();
+  const { processes, processes_truncated: more } = gpu;
   if (processes !== null && processes.length > 0) {
-    return <Processes processes={processes} more={gpu.processes_truncated ?? 0} at={reportAt} />;
+    return <Processes gpu={gpu} processes={processes} more={gpu.processes_truncated ?? 0} at={reportAt} />;
   }
   return (
     <span class="labelled" data-label={text.column.processes}>
-      {processes === null ? <Missing gpu={gpu} field="processes" /> : text.noProcess}
+      {processes === null || (more && gpu.unavailable["processes"]) ? <Missing gpu={gpu} field="processes" /> : text.noProcess}
+      {more ? ` (${format.count(more)})` : ""}
     </span>
   );
 }

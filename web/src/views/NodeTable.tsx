@@ -1,6 +1,6 @@
 import { useComputed } from "@preact/signals";
 
-import { modelOf } from "../fleet";
+import { isPrivate, modelOf } from "../fleet";
 import { translateFault, useLocale } from "../locale";
 import type { Entry, Store } from "../store";
 import type { Gpu } from "../types";
@@ -111,7 +111,7 @@ function Said({ entry }: { entry: Entry }) {
   if (fault) return <SaidOf words={translateFault(fault, locale).message} wrong />;
   const counts = new Map<string, number>();
   for (const gpu of entry.matching.value ?? []) {
-    const users = new Set(gpu.processes?.map(({ user }) => user ?? locale.text.unknownUser));
+    const users = new Set(gpu.processes?.map(({ user }) => user ?? (isPrivate(gpu, "user") ? "—" : locale.text.unknownUser)));
     for (const user of users) counts.set(user, (counts.get(user) ?? 0) + 1);
   }
   return <SaidOf words={[...counts].map(([user, gpus]) => `${user} ×${gpus}`).join(", ")} />;

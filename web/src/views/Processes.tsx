@@ -1,10 +1,11 @@
-import { byMemory } from "../fleet";
+import { byMemory, isPrivate } from "../fleet";
 import { parseMoment } from "../format";
 import { useLocale } from "../locale";
-import type { Process } from "../types";
+import type { Gpu, Process } from "../types";
 import { Dash } from "./parts";
 
 interface Props {
+  readonly gpu: Gpu;
   readonly processes: readonly Process[];
   /** How many there are beside these. */
   readonly more: number;
@@ -12,19 +13,19 @@ interface Props {
   readonly at: number | null;
 }
 
-export function Processes({ processes, more, at }: Props) {
+export function Processes({ gpu, processes, more, at }: Props) {
   const { text, format } = useLocale();
   return (
     <ul class="processes" aria-label={text.column.processes}>
       {byMemory(processes).map((process) => (
-        <ProcessLine key={process.pid} process={process} at={at} />
+        <ProcessLine key={process.pid} gpu={gpu} process={process} at={at} />
       ))}
       {more > 0 && <li class="aside">{text.moreProcesses(format.count(more))}</li>}
     </ul>
   );
 }
 
-function ProcessLine({ process, at }: { process: Process; at: number | null }) {
+function ProcessLine({ gpu, process, at }: { gpu: Gpu; process: Process; at: number | null }) {
   const { text, format } = useLocale();
   const within = process.job ?? process.container;
   const startedAt = parseMoment(process.started_at);
@@ -41,7 +42,7 @@ function ProcessLine({ process, at }: { process: Process; at: number | null }) {
         {process.memory_used_bytes === null ? <Dash why={text.reasonUnknown} /> : format.bytes(process.memory_used_bytes)}
       </span>
       <span class="user" data-field="user">
-        {process.user ?? text.unknownUser}
+        {process.user ?? (isPrivate(gpu, "user") ? <Dash why={text.reason.private} /> : text.unknownUser)}
       </span>
       <span class="program">
         <span data-field="command">

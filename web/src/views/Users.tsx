@@ -1,6 +1,7 @@
 import { useMemo } from "preact/hooks";
 
 import { NO_FILTERS } from "../filter";
+import { isPrivate } from "../fleet";
 import { useLocale } from "../locale";
 import { useSteady } from "../steady";
 import type { Store } from "../store";
@@ -13,9 +14,11 @@ const MOST_PLACES = 8;
 export function Users({ store }: { store: Store }) {
   const { text } = useLocale();
   const found = useMemo(() => store.calm(() => usageOf(store.shown.value)), [store]);
+  const areHidden = useMemo(() => store.calm(() => areUsersHidden(store)), [store]);
   const usage = found.value;
   const { items, hold } = useSteady(usage, ({ user }) => user ?? "");
   if (!store.loaded.value) return <p class="loading">{text.loading}</p>;
+  if (areHidden.value && usage.every(({ user }) => user === null)) return <p class="loading">{text.login.privateUsers}</p>;
   if (usage.length === 0) return <p class="loading">{text.nobody}</p>;
   return (
     <table class="fleet users" aria-label={text.tab.users}>
@@ -35,6 +38,10 @@ export function Users({ store }: { store: Store }) {
       </tbody>
     </table>
   );
+}
+
+function areUsersHidden(store: Store): boolean {
+  return store.entries.value.some(({ node }) => node.value.report?.gpus.some((gpu) => isPrivate(gpu, "user")) ?? false);
 }
 
 function UserLine({ usage, store }: { usage: Usage; store: Store }) {
