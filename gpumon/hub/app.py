@@ -163,7 +163,8 @@ async def run(
     works += [reload.run()] if reload else []
     works += [_keep_certificate(hub, shown, url)] if shown else []
     served = application(hub, ingest, entrance)
-    works += [serve(served, listener, hub.close_feeds, hub.refusals, shown.context if shown else None)]
+    context = shown.context if shown else None
+    works += [serve(served, listener, hub.close_feeds, hub.refusals, context, entrance.proxies.has)]
     with contextlib.closing(roster):
         await _together(works)
 

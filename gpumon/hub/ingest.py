@@ -13,7 +13,7 @@ from functools import partial
 import msgspec
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from gpumon import __version__, handshake, limits, wire
+from gpumon import __version__, handshake, wire
 from gpumon.errors import WireError
 from gpumon.hub.admission import MESSAGES_PER_SECOND, NEW_NAMES, Admission, Allowance, NewNames, retry_after
 from gpumon.hub.agentlink import HELLO_SECONDS, Link
@@ -295,8 +295,8 @@ class Ingest:
 
     def _check_name(self, link: Link, hello: Hello) -> None:
         """Refuse names that are made up one after the other; loopback is spared, as of all counts."""
-        address = link.pipe.visit.address
-        if address is None or limits.is_spared(address) or self._hub.fleet.get(hello.node) is not None:
+        address, visit = link.pipe.visit.address, link.pipe.visit
+        if address is None or visit.is_spared or self._hub.fleet.get(hello.node) is not None:
             return
         if not self._new_names.admits(address, hello.node, lambda name: name not in self._links):
             raise RefusedError(Close.TOO_MANY, f"{NEW_NAMES} new names of {address} were given up within a minute")
