@@ -54,9 +54,9 @@ bench: $(STAMPS)/dev ## every benchmark, one after the other (ARGS=--long for lo
 	@$(PYTHON) -m benchmarks $(ARGS)
 
 .PHONY: picture
-picture: $(STAMPS)/dev ## the picture in the README, anew from the browser tests
-	@tests/setup/run-tests $(PYTHON) -k '1440 and light and en' tests/browser
-	cp tests/artifacts/demo-1440-light-en.png docs/page.png
+picture: $(STAMPS)/dev ## the picture in the README, anew from a browser test
+	@tests/setup/run-tests $(PYTHON) tests/browser/test_picture.py
+	cp tests/artifacts/readme.png docs/page.png
 
 .PHONY: dist
 dist: $(STAMPS)/dev ## wheel and sdist, with the page in them, into dist/

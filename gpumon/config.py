@@ -51,12 +51,12 @@ NameServer = Annotated[
 ]
 Network = Annotated[str, Meta(max_length=64, description="an IP address or a network, such as 10.0.0.5 or 10.0.1.0/24")]
 Folder = Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[^\x00]+\Z", description="the path of a folder")]
-FilePath = Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[^\x00]+\Z", description="the path of a file")]
-Push = Annotated[Literal["token", "open"], Meta(description='"token" or "open"')]
 Privacy = Annotated[
     Literal["nothing", "names", "users", "commands"],
     Meta(description='"nothing", "names", "users" or "commands"'),
 ]
+FilePath = Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[^\x00]+\Z", description="the path of a file")]
+Push = Annotated[Literal["token", "open"], Meta(description='"token" or "open"')]
 Viewers = Annotated[Literal["open", "token"], Meta(description='"open" or "token"')]
 Flag = Annotated[bool, Meta(description="true or false")]
 FINGERPRINT = r"(?:[0-9A-Fa-f]{2}:?){31}[0-9A-Fa-f]{2}"
@@ -113,7 +113,7 @@ class HubSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 class AuthSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Who may do what. ``viewers`` "token" means that who looks must log in; ``privacy`` is what those see of processes
-    who have not: the names of programs, users as well, or command lines as well. ``push`` "token" means that agents of
+    who have not: the names of programs, users as well, or command lines as well; ``push`` "token" means that agents of
     other machines must join, "open" that anybody may report.
     """
 

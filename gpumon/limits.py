@@ -49,10 +49,13 @@ def origin(peer: object) -> str | None:
 
 
 class Visits:
-    """Counts the connections of one server by their :func:`origin`, and what is refused."""
+    """Counts the connections of one server by their :func:`origin`, and what is refused. ``is_proxy`` tells which
+    addresses speak for others: these are spared as loopback is.
+    """
 
-    def __init__(self, refusals: Refusals) -> None:
+    def __init__(self, refusals: Refusals, is_proxy: Callable[[str], bool] = lambda _: False) -> None:
         self.refusals = refusals
+        self.is_proxy = is_proxy
         self.connections: Counter[str] = Counter()
         self.unfinished: Counter[str] = Counter()
 
@@ -63,10 +66,11 @@ class Visit:
     ``end`` is called if it does not: with the status of an answer (0: none), the reason and the words.
     """
 
-    __slots__ = ("_deadline", "_end", "_is_counted", "_is_in_body", "_is_unfinished", "_visits", "address")
+    __slots__ = ("_deadline", "_end", "_is_counted", "_is_in_body", "_is_unfinished", "_peer", "_visits", "address")
 
     def __init__(self, visits: Visits, end: Callable[[int, str, str], None]) -> None:
         self.address: str | None = None
+        self._peer: object = None
         self._visits = visits
         self._end = end
         self._is_counted = self._is_unfinished = self._is_in_body = False
@@ -74,15 +78,25 @@ class Visit:
 
     def begin(self, peer: object) -> bool:
         """It has come from ``peer``; whether the address may have one more."""
-        self.address = origin(peer)
+        self.address, self._peer = origin(peer), peer
         self._wait(SILENT_SECONDS, 0, "silent_connection", f"a connection that said nothing for {SILENT_SECONDS:g} s")
-        self._is_counted = _more(self._visits.connections, self.address, MAX_CONNECTIONS)
+        self._is_counted = self._more(self._visits.connections, MAX_CONNECTIONS)
         return self._is_counted
+
+    @property
+    def is_spared(self) -> bool:
+        """Whether it is not counted against its address."""
+        peer = self._peer
+        return (
+            self.address is None
+            or is_spared(self.address)
+            or (isinstance(peer, tuple) and self._visits.is_proxy(peer[0]))
+        )
 
     def request_begun(self, *, in_body: bool) -> bool:
         """A part of a request has come; whether the address may have one more of those. Said as often as it holds."""
         if not self._is_unfinished:
-            if not _more(self._visits.unfinished, self.address, MAX_UNFINISHED):
+            if not self._more(self._visits.unfinished, MAX_UNFINISHED):
                 return False
             self._is_unfinished = True
         elif in_body == self._is_in_body:
@@ -114,6 +128,15 @@ class Visit:
         """Count what was refused of it."""
         self._visits.refusals.note(reason, self.address, words, level)
 
+    def _more(self, counts: Counter[str], most: int) -> bool:
+        """Count one more of its address, if that may have it."""
+        if self.address is None:
+            return True
+        if counts[self.address] >= most and not self.is_spared:
+            return False
+        counts[self.address] += 1
+        return True
+
     def _wait(self, seconds: float, status: int, reason: str, words: str) -> None:
         self._wait_no_more()
         self._deadline = asyncio.get_running_loop().call_later(seconds, self._end, status, reason, words)
@@ -122,16 +145,6 @@ class Visit:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
-
-
-def _more(counts: Counter[str], address: str | None, most: int) -> bool:
-    """Count one more of ``address``, if it may have it."""
-    if address is None:
-        return True
-    if counts[address] >= most and not is_spared(address):
-        return False
-    counts[address] += 1
-    return True
 
 
 def _less(counts: Counter[str], address: str | None) -> None:

@@ -7,9 +7,11 @@ from collections.abc import Callable, Sequence
 from starlette.types import Scope
 
 from gpumon.limits import Visit
+from gpumon.wire import MAX_MESSAGE_BYTES
 
 PIECE_BYTES = 64 * 1024
 LOOK_SECONDS = 1.0
+LINGER_SECONDS = 1.0
 STALLED_SECONDS = 10.0
 BLOCKED_SECONDS = 120.0
 """A peer that takes nothing for so long, or is behind for so long, is cut off."""
@@ -34,6 +36,8 @@ class Pipe:
         "_transport",
         "_waiting",
         "blocked",
+        "lingers",
+        "max_message_bytes",
         "on_message",
         "on_writable",
         "visit",
@@ -46,6 +50,10 @@ class Pipe:
         self._is_ending = False
         self._behind: Behind | None = None
         self._waiting: deque[memoryview] = deque()
+        self.max_message_bytes = MAX_MESSAGE_BYTES
+        """Of a message of a WebSocket, in pieces or not: whoever expects less should say so."""
+        self.lingers = False
+        """Whether its end is told before it ends: a peer that is still talking would only see that it was reset."""
         self.blocked = False
         """Whether the peer takes less than it was sent: whoever can should wait for ``on_writable``."""
         self.on_writable: Callable[[], None] | None = None
@@ -63,7 +71,7 @@ class Pipe:
         Large data goes in pieces: the transport would copy all that the kernel does not take at once, here everybody
         who is sent the same shares it.
         """
-        if self._transport is None or self._transport.is_closing():
+        if self._is_ending or self._transport is None or self._transport.is_closing():
             return
         if len(data) <= PIECE_BYTES and not self._waiting:
             self._transport.write(data)
@@ -88,7 +96,7 @@ class Pipe:
             self._transport.write(data[:PIECE_BYTES])  # which may call pause()
         self.blocked = self._is_full or bool(self._waiting)
         if self._is_ending and not self._waiting:
-            self._close_once()
+            self._end()
 
     def hold_reading(self, seconds: float) -> None:
         """Read nothing for so long: what the peer says meanwhile waits in its own machine."""
@@ -98,13 +106,20 @@ class Pipe:
 
     def close(self) -> None:
         """End the connection, once what is kept is sent."""
+        if self.is_closing():
+            return
         self._is_ending = True
         self.look_after()
         if not self._waiting:
-            self._close_once()
+            self._end()
 
-    def _close_once(self) -> None:
-        if self._transport is not None and not self._transport.is_closing():  # closed twice, one of TLS answers nothing
+    def _end(self) -> None:
+        if self._transport is None or self._transport.is_closing():
+            return
+        if self.lingers and self._transport.can_write_eof():
+            self._transport.write_eof()
+            asyncio.get_running_loop().call_later(LINGER_SECONDS, self._transport.close)
+        else:
             self._transport.close()
 
     def is_closing(self) -> bool:

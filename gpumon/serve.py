@@ -159,6 +159,7 @@ class _Http(H11Protocol):
         if self.cycle is not None:
             self.cycle.disconnected = True
             self.cycle.message_event.set()
+        self._pipe.lingers = status > 0
         self._pipe.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -230,6 +231,8 @@ class WebSocketProtocol(WebSocketsSansIOProtocol, asyncio.BufferedProtocol):
         self.data_received(_ARRIVALS[:nbytes])
 
     def data_received(self, data: bytes | memoryview) -> None:
+        if self._pipe.is_closing():
+            return
         self._heard_at = self.loop.time()
         if not self.handshake_initiated:
             super().data_received(bytes(data))
@@ -242,6 +245,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol, asyncio.BufferedProtocol):
                 return
             data, self._received = memoryview(self._received), bytearray()
         rest = self._take_frames(data)
+        self.conn.max_message_size = self._pipe.max_message_bytes
         for start in range(0, len(rest), SLICE_BYTES):
             if not self.transport.is_closing():
                 super().data_received(bytes(rest[start : start + SLICE_BYTES]))
@@ -271,7 +275,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol, asyncio.BufferedProtocol):
             if (head := frame_head(data, start)) is None:
                 break
             opcode, body, end = head
-            if opcode is None or end - body > self.config.ws_max_size:
+            if opcode is None or end - body > self._pipe.max_message_bytes:
                 self._is_odd = True
             elif end > len(data):
                 self._wanted = end - start
@@ -316,6 +320,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol, asyncio.BufferedProtocol):
         if self.conn.close_sent is not None:
             words = f"no WebSocket: {self.conn.close_sent.reason or 'broken frames'} ({self.conn.close_sent.code})"
             self._visit.refused("bad_frame", one_line(words, MAX_SAID))
+        self._pipe.lingers = True
         super().handle_parser_exception()
 
     def shutdown(self) -> None:
@@ -363,16 +368,15 @@ async def serve(
     end_streams: Callable[[], None] = lambda: None,
     refusals: Refusals | None = None,
     tls: ssl.SSLContext | None = None,
+    is_proxy: Callable[[str], bool] = lambda _: False,
 ) -> None:
-    """Serve ``app`` on ``listener`` until cancelled, by ``tls`` if given; what is refused is noted in ``refusals``.
-
-    Then ``end_streams`` is called, since an endless response would hold the server; requests under way have
-    two seconds to end, WebSockets are closed with 1012 (going away), and what is left is cut.
+    """Serve ``app`` on ``listener`` until cancelled, by ``tls`` if given; who ``is_proxy`` speaks for many. Then
+    ``end_streams`` is called, for an endless response holds the server; requests have 2 s, WebSockets end with 1012.
     """
     server = _Server(
         uvicorn.Config(
             app,
-            http=cast("type[asyncio.Protocol]", partial(_Http, Visits(refusals or Refusals()))),
+            http=cast("type[asyncio.Protocol]", partial(_Http, Visits(refusals or Refusals(), is_proxy))),
             ws=WebSocketProtocol,
             lifespan="off",
             log_config=None,

@@ -31,8 +31,10 @@ def printable_json(data: bytes) -> bytes:
     Raises:
         UnicodeDecodeError: it is not UTF-8.
     """
-    text = _ESCAPE.sub(_printable_escape, data.decode())
-    return _NOT_ASCII.sub(lambda sign: printable(sign[0]), text).encode()
+    text = data.decode()
+    if "\\" in text:
+        text = _ESCAPE.sub(_printable_escape, text)
+    return (text if text.isprintable() else _NOT_ASCII.sub(lambda sign: printable(sign[0]), text)).encode()
 
 
 def _printable_escape(escape: re.Match[str]) -> str:

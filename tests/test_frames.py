@@ -192,3 +192,14 @@ async def test_floods_of_control_frames_end_the_connection(kind: int) -> None:
             if found and b"too many control frames" in end:
                 break
         assert talk.heard == []
+
+
+async def test_letters_that_come_while_the_end_is_told_are_dropped() -> None:
+    async with talking(b"/queue") as (talk, reader, writer):
+        writer.write(frame(TEXT, b"x", RESERVED))
+        assert (await reader.readexactly(2))[0] == LAST | CLOSE
+        writer.write(b"more of the same" * 1000)
+        for _ in range(100):
+            talk.pipe.write(text_frame([b"a letter"]))
+            await asyncio.sleep(0)
+        assert b"a letter" not in await reader.read()

@@ -167,7 +167,7 @@ def test_a_library_is_known_in_one_place(library: str, files: set[str]) -> None:
 
 def test_starlette_stays_at_the_edges() -> None:
     edges = {"pipe.py", "serve.py", "problem.py", "agent/server.py"}
-    rooms = ("app", "agents", "api", "auth", "gate", "ingest", "agentlink", "live", "login", "page", "past", "plain")
+    rooms = ("app", "agents", "agentlink", "api", "auth", "gate", "ingest", "live", "login", "page", "past", "plain")
     edges |= {f"hub/{room}.py" for room in (*rooms, "proxies")}
     assert files_that_import("starlette") <= edges
 

@@ -5,6 +5,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from starlette.types import Receive, Scope, Send
@@ -84,10 +85,10 @@ def is_told(record: logging.LogRecord) -> bool:
 
 
 @asynccontextmanager
-async def serving() -> AsyncIterator[Served]:
+async def serving(**options: Any) -> AsyncIterator[Served]:
     listener = listen("127.0.0.1", 0, "test")
     served = Served(listener.getsockname()[1], Refusals())
-    server = asyncio.create_task(serve(served, listener, refusals=served.refusals))
+    server = asyncio.create_task(serve(served, listener, refusals=served.refusals, **options))
     try:
         yield served
     finally:
@@ -124,16 +125,23 @@ async def test_connections_that_say_nothing_are_closed_without_a_word(served: Se
 
 @pytest.mark.usefixtures("hasty")
 @pytest.mark.parametrize("part", [b"G", HEAD, HEAD + b"X-More: ", b"GET /"])
-async def test_a_head_that_trickles_in_is_ended_with_a_reason(served: Served, part: bytes) -> None:
+async def test_half_a_head_is_not_waited_for_and_the_reason_is_said(served: Served, part: bytes) -> None:
     client = await served.connect()
     client.say(part)
-    ended = asyncio.create_task(client.rest())
-    while not ended.done():  # one that goes on and on
-        client.say(b"x")
-        await asyncio.sleep(0.02)
-    said = await ended
+    said = await client.rest()
     assert said.startswith(b"HTTP/1.1 408 Request Timeout\r\n")
     assert b'"detail":"the head of the request was not complete within 0.3 s"' in said
+    assert served.refusals.counts == {"slow_request": 1}
+
+
+@pytest.mark.usefixtures("hasty")
+async def test_a_head_that_trickles_in_is_ended_as_well(served: Served) -> None:
+    client = await served.connect()
+    client.say(HEAD)
+    ended = asyncio.create_task(client.rest())
+    while not ended.done():
+        client.say(b"x")
+        await asyncio.sleep(0.02)
     assert served.refusals.counts == {"slow_request": 1}
 
 
@@ -248,6 +256,19 @@ async def test_one_address_has_so_many_connections_and_gets_new_ones_when_old_on
         client.writer.close()
     while b"well" not in await served.get():
         pass
+
+
+@pytest.mark.usefixtures("unspared")
+async def test_a_proxy_that_is_known_may_have_more() -> None:
+    async with serving(is_proxy=lambda address: address == "127.0.0.1") as served:
+        clients = [await served.connect() for _ in range(limits.MAX_CONNECTIONS + 1)]
+        for client in clients:
+            client.say(HEAD)
+        for client in clients:
+            client.say(b"\r\n")
+            assert b"well" in await client.answer()
+            client.writer.close()
+        assert served.refusals.counts == {}
 
 
 @pytest.mark.usefixtures("unspared")

@@ -17,13 +17,16 @@ HELLO_SECONDS = 5.0
 
 @dataclass(eq=False, slots=True)
 class Link:
-    """One agent's connection. ``deadline`` ends it: when there is no hello in time, when :class:`Ingest` says so."""
+    """One agent's connection. ``deadline`` ends it: when there is no hello in time, when :class:`Ingest` says so;
+    ``proven``: the agent has shown who it is.
+    """
 
     websocket: WebSocket
     address: str | None
     claimant: Claimant | None = None
     heard_at: float = 0.0
     deadline: asyncio.Timeout = field(default_factory=lambda: asyncio.timeout(HELLO_SECONDS))
+    proven: bool = False
     replaced: bool = False
     refusal: RefusedError | None = None
     own_fault: Exception | None = None
@@ -43,6 +46,11 @@ class Link:
         if self.replaced:
             return RefusedError(Close.REPLACED, "a newer connection of this agent took over")
         return self.refusal or RefusedError(Close.TOO_SLOW, "nothing was heard in time")
+
+    def refuse(self, error: RefusedError) -> None:
+        """End it now, for this reason."""
+        self.refusal, self.end, self.end_words = error, "refused", str(error)
+        self.expire()
 
     def expire(self) -> None:
         """End it now."""

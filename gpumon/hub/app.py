@@ -75,9 +75,35 @@ def routes(hub: Hub, ingest: Ingest, auth: Auth, page: Page) -> list[BaseRoute]:
     ]
 
 
-def application(hub: Hub, ingest: Ingest, hosts: Hosts, auth: Auth, proxies: Proxies) -> ASGIApp:
+class Entrance:
+    """What the gate goes by."""
+
+    def __init__(self, config: Config, state_folder: Path | None) -> None:
+        self.hosts = Hosts(_names(config))
+        self.proxies = Proxies(config.hub.proxies)
+        self.auth = Auth(config.auth, state_folder)
+
+    async def open(self) -> None:
+        """Learn what others know; what they do not tell at once is not waited for."""
+        threading.Thread(target=self.hosts.learn, daemon=True).start()
+        try:
+            async with asyncio.timeout(STATE_SECONDS):
+                await asyncio.to_thread(self.auth.read)
+        except TimeoutError:
+            log.warning("%s does not answer: the token to log in with is for this run only", self.auth.token_file)
+        self.auth.configure(self.auth.settings)
+
+    def configure(self, config: Config) -> None:
+        """Follow another configuration."""
+        self.hosts.configure(_names(config))
+        self.proxies.configure(config.hub.proxies)
+        self.auth.configure(config.auth)
+
+
+def application(hub: Hub, ingest: Ingest, entrance: Entrance) -> ASGIApp:
     """The same, behind the gate."""
     page = Page()
+    hosts, proxies, auth = entrance.hosts, entrance.proxies, entrance.auth
     starlette = Starlette(routes=routes(hub, ingest, auth, page), exception_handlers=handlers)
     starlette.router.redirect_slashes = False  # an address with one slash too many is unknown, as any other
     return LoggedFaults(Gate(starlette, hosts, auth, [*page.paths, STYLE], proxies))
@@ -98,34 +124,28 @@ async def run(
     """
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     open_many_files()
-    url = hub_url(config.hub.hosts, *listener.getsockname()[:2], tls=shown is not None)
-    known_as = url if shown is None else pinned(url, shown.certificate)
-    hub = Hub(config.nodes, config.hub, url=known_as, privacy=config.auth.privacy)
-    hosts = Hosts(_names(config))
-    proxies = Proxies(config.hub.proxies)
-    threading.Thread(target=hosts.learn, daemon=True).start()  # it may hang for long, and nobody waits for it
-    auth = Auth(config.auth, state_folder)
-    auth.configure(config.auth, await asyncio.to_thread(auth.read))
+    host, port = listener.getsockname()[:2]
+    url = hub_url(config.hub.hosts, host, port, tls=shown is not None)
+    known_by = url if shown is None else pinned(url, shown.certificate)
+    hub = Hub(config.nodes, config.hub, url=known_by, privacy=config.auth.privacy)
+    entrance = Entrance(config, state_folder)
+    await entrance.open()
     roster = await _roster(state_folder)
     enrolment = Enrolment(hub, roster, config.auth.push, trusts_loopback=trusts_loopback)
     ingest = Ingest(hub, enrolment.door)
     resolver = _resolver(config)
     poller = Poller(hub, config.nodes, resolver, config.tls.ca)
-    kept: tuple[str, dict[str, float]] | None = None
 
     def reread() -> Config:
-        nonlocal kept
         assert read is not None
-        kept = auth.read()
+        entrance.auth.read()
         return read()
 
     def apply(before: Config, after: Config) -> None:
         nonlocal resolver
         if after.dns != before.dns:
             resolver = _resolver(after)
-        hosts.configure(_names(after))
-        proxies.configure(after.hub.proxies)
-        auth.configure(after.auth, kept)
+        entrance.configure(after)
         hub.reconfigure(after)
         enrolment.configure(after.auth.push)
         poller.reconfigure(after.nodes, resolver, after.tls.ca)
@@ -135,13 +155,16 @@ async def run(
     reload = Reload(hub, config, reread, apply) if read is not None else None
     if reload is not None:
         on_reload(reload.ask)
-    _say(url_of(listener, tls=shown is not None), config, auth, f"{url}/#token={auth.token}")
+    where = url_of(listener, tls=shown is not None)
+    log.info("gpumon %s: hub on %s, %d nodes configured", __version__, where, len(config.nodes))
+    _tell_viewers(entrance.auth, url)
     enrolment.say(listener.getsockname()[0])
     works = [enrolment.run(), hub.feed.run(), hub.veiled_feed.run(), _judge(hub, ingest), poller.run()]
     works += [reload.run()] if reload else []
     works += [_keep_certificate(hub, shown, url)] if shown else []
-    served = application(hub, ingest, hosts, auth, proxies)
-    works += [serve(served, listener, hub.close_feeds, hub.refusals, shown.context if shown else None)]
+    served = application(hub, ingest, entrance)
+    context = shown.context if shown else None
+    works += [serve(served, listener, hub.close_feeds, hub.refusals, context, entrance.proxies.has)]
     with contextlib.closing(roster):
         await _together(works)
 
@@ -173,12 +196,11 @@ async def _roster(folder: Path | None) -> Roster:
         return open_roster(None)
 
 
-def _say(where: str, config: Config, auth: Auth, link: str) -> None:
-    """Say what has started, and how one logs in: that to who has started the hub, and to no log."""
-    log.info("gpumon %s: hub on %s, %d nodes configured", __version__, where, len(config.nodes))
+def _tell_viewers(auth: Auth, url: str) -> None:
+    """Say how one logs in: to who has started the hub, and to no log."""
     if auth.is_closed:
         with contextlib.suppress(BrokenPipeError):
-            write(f"Viewers log in at {link}\n")
+            write(f"Viewers log in at {url}/#token={auth.token}\n")
     if auth.token_file is not None:
         log.info("the token to log in with lies in %s", auth.token_file)
 

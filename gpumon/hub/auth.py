@@ -80,7 +80,7 @@ class _Kept(Struct, frozen=True):
 class Auth:
     """The token, the sessions that it bought, and the streams of those who look.
 
-    Without a ``folder``, and until :meth:`read` was heard, they are for this run only.
+    Without a ``folder``, and where they could not be read, both are for this run only.
     """
 
     def __init__(self, settings: AuthSection, folder: Path | None = None) -> None:
@@ -89,6 +89,7 @@ class Auth:
         self._digest = b""
         self._folder = folder
         self._sessions: dict[str, float] = {}
+        self._read: tuple[str, dict[str, float]] | None = None
         self._watched: set[_Watch] = set()
         self._saving = asyncio.Lock()
         self._take(secrets.token_urlsafe(TOKEN_BYTES))
@@ -110,9 +111,10 @@ class Auth:
 
     # ---- what is kept ----
 
-    def configure(self, settings: AuthSection, kept: tuple[str, dict[str, float]] | None = None) -> None:
+    def configure(self, settings: AuthSection) -> None:
         """Follow another configuration, and what :meth:`read` found; streams end of those who may look no longer."""
         before, self.settings = self.settings, settings
+        kept, self._read = self._read, None
         if kept is not None and kept[0] != self.token:
             self._take(kept[0])
             self._sessions = kept[1]
@@ -120,14 +122,19 @@ class Auth:
         if settings != before:
             self._end(lambda caller: not caller.is_admin)
 
-    def read(self) -> tuple[str, dict[str, float]] | None:
-        """The token and the sessions in their files, made if need be; None without. Waits for the disk."""
-        if self._folder is None:
-            return None
-        path = self._folder / TOKEN_FILE
+    def read(self) -> None:
+        """Read the token and the sessions from their files, made if need be, for :meth:`configure`: it waits for the
+        disk.
+        """
+        if self._folder is not None:
+            self._read = self._in(self._folder)
+
+    @staticmethod
+    def _in(folder: Path) -> tuple[str, dict[str, float]] | None:
+        path = folder / TOKEN_FILE
         try:
             token = statefile.kept(path, _new_token).strip()
-            kept = statefile.read(self._folder / SESSIONS_FILE)
+            kept = statefile.read(folder / SESSIONS_FILE)
         except OSError as error:
             log.warning("%s cannot be kept (%s): no token of it counts", path, error.strerror or error)
             return None

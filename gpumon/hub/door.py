@@ -48,7 +48,7 @@ class UnknownAgentError(GpumonError):
 
 class Door:
     """Lets agents in. ``on_claim`` is told of a node that somebody claims who is not it, ``on_leave`` of an agent that
-    must go now.
+    must go now, ``on_close`` that whoever has not joined must.
 
     ``trusts_loopback``: an agent on the hub's own machine need not join.
     """
@@ -59,10 +59,17 @@ class Door:
         self.waiting = WaitingRoom(clock.monotonic)
         self.on_claim: Callable[[str, Fault], None] = lambda _node, _fault: None
         self.on_leave: Callable[[str], None] = lambda _agent_id: None
+        self.on_close: Callable[[], None] = lambda: None
         self._clock = clock
         self._own_key = handshake.fingerprint(roster.keys.public)
         self._trusts_loopback = trusts_loopback
         self._failures: OrderedDict[str, list[float]] = OrderedDict()
+
+    def configure(self, push: Push) -> None:
+        """Let in whom ``push`` allows, from now on."""
+        was_open, self.push = self.push == "open", push
+        if was_open and push != "open":
+            self.on_close()
 
     # ---- agents ----
 

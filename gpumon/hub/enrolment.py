@@ -36,7 +36,7 @@ class Enrolment:
 
     def configure(self, push: Push) -> None:
         """Let in whom ``push`` allows, from now on."""
-        self.door.push = push
+        self.door.configure(push)
         self._hub.notice("open_push", _OPEN if push == "open" else None)
 
     def say(self, host: str) -> None:
@@ -71,7 +71,7 @@ class Enrolment:
         fault = Fault(
             code="not_kept",
             message="The hub cannot keep which agents have joined, or were revoked "
-            f"({error.strerror or type(error).__name__}): after a restart it does not know.",
+            f"({error.strerror or 'its disk does not answer'}): after a restart it does not know.",
             hint="Look at the disk of the folder in hub.state_dir.",
         )
         self._hub.notice("not_kept", fault)

@@ -5,7 +5,7 @@ of what was sampled in it, or a gap. The metrics are those of the catalogue that
 here asks what time it is: samples say when they were taken, by the hub's clock, and those that come late
 find their bucket as long as it still stands in a ring. Beside the rings stand the moments of its Xids.
 
-A GPU takes up to 54 kB, which it comes to need over a day, and there are at most :data:`MAX_SERIES` of them. When they
+A GPU takes up to 61 kB, which it comes to need over a day, and there are at most :data:`MAX_SERIES` of them. When they
 are all in use, the one not sampled for longest gives way, provided that it has been silent for an hour; else the
 newcomer has no past, and :attr:`History.refused` counts it.
 """

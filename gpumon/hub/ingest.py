@@ -13,13 +13,13 @@ from functools import partial
 import msgspec
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from gpumon import __version__, handshake, limits, wire
+from gpumon import __version__, handshake, wire
 from gpumon.errors import WireError
 from gpumon.hub.admission import MESSAGES_PER_SECOND, NEW_NAMES, Admission, Allowance, NewNames, retry_after
 from gpumon.hub.agentlink import HELLO_SECONDS, Link
 from gpumon.hub.claims import Claimant, RefusedError, claim, copied, is_elsewhere, refusal
 from gpumon.hub.core import Hub
-from gpumon.hub.door import REVOKED, Door
+from gpumon.hub.door import NOT_JOINED, REVOKED, Door
 from gpumon.hub.member import Member
 from gpumon.hub.verdict import SPEAKS_SECONDS
 from gpumon.model import Fault
@@ -60,6 +60,7 @@ class Ingest:
         self.door = door
         door.on_claim = self._show_claim
         door.on_leave = self._show_out
+        door.on_close = self._show_out_strangers
         self._admission = Admission(hub.clock.monotonic)
         self._links: dict[str, Link] = {}
         self._newest_of_agent: dict[str, Link] = {}
@@ -115,6 +116,7 @@ class Ingest:
     async def _converse(self, link: Link) -> None:
         hello, data = await self._hello(link)
         proof = await self._proven(link, hello, data)
+        link.proven = proof is not None
         with self._admitted(link, hello) as member:
             link.pipe.visit.excuse()  # a whole fleet may stand behind one router
             welcome = self._welcome(hello, member, proof)
@@ -196,10 +198,9 @@ class Ingest:
             else:
                 self._take(link, member, hello, self._decoded(link, data))
         except RefusedError as error:
-            link.refusal, link.end, link.end_words = error, "refused", str(error)
+            link.refuse(error)
             fault = Fault(code="bad_report", message=f"Its agent was cut off: {error}.")
             self._hub.refused_report(member, fault)
-            link.expire()
         except Exception as error:  # which the event loop, who calls us, would end the connection for without a word
             link.own_fault = error
             link.expire()
@@ -294,8 +295,8 @@ class Ingest:
 
     def _check_name(self, link: Link, hello: Hello) -> None:
         """Refuse names that are made up one after the other; loopback is spared, as of all counts."""
-        address = link.pipe.visit.address
-        if address is None or limits.is_spared(address) or self._hub.fleet.get(hello.node) is not None:
+        address, visit = link.pipe.visit.address, link.pipe.visit
+        if address is None or visit.is_spared or self._hub.fleet.get(hello.node) is not None:
             return
         if not self._new_names.admits(address, hello.node, lambda name: name not in self._links):
             raise RefusedError(Close.TOO_MANY, f"{NEW_NAMES} new names of {address} were given up within a minute")
@@ -314,9 +315,13 @@ class Ingest:
     def _show_out(self, agent_id: str) -> None:
         """End the connection of an agent that may not come in any longer."""
         if (link := self._newest_of_agent.get(agent_id)) is not None:
-            link.refusal = RefusedError(Close.REVOKED, REVOKED)
-            link.end, link.end_words = "refused", REVOKED
-            link.expire()
+            link.refuse(RefusedError(Close.REVOKED, REVOKED))
+
+    def _show_out_strangers(self) -> None:
+        """End the connections of agents that came while everybody might."""
+        for link in self._links.values():
+            if not link.proven and not self.door.trusts(link.address, link.websocket.scope["headers"]):
+                link.refuse(RefusedError(Close.UNAUTHORISED, NOT_JOINED))
 
     def _silent_seconds(self, link: Link) -> float:
         return self._hub.clock.monotonic() - link.heard_at

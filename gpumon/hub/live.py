@@ -30,6 +30,8 @@ from gpumon.wire import Close
 
 MAX_VIEWERS = 2000
 SAID_PER_SECOND = 5.0
+MOST_SAID_BYTES = 4096
+"""What a viewer says is ignored: it has no reason to say much."""
 MOST_NODES_NAMED = 16
 RETRY = b"retry: 3000\n\n"
 COMMENT = b": still here\n\n"
@@ -72,7 +74,9 @@ class Live:
             await websocket.send_denial_response(wish)
             return
         await websocket.accept()
-        pipe_of(websocket.scope).on_message = partial(_ignore, pipe_of(websocket.scope), Allowance(SAID_PER_SECOND))
+        pipe = pipe_of(websocket.scope)
+        pipe.max_message_bytes = MOST_SAID_BYTES
+        pipe.on_message = partial(_ignore, pipe, Allowance(SAID_PER_SECOND))
 
         async def gone() -> None:
             while (await websocket.receive())["type"] != "websocket.disconnect":

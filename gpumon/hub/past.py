@@ -9,7 +9,7 @@ from msgspec import Struct
 from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from gpumon.catalog import METRICS
@@ -27,6 +27,7 @@ DEFAULT_SECONDS: Final = 900.0
 DEFAULT_POINTS: Final = 180
 MOST_VALUES: Final = 1_000_000
 COMPRESS_FROM_BYTES: Final = 1024
+JSON: Final = "application/json"
 PARAMETERS: Final = ("gpu", "metric", "from", "to", "points")
 
 
@@ -164,8 +165,12 @@ def _list(names: Iterable[str]) -> str:
 
 
 async def _json(value: Struct, request: Request) -> Response:
+    """An answer that nobody else gets: one that is large is kept compressed, for its reader may never take it."""
     data, headers = encode(value), {"Vary": "Accept-Encoding"}
-    if len(data) >= COMPRESS_FROM_BYTES and packing.accepts_gzip(request.headers.get("accept-encoding", "")):
-        headers["Content-Encoding"] = "gzip"
-        data = await asyncio.to_thread(packing.body, data)
-    return Response(data, headers=headers, media_type="application/json")
+    if len(data) < COMPRESS_FROM_BYTES:
+        return Response(data, headers=headers, media_type=JSON)
+    size, data = len(data), await asyncio.to_thread(packing.body, data)
+    if packing.accepts_gzip(request.headers.get("accept-encoding", "")):
+        return Response(data, headers=headers | {"Content-Encoding": "gzip"}, media_type=JSON)
+    pieces = packing.unpacked(data)
+    return StreamingResponse(pieces, headers=headers | {"Content-Length": str(size)}, media_type=JSON)

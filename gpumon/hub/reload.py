@@ -26,6 +26,7 @@ class Reload:
         self._hub = hub
         self._config = config
         self._listens_on = _listening(config)
+        self._state_dir = config.hub.state_dir
         self._read = read
         self._apply = apply
         self._asked = asyncio.Event()
@@ -60,6 +61,8 @@ class Reload:
         moved = _listening(config) != self._listens_on
         self._hub.notice("restart_needed", _restart_needed(config) if moved else None)
         log.info("the configuration was read again: %d nodes", len(config.nodes))
+        if config.hub.state_dir != self._state_dir:
+            log.warning("hub.state_dir takes effect when the hub is restarted")
         if moved:
             log.warning("hub.host, hub.port and whether it has tls.certificate take effect when the hub is restarted")
 

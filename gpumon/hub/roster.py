@@ -109,6 +109,8 @@ class Roster:
             async with asyncio.timeout(WRITE_SECONDS), self._turn:
                 if self._file is None or self._written == self._version:
                     return
+                if self._writing.locked():  # one thread that hangs is enough
+                    raise TimeoutError
                 data = _encoded(self.keys, list(self._records.values()))
                 await asyncio.to_thread(self._write, data, self._version)
         except OSError as error:  # TimeoutError among them

@@ -1,5 +1,6 @@
 """What an agent serves by itself, over the fake driver and over the real binding."""
 
+import asyncio
 from pathlib import Path
 
 import msgspec
@@ -90,3 +91,18 @@ async def test_an_unknown_path_is_a_problem_in_words() -> None:
         async with agent.session.get(f"{agent.url}/nope") as response:
             assert response.status == 404
             assert response.headers["Content-Type"] == "application/problem+json"
+
+
+async def test_an_agent_bounds_what_is_asked_of_it_and_counts_what_it_refuses() -> None:
+    async with running_agent(QUICK) as agent:
+        for request, status in (
+            (b"\x16\x03\x01 no HTTP\r\n\r\n", b"400"),
+            (b"GET /health HTTP/1.1\r\nHost: a\r\n" + b"X: y\r\n" * 101 + b"\r\n", b"431"),
+        ):
+            reader, writer = await asyncio.open_connection("127.0.0.1", agent.port)
+            writer.write(request)
+            assert (await reader.read()).startswith(b"HTTP/1.1 " + status)
+            writer.close()
+        health = await agent.get("/health?verbose")
+        assert health["refused"] == {"bad_request": 1, "large_request": 1}
+        assert "refused" not in await agent.get("/health")

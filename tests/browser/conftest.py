@@ -42,7 +42,7 @@ def _executable() -> str:
     return found
 
 
-@pytest.fixture(scope="module")  # its event loop may not outlive the module: other tests have their own
+@pytest.fixture(scope="package")  # its event loop may not outlive the package: other tests have their own
 def browser() -> Iterator[Browser]:
     executable = _executable()
     with sync_playwright() as playwright:
@@ -112,6 +112,20 @@ def hub() -> Iterator[FakeHub]:
     """A hub that says what the test tells it to."""
     with fake_hub() as running:
         yield running
+
+
+@pytest.fixture(scope="module")
+def _standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
+    site = Lab(tmp_path_factory.mktemp("lab"), datacentre(gpus=2))
+    yield site
+    site.processes.close()
+
+
+@pytest.fixture
+def standing(_standing: Lab) -> Lab:
+    """A lab for tests that change nothing but numbers of its two GPUs: to start one takes longer than they do."""
+    _standing.becomes(datacentre(gpus=2))
+    return _standing
 
 
 @pytest.fixture

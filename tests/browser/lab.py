@@ -39,6 +39,11 @@ class Lab:
     def write(self) -> None:
         self.scenario.write(self.file)
 
+    def becomes(self, scenario: Scenario) -> None:
+        """From now on the driver tells this."""
+        self.scenario = scenario
+        self.write()
+
     def restart_hub(self) -> None:
         arguments = ("hub", f"--host={HOST}", f"--port={self.port}")
         self.hub = self.processes.enter_context(program(*arguments, folder=self.folder))

@@ -54,7 +54,10 @@ def test_an_agent_that_is_killed_has_died(lab: Callable[..., Lab], open_page: Op
     expect(node.locator('[data-field="dated"]')).to_contain_text("ago")
 
 
-def test_an_agent_on_whose_link_nothing_comes_is_silent(lab: Callable[..., Lab], open_page: Open) -> None:
+def test_an_agent_on_whose_link_nothing_comes_is_silent(
+    lab: Callable[..., Lab], open_page: Open, tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"hub": {"stale_after_seconds": 1, "offline_after_seconds": 4}}))
     site = lab()
     page = open_page(site.url).page
     online(page)

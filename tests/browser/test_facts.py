@@ -23,6 +23,12 @@ HOST = {
 }
 
 
+OUTSIDE = """[...document.querySelectorAll(".node *")].filter((one) =>
+  one.checkVisibility() && !one.closest(".uplot, svg")
+  && one.getBoundingClientRect().right > one.closest(".node").getBoundingClientRect().right
+).map((one) => one.className)"""
+
+
 def with_host(told: Json) -> Json:
     told["report"]["host"] = HOST
     return told
@@ -45,7 +51,8 @@ def test_a_gpu_tells_its_fan_its_power_against_the_limit_and_what_slows_it_down(
             "a",
             gpu(0, fan_speed_percent=45, power_draw_watts=655, throttle_reasons=slowed, xids=[xid, trifle]),
             gpu(1, throttle_reasons=["hw_power_brake_slowdown"], fan_speed_percent=0),
-            gpu(2, throttle_reasons=["sw_power_cap"]),
+            gpu(2, throttle_reasons=["sw_power_cap"], recovery_action="gpu_reset"),
+            gpu(3, throttle_reasons=["sw_power_cap"], recovery_action="none"),
         )
     )
     page = open_page(hub.url).page
@@ -54,7 +61,8 @@ def test_a_gpu_tells_its_fan_its_power_against_the_limit_and_what_slows_it_down(
     expect(field(page, "power_draw_watts")).to_have_text("655 / 700 W")
     expect(row(page).locator("[data-mark]")).to_have_text(["throttled · heat", "Xid 63"])
     expect(row(page, 1).locator("[data-mark]")).to_have_text(["throttled · power supply"])
-    expect(row(page, 2).locator("[data-mark]")).to_have_count(0)
+    expect(row(page, 2).locator("[data-mark]")).to_have_text(["reset needed"])
+    expect(row(page, 3).locator("[data-mark]")).to_have_count(0)
 
 
 @pytest.mark.parametrize("width", [1440, 390])
@@ -151,6 +159,22 @@ def test_a_node_tells_of_its_machine(hub: FakeHub, open_page: Open, language: st
     expect(page.locator('[data-node="b"] [data-field="host_cpu"]')).to_have_count(0)
 
 
+def test_a_line_of_the_table_opens_into_all_that_a_card_tells_of_its_node(hub: FakeHub, open_page: Open) -> None:
+    told = with_host(node("gpu01", gpu(), alias="学习", tags=["cold", "room 204"], source="poll"))
+    hub.show(told)
+    page = open_page(f"{hub.url}/?as=table&node=gpu01").page
+    details = page.locator('[data-node="gpu01"] .details')
+    for fact, text in {
+        "name": "gpu01",
+        "tags": "cold, room 204",
+        "driver": "580.95.05",
+        "cuda": "13.0",
+        "source": "The hub asks the agent for its reports.",
+        "uptime": "3 d 4 h",
+    }.items():
+        expect(details.locator(f'[data-detail="{fact}"]')).to_have_text(text)
+
+
 def test_the_drawer_tells_who_a_gpu_is_and_what_its_driver_reported(hub: FakeHub, open_page: Open) -> None:
     xid = {"code": 63, "meaning": "A row was retired.", "gravity": "critical", "count": 2, "last_at": ago(7200)}
     told = gpu(
@@ -202,7 +226,7 @@ def test_a_phone_shows_what_is_free_before_what_is_rarely_chosen(hub: FakeHub, o
     expect(elsewhere.locator('[data-filter="tag"]')).to_be_visible()
 
 
-@pytest.mark.parametrize("width", [1440, 1000, 390])
+@pytest.mark.parametrize("width", [1440, 1150, 1000, 390])
 def test_long_names_tags_and_models_push_no_table_out_of_the_window(hub: FakeHub, open_page: Open, width: int) -> None:
     long = "W" * 40
     boards = [gpu(index, name=f"NVIDIA GeForce RTX {long} {index}") for index in range(4)]
@@ -210,3 +234,18 @@ def test_long_names_tags_and_models_push_no_table_out_of_the_window(hub: FakeHub
     page = open_page(f"{hub.url}/?as=table", width=width).page
     expect(page.locator("tbody[data-node]")).to_have_count(3)
     assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_cards_fit_windows_of_every_width(hub: FakeHub, open_page: Open) -> None:
+    long = process(
+        3_999_999, "a.long.user.name", 75, command="python -m some.package.with.a.long.name", job="slurm:4821399"
+    )
+    marked = gpu(0, throttle_reasons=["hw_power_brake_slowdown"], memory_used_bytes=76 * GIB, processes=[long] * 2)
+    hub.show(with_host(node("a-node", marked, gpu(1), alias="机器学习服务器", tags=["room 204", "teaching"])))
+    page = open_page(f"{hub.url}/?node=a-node", language="zh-CN").page
+    expect(page.locator('[data-fact="uuid"]')).to_be_visible()
+    for width in (1920, 1401, 1400, 1200, 1000, 821, 820, 700, 600, 390, 320):
+        page.set_viewport_size({"width": width, "height": 900})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        outside = page.evaluate(OUTSIDE)
+        assert outside == [], width

@@ -1,6 +1,7 @@
 """The page for everyone: axe-core over every view, large letters, forced colours, reduced motion, and on paper."""
 
 import re
+import time
 from collections.abc import Callable
 
 import pytest
@@ -9,7 +10,8 @@ from playwright.sync_api import Page, expect
 from tests.browser.axe import grave_faults
 from tests.browser.conftest import Open
 from tests.browser.fakehub import FakeHub, ago, evidence, fault, gpu, node, process
-from tests.browser.test_past import GIB, gpus, hour
+from tests.browser.test_facts import HOST
+from tests.browser.test_past import GIB, HOUR, METRICS, gpus, hour
 
 EVERY = pytest.mark.parametrize(
     ("width", "theme", "language"),
@@ -22,7 +24,12 @@ def show_everything(hub: FakeHub) -> None:
     broken = gpu(0, status="lost", error=fault("gpu_lost", "GPU 0 has fallen off the bus.", "Reset it."))
     hot = gpu(1, temperature_celsius=86, slowdown_temperature_celsius=90, throttle_reasons=["hw_thermal_slowdown"])
     silent = gpu(2, utilization_percent=None, memory_used_bytes=None, temperature_celsius=None, processes=None)
-    sliced = gpu(3, mig_enabled=True, mig_devices=[], memory_used_bytes=9 * GIB)
+    instance = {"index": 0, "profile": "1g.10gb", "memory_used_bytes": 4 * GIB, "memory_total_bytes": 10 * GIB}
+    instances = [instance | {"processes": [process(8, "bob", 4)]}, instance | {"index": 1}]
+    sliced = gpu(3, mig_enabled=True, mig_devices=instances, memory_used_bytes=9 * GIB, recovery_action="gpu_reset")
+    ledger = {"processes_bytes": 0, "reserved_bytes": None, "unaccounted_bytes": GIB, "cause": "The display."}
+    xid = {"code": 63, "meaning": "A row was retired.", "gravity": "critical", "count": 2, "last_at": ago(900)}
+    shared = gpu(2, memory_kind="unified", memory_ledger=ledger, xids=[xid], fan_speed_percent=40)
     asleep = gpu(0, asleep=True, utilization_percent=None)
     doubted = gpu(1, suspect=["utilization_percent"], memory_used_bytes=GIB, processes=[process(1, "bob", 1)])
     signs = [evidence("push", "lost", "The link broke.", 40), evidence("poll", "refused", "Nobody listens.", 3)]
@@ -30,15 +37,18 @@ def show_everything(hub: FakeHub) -> None:
     hub.show(
         node("gpu01", *gpus(4)),
         node("gpu02", broken, hot, silent, sliced, alias="机器学习服务器", flapping=True, reports_lost=7),
-        node("gpu03", asleep, doubted, clock_offset_seconds=90.0),
+        node("gpu03", asleep, doubted, shared, clock_offset_seconds=90.0, tags=["room 204", "cold"]),
         node("gpu04", *gpus(2), status="offline", seen=300, verdict=verdict, evidence=signs),
         node("gpu05", *gpus(2), status="stale", seen=30),
         node("gpu06", status="pending", report=None, last_seen_at=None, error=fault("refused", "Nobody listens.")),
         notices=[fault("mass_silence", "Half of the nodes fell silent at once.", "Look at the hub's network.")],
     )
     hub.nodes[0]["report"]["simulated"] = True
+    hub.nodes[0]["report"]["host"] = HOST
     hub.nodes[0]["report"]["advice"] = [fault("long_uptime", "Up for 61 days.", "Reboot it.")]
     hub.past = {"gpu01": {f"GPU-{one}": hour(one, gap=(330, 340)) for one in range(4)}}
+    hub.past["gpu01"]["GPU-0"]["throttled_percent"] = [100.0 if at < 40 else 0.0 for at in range(HOUR)]
+    hub.xids = {"gpu01": [{"gpu": "GPU-0", "code": 63, "gravity": "critical", "meaning": "m", "at": time.time() - 99}]}
 
 
 @EVERY
@@ -50,17 +60,24 @@ def test_axe_finds_nothing_serious_in_any_view(
     expect(page.locator("[data-node]")).to_have_count(6)
     found: dict[str, list[str]] = {"cards": grave_faults(page)}
     page.locator('[data-node="gpu01"] .more').click()
-    expect(page.locator(".uplot")).to_have_count(4)
+    expect(page.locator(".uplot")).to_have_count(len(METRICS))
     found["charts"] = grave_faults(page)
     page.locator('[data-node="gpu04"] .more').click()
     expect(page.locator('[data-field="evidence"]')).to_be_visible()
     page.locator("footer summary").click()
     found["evidence and legend"] = grave_faults(page)
-    for view, mark in (("as=table", ".fleet"), ("as=table&node=gpu01", ".opened .uplot"), ("as=map", ".map")):
-        page.goto(f"{hub.url}/?{view}")
-        expect(page.locator(mark).first).to_be_visible()
-        found[view] = grave_faults(page)
-    page.goto(f"{hub.url}/?view=users")
+    page.keyboard.press("Escape")
+    page.keyboard.press("d")
+    expect(page.locator("table.fleet")).to_be_visible()
+    found["table"] = grave_faults(page)
+    page.locator('tbody[data-node="gpu01"] .name').click()
+    expect(page.locator(".opened .uplot").first).to_be_visible()
+    found["an open line of the table"] = grave_faults(page)
+    page.keyboard.press("Escape")
+    page.keyboard.press("d")
+    expect(page.locator(".map")).to_be_visible()
+    found["map"] = grave_faults(page)
+    page.keyboard.press("u")
     expect(page.locator(".users")).to_be_visible()
     found["users"] = grave_faults(page)
     page.keyboard.press("?")
@@ -96,7 +113,7 @@ def test_in_forced_colours_bars_tiles_and_sparklines_are_still_seen(
     show_everything(hub)
     page = open_page(f"{hub.url}/?node=gpu01").page
     page.emulate_media(forced_colors="active")
-    expect(page.locator(".uplot")).to_have_count(4)
+    expect(page.locator(".uplot")).to_have_count(len(METRICS))
     ground = page.locator('[data-node="gpu01"]').evaluate("one => getComputedStyle(one).backgroundColor")
     for part, ink in ((".bar > span", "backgroundColor"), (".spark .area", "fill"), (".spark .line", "stroke")):
         drawn = page.locator(f'[data-node="gpu01"] {part}').first.evaluate(f"one => getComputedStyle(one).{ink}")

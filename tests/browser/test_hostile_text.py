@@ -67,6 +67,22 @@ def gpus(texts: list[str]) -> list[dict[str, Any]]:
             "utilization_percent": 50,
             "throttle_reasons": [text],
             "performance_state": text,
+            "compute_mode": text,
+            "recovery_action": text,
+            "xids": [{"code": 79, "meaning": text, "gravity": "critical", "count": 1, "last_at": text[:40]}],
+            "memory_ledger": {"processes_bytes": 0, "unaccounted_bytes": GIB, "cause": text},
+            "mig_enabled": True,
+            "mig_devices": [
+                {
+                    "index": 0,
+                    "uuid": text,
+                    "name": text,
+                    "profile": text,
+                    "memory_total_bytes": GIB,
+                    "memory_used_bytes": 0,
+                    "processes": [{"pid": index, "user": text}],
+                }
+            ],
             "error": {"code": text, "message": text, "hint": text} if index % 2 else None,
             "processes": [
                 {

@@ -3,8 +3,7 @@
 import json
 import time
 import urllib.request
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,6 +11,7 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import PATIENCE_MILLISECONDS, Open
 from tests.browser.lab import Lab
+from tests.fakenvml import datacentre
 
 HIDE = """(hidden) => {
   Object.defineProperty(document, "hidden", {value: hidden, configurable: true});
@@ -19,13 +19,15 @@ HIDE = """(hidden) => {
 }"""
 
 
-@pytest.fixture
-def many(lab: Callable[..., Lab], tmp_path: Path) -> Lab:
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lab]:
     """A lab in which a dozen more nodes are configured, and never there."""
     absent = [{"name": f"absent-{number}", "host": "127.0.0.1", "port": 9} for number in range(12)]
-    file = tmp_path / "many.json"
-    file.write_text(json.dumps({"nodes": absent}))
-    return lab(None, f"--config={file}")
+    folder = tmp_path_factory.mktemp("many")
+    (folder / "config.json").write_text(json.dumps({"nodes": absent}))
+    site = Lab(folder, datacentre(gpus=2))
+    yield site
+    site.processes.close()
 
 
 def line(page: Page) -> Any:
@@ -35,6 +37,11 @@ def line(page: Page) -> Any:
 def viewers(site: Lab) -> int:
     with urllib.request.urlopen(f"{site.url}/health", timeout=5) as answer:
         return int(json.load(answer)["viewers"])
+
+
+def told(site: Lab) -> Any:
+    with urllib.request.urlopen(f"{site.url}/api/nodes/n", timeout=5) as answer:
+        return json.load(answer)
 
 
 def watched_by(site: Lab, count: int, page: Page) -> None:
@@ -77,8 +84,24 @@ def test_a_hidden_page_takes_nothing_and_is_current_when_it_is_shown(many: Lab, 
     watched_by(many, 2, page)
 
 
-def test_a_small_fleet_is_told_in_full_by_one_stream(lab: Callable[..., Lab], open_page: Open) -> None:
-    site = lab()
-    watched = open_page(f"{site.url}?node=n")
+def test_a_page_that_was_frozen_is_current_when_it_wakes(many: Lab, open_page: Open) -> None:
+    page = open_page(f"{many.url}?as=table&node=n").page
+    shown = line(page).locator('[data-field="utilization_percent"]').first
+    expect(shown).to_contain_text("%")
+    session = page.context.new_cdp_session(page)
+    session.send("Page.setWebLifecycleState", {"state": "frozen"})
+    many.scenario.gpus[0].utilization = 43
+    many.write()
+    deadline = time.monotonic() + PATIENCE_MILLISECONDS / 1000
+    while told(many)["report"]["gpus"][0]["utilization_percent"] != 43:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    session.send("Page.setWebLifecycleState", {"state": "active"})
+    expect(shown).to_contain_text("43%")
+    expect(page.locator('[data-link="live"]')).to_be_visible()
+
+
+def test_a_small_fleet_is_told_in_full_by_one_stream(standing: Lab, open_page: Open) -> None:
+    watched = open_page(f"{standing.url}?node=n")
     expect(watched.page.locator('[data-detail="agent_id"]')).to_be_visible()
-    watched_by(site, 1, watched.page)
+    watched_by(standing, 1, watched.page)

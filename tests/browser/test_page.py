@@ -17,15 +17,15 @@ from tests.fakenvml import Process, datacentre, environment, lost_gpu, no_driver
 from tests.hub.agents import hello, report
 from tests.running import program
 
+IMPATIENT = {"hub": {"stale_after_seconds": 1, "offline_after_seconds": 4}}
+
 
 def value(page: Page, field: str, gpu: int = 0) -> Any:
     return page.locator("[data-gpu]").nth(gpu).locator(f'[data-field="{field}"]').first
 
 
-def test_a_value_changed_in_the_driver_is_on_the_page_without_a_reload(
-    lab: Callable[..., Lab], open_page: Open
-) -> None:
-    site = lab()
+def test_a_value_changed_in_the_driver_is_on_the_page_without_a_reload(standing: Lab, open_page: Open) -> None:
+    site = standing
     page = open_page(site.url).page
     expect(page.locator('[data-link="live"]')).to_be_visible()
     expect(page.locator('[data-node="n"]')).to_have_attribute("data-status", "online")
@@ -36,14 +36,15 @@ def test_a_value_changed_in_the_driver_is_on_the_page_without_a_reload(
 
 
 def test_every_gpu_shows_utilisation_memory_temperature_power_and_its_processes_by_memory(
-    lab: Callable[..., Lab], open_page: Open
+    standing: Lab, open_page: Open
 ) -> None:
     scenario = datacentre(gpus=2)
     gpu = scenario.gpus[0]
     gpu.utilization, gpu.temperature, gpu.power_draw = 88, 61, 512_000
     gpu.memory_total, gpu.memory_used = 80 * 2**30, 40 * 2**30
     gpu.processes = [Process(3_999_991, 2**30), Process(3_999_992, None), Process(3_999_993, 30 * 2**30)]
-    page = open_page(lab(scenario).url).page
+    standing.becomes(scenario)
+    page = open_page(standing.url).page
     expect(value(page, "utilization_percent")).to_contain_text("88%")
     expect(value(page, "memory_used_bytes")).to_contain_text(re.compile(r"40(\.0)? / 80(\.0)? GiB"))
     expect(value(page, "temperature_celsius")).to_contain_text("61")
@@ -54,17 +55,19 @@ def test_every_gpu_shows_utilisation_memory_temperature_power_and_its_processes_
     expect(page.locator('[data-node="n"] [data-field="last_seen_at"]')).not_to_be_empty()
 
 
-def test_what_the_hardware_does_not_tell_is_a_dash_with_its_reason(lab: Callable[..., Lab], open_page: Open) -> None:
-    scenario = datacentre(gpus=1)
+def test_what_the_hardware_does_not_tell_is_a_dash_with_its_reason(standing: Lab, open_page: Open) -> None:
+    scenario = datacentre(gpus=2)
     scenario.gpus[0].temperature = None
-    cell = value(open_page(lab(scenario).url).page, "temperature_celsius")
+    standing.becomes(scenario)
+    cell = value(open_page(standing.url).page, "temperature_celsius")
     expect(cell).to_contain_text("—")
+    expect(cell.locator(".missing")).to_have_attribute("aria-label", re.compile("does not tell it"))
     assert "0 °C" not in (cell.text_content() or "")
 
 
 @pytest.mark.parametrize(("theme", "green"), [("light", "rgb(21, 128, 61)"), ("dark", "rgb(74, 222, 128)")])
-def test_the_address_is_bold_and_green(lab: Callable[..., Lab], open_page: Open, theme: str, green: str) -> None:
-    page = open_page(lab().url, theme=theme).page
+def test_the_address_is_bold_and_green(standing: Lab, open_page: Open, theme: str, green: str) -> None:
+    page = open_page(standing.url, theme=theme).page
     address = page.locator('[data-node="n"] [data-field="address"]')
     expect(address).to_have_text(HOST)
     expect(address).to_have_css("color", green)
@@ -88,8 +91,7 @@ def test_a_node_without_a_driver_says_why_and_what_to_do(lab: Callable[..., Lab]
     site = lab(no_driver())
     node = open_page(site.url).page.locator('[data-node="n"]')
     expect(node).to_contain_text(re.compile("driver", re.IGNORECASE))
-    site.scenario = datacentre(gpus=1)
-    site.write()
+    site.becomes(datacentre(gpus=1))
     expect(node.locator("[data-gpu]")).to_have_count(1)
 
 
@@ -139,8 +141,8 @@ def test_where_events_are_not_let_through_a_websocket_tells_the_same(lab: Callab
     expect(watched.page.locator('[data-link="live"]')).to_be_visible()
 
 
-def test_where_no_stream_is_let_through_the_page_polls(lab: Callable[..., Lab], open_page: Open) -> None:
-    site = lab()
+def test_where_no_stream_is_let_through_the_page_polls(standing: Lab, open_page: Open) -> None:
+    site = standing
     watched = open_page("about:blank")
     watched.page.route("**/api/events?*", lambda route: route.abort())
     watched.page.route_web_socket("**/api/stream?*", lambda socket: socket.close())
@@ -151,7 +153,8 @@ def test_where_no_stream_is_let_through_the_page_polls(lab: Callable[..., Lab], 
     expect(value(watched.page, "utilization_percent")).to_contain_text("31%")
 
 
-def test_a_silent_node_keeps_its_numbers_and_its_date(lab: Callable[..., Lab], open_page: Open) -> None:
+def test_a_silent_node_keeps_its_numbers_and_its_date(lab: Callable[..., Lab], open_page: Open, tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(IMPATIENT))
     site = lab()
     page = open_page(site.url).page
     expect(page.locator("[data-gpu]")).to_have_count(2)
@@ -186,8 +189,8 @@ def test_what_sleeps_what_is_doubted_and_what_is_advised(lab: Callable[..., Lab]
         expect(node.locator(".fault")).to_have_count(0)
 
 
-def test_nothing_is_loaded_from_elsewhere(lab: Callable[..., Lab], open_page: Open) -> None:
-    site = lab()
+def test_nothing_is_loaded_from_elsewhere(standing: Lab, open_page: Open) -> None:
+    site = standing
     watched = open_page(site.url)
     expect(watched.page.locator("[data-gpu]")).to_have_count(2)
     assert watched.requests

@@ -16,7 +16,13 @@ from tests.fakenvml import datacentre
 
 GIB = 2**30
 HOUR = 360
-METRICS = ("utilization_percent", "memory_used_bytes", "power_draw_watts", "temperature_celsius")
+METRICS = (
+    "utilization_percent",
+    "memory_used_bytes",
+    "power_draw_watts",
+    "temperature_celsius",
+    "sm_clock_megahertz",
+)
 
 Values = list[float | None]
 
@@ -34,6 +40,7 @@ def hour(index: int, gap: tuple[int, int] = (0, 0)) -> dict[str, Values]:
         "memory_used_bytes": wave(index, 60 * GIB, 74 * GIB),
         "power_draw_watts": wave(index, 180, 690),
         "temperature_celsius": wave(index, 48, 81),
+        "sm_clock_megahertz": wave(index, 1200, 1980),
     }
     return {
         metric: [None if gap[0] <= at < gap[1] else value for at, value in enumerate(values)]

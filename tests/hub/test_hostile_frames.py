@@ -134,7 +134,7 @@ BROKEN = {
     "a ping of 126 bytes": (frame(PING, b"x" * 126), PROTOCOL),
     "a pong of 126 bytes": (frame(PONG, b"x" * 126), PROTOCOL),
     "an end of 126 bytes": (close_frame(1000, b"x" * 124), PROTOCOL),
-    "a ping of 64 KiB": (frame(PING, b"x" * 65536), PROTOCOL),
+    "a ping of 4 KiB": (frame(PING, b"x" * 4096), PROTOCOL),
     "a ping that says it has 2^63 bytes": (frame(PING, size=2**63), TOO_BIG),
     "a last piece without a first": (frame(CONTINUED, b"x"), PROTOCOL),
     "a piece without a first": (frame(CONTINUED, b"x", NOT_LAST), PROTOCOL),
@@ -147,7 +147,7 @@ BROKEN = {
     "a message of 2^63 bytes": (frame(TEXT, size=2**63), TOO_BIG),
     "a message of 2^64 - 1 bytes": (frame(TEXT, size=2**64 - 1), TOO_BIG),
     "pieces that are too much together": (
-        frame(TEXT, b"x" * 600_000, NOT_LAST) + frame(CONTINUED, size=600_000),
+        frame(TEXT, b"x" * 4000, NOT_LAST) + frame(CONTINUED, size=MAX_MESSAGE_BYTES - 3999),
         TOO_BIG,
     ),
     "pieces without end": (
@@ -179,6 +179,31 @@ async def test_what_breaks_the_rules_ends_that_connection_with_the_code_for_it(
     async with peer(hub, place) as one:
         await one.say(sent)
         assert (await one.end())[0] == code
+    await is_well(hub)
+
+
+@pytest.mark.parametrize("place", PLACES)
+async def test_who_is_still_talking_hears_why_it_was_ended(hub: Site, place: str) -> None:
+    async with peer(hub, place) as one:
+        await one.say(frame(TEXT, b"x" * (MAX_MESSAGE_BYTES + 1)))
+        assert (await one.end())[0] == TOO_BIG
+    await is_well(hub)
+
+
+async def test_a_viewer_says_little(hub: Site) -> None:
+    for sent in (frame(TEXT, size=4097), frame(TEXT, b"x" * 4000, NOT_LAST) + frame(CONTINUED, size=97)):
+        async with peer(hub, "stream") as one:
+            await one.hear(TEXT)
+            await one.say(frame(TEXT, b"x" * 4096) + sent)
+            assert (await one.end())[0] == TOO_BIG
+
+
+async def test_a_viewer_that_talks_without_end_is_cut_off(hub: Site) -> None:
+    async with peer(hub, "stream") as one:
+        await one.hear(TEXT)
+        await one.say(frame(TEXT, b"hello") * 200)
+        await one.hear(CLOSE)
+    assert (await hub.get("/health?verbose"))["refused"] == {"too_many_messages": 2}
     await is_well(hub)
 
 

@@ -5,8 +5,10 @@ hub could tell about itself.
 import contextlib
 import json
 import os
+import signal
+import threading
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +24,7 @@ from gpumon.hub import door as door_module
 from gpumon.wire import Close
 from tests.hub.agents import hello, raw_agent, report
 from tests.hub.candidates import Candidate
-from tests.running import Site, running_hub
+from tests.running import Site, running_hub, until_true
 
 
 @asynccontextmanager
@@ -103,12 +105,21 @@ async def test_token_and_secret_never_cross_the_wire(hub: Site, token: str, tmp_
 
 
 async def test_who_knows_the_token_and_listens_cannot_have_an_agents_secret(hub: Site, token: str) -> None:
-    """What an eavesdropper with the token could make of it is neither the secret nor a proof by it."""
-    candidate, thief = Candidate(), Candidate()
+    """Nothing of what it heard and knows is the secret; nor does the token let it be that agent with another key."""
+    candidate = Candidate()
     async with raw_agent(hub) as agent:
-        await candidate.join(agent, token)
-    thief.machine_id = candidate.machine_id
-    assert (await thief.refused(hub, token))[0] == Close.UNAUTHORISED
+        greetings = await candidate.meet(agent)
+        said = candidate.proof(greetings, token)
+        await agent.say(said)
+        welcome = await agent.hear()
+    challenge = json.loads(greetings[1])
+    known = [token, JoinToken.parse(token).secret, candidate.keys.public, challenge["key"], challenge["nonce"]]
+    for guess in [*known, str(said["proof"]), str(said["token_proof"]), str(welcome["proof"])]:
+        async with raw_agent(hub) as agent:
+            anew = await candidate.meet(agent)
+            await agent.say(candidate.proof(anew, token, proof=handshake.proof(guess, "agent", *anew)))
+            assert (await agent.closed())[0] == Close.UNAUTHORISED
+    assert (await Candidate().refused(hub, token))[0] == Close.UNAUTHORISED
 
 
 # ---- lies ----
@@ -339,6 +350,22 @@ async def test_a_hub_that_is_open_takes_everybody_and_says_so(tmp_path: Path, ca
             await Candidate("m", "b" * 32).join(agent, token_in(tmp_path), insists=True)
 
 
+async def test_a_hub_that_is_closed_at_a_sighup_shows_out_who_has_not_joined(tmp_path: Path) -> None:
+    later = Config(auth=AuthSection(push="token"))
+    opened = Config(auth=AuthSection(push="open"))
+    async with running_hub(opened, state_folder=tmp_path, trusts_loopback=False, read=lambda: later) as hub:
+        await hub.get("/health")
+        async with raw_agent(hub) as stranger, raw_agent(hub) as agent:
+            await stranger.say(hello("stranger"))
+            await stranger.hear()
+            await Candidate().join(agent, token_in(tmp_path), insists=True)
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert await stranger.closed() == (Close.UNAUTHORISED, door_module.NOT_JOINED)
+            await agent.say(report(1))
+            await hub.node_when("n", lambda node: node["report"])
+            assert "open_push" not in await notices(hub)
+
+
 # ---- what can go wrong with what is kept ----
 
 
@@ -394,3 +421,27 @@ async def test_a_full_disk_lets_agents_join_and_is_told_until_it_is_mended(
         await Candidate("m", "b" * 32).join(agent, token)
     assert "not_kept" not in await notices(hub)
     assert len(records_in(tmp_path)) == 2
+
+
+async def test_a_disk_that_hangs_delays_nobody_for_long_and_holds_one_thread(
+    hub: Site, token: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gpumon.hub.roster.WRITE_SECONDS", 0.2)
+    mended, began = threading.Event(), []
+    original = os.fsync
+
+    def hang(file: int) -> None:
+        began.append(file)
+        mended.wait(30)
+        original(file)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("os.fsync", hang)
+        async with AsyncExitStack() as stack:
+            for number in range(4):
+                agent = await stack.enter_async_context(raw_agent(hub))
+                await Candidate(f"n{number}", f"{number:032x}").join(agent, token)
+            assert "its disk does not answer" in (await notices(hub))["not_kept"]
+            assert len(began) == 1
+        mended.set()
+        await until_true(lambda: len(records_in(tmp_path)) == 4)

@@ -125,3 +125,22 @@ def test_a_stranger_who_tells_little_is_read() -> None:
     report = read_answer(b'{"node": "x", "gpus": [{"index": 0, "name": "A thing"}], "colour": "green"}')[0]
     assert report.gpus[0].utilization_percent is None
     assert report.sequence is None
+
+
+def test_text_of_polled_nodes_is_cleaned_and_their_processes_are_counted() -> None:
+    answer = {
+        "node_name": "n",
+        "gpus": [{"id": "0\x1b[31m", "name": "\u202eevil", "processes": [{"pid": 1, "name": "a\nb"}]}],
+    }
+    for ascii_only in (True, False):
+        report, is_legacy = read_answer(json.dumps(answer, ensure_ascii=ascii_only).encode())
+        assert is_legacy
+        (gpu,) = report.gpus
+        assert (gpu.pci_bus_id, gpu.name) == ("0\ufffd[31m", "\ufffdevil")
+        assert gpu.processes is not None
+        assert gpu.processes[0].name == "a\ufffdb"
+    crowd = {"node_name": "n", "gpus": [{"id": str(at), "processes": [{"pid": 1}] * 512} for at in range(4)]}
+    with pytest.raises(PollError, match="2048 processes of one node"):
+        read_answer(json.dumps(crowd).encode())
+    report, _ = read_answer(b'{"node": "n", "hostname": "a\\u001bb"}')
+    assert report.hostname == "a\ufffdb"

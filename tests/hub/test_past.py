@@ -1,11 +1,13 @@
 """The past by REST, by a real client against a real hub."""
 
+import json
 import time
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import pytest
 
+from gpumon.hub import packing
 from gpumon.hub.history import FINE_SECONDS
 from gpumon.hub.ring import FIELDS
 from gpumon.timestamp import rfc3339
@@ -178,3 +180,28 @@ async def test_values_are_no_longer_than_they_are_exact() -> None:
         await hub.node_when("n", lambda node: node["report"])
         _, past = await asked(hub, "/api/nodes/n/history", metric="power_draw_watts")
         assert [value for value in past["series"][0]["values"] if value is not None] == [312.4]
+
+
+async def test_a_large_answer_is_the_same_packed_and_not(hub: Site) -> None:
+    async with raw_agent(hub) as agent:
+        await agent.say(hello())
+        await agent.hear()
+        gpus = [{"index": index, "utilization_percent": index} for index in range(64)]
+        await agent.say(report(1, gpus=gpus))
+        await hub.node_when("n", lambda node: node["report"])
+        url = f"{hub.url}/api/nodes/n/history?points=360&to=9999999999&from=1"
+        async with hub.session.get(url, headers={"Accept-Encoding": "identity"}) as plain:
+            data = await plain.read()
+            assert "Content-Encoding" not in plain.headers
+            assert int(plain.headers["Content-Length"]) == len(data) > 4 * packing.PIECE_BYTES
+        async with hub.session.get(url, headers={"Accept-Encoding": "gzip"}) as packed:
+            assert packed.headers["Content-Encoding"] == "gzip"
+            assert (await packed.json())["series"] == json.loads(data)["series"]
+
+
+@pytest.mark.parametrize("size", [0, 1, 65_535, 65_536, 65_537, 1_000_000])
+def test_what_was_packed_is_unpacked_piece_by_piece(size: int) -> None:
+    data = bytes(at * at % 251 for at in range(size))
+    pieces = list(packing.unpacked(packing.body(data)))
+    assert b"".join(pieces) == data
+    assert all(len(piece) <= packing.PIECE_BYTES for piece in pieces)

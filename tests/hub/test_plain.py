@@ -167,8 +167,8 @@ async def test_what_cannot_be_given_is_refused_with_what_can(query: str) -> None
 
 async def test_a_hub_without_nodes_says_how_to_begin() -> None:
     async with running_hub() as hub:
-        assert "gpumon agent --hub" in (await get(hub))[1]
-        assert "gpumon agent --hub" in (await get(hub, "?format=html"))[1]
+        assert "gpumon hub --print-join" in (await get(hub))[1]
+        assert "gpumon hub --print-join" in (await get(hub, "?format=html"))[1]
 
 
 def node(*gpus: Gpu, status: str = "online", verdict: Fault | None = None) -> Node:

@@ -14,7 +14,12 @@ export const SPAN: Readonly<Record<Span, { readonly seconds: number; readonly po
   day: { seconds: 86_400, points: 288 },
 };
 
-export type Charted = "utilization_percent" | "memory_used_bytes" | "power_draw_watts" | "temperature_celsius";
+export type Charted =
+  | "utilization_percent"
+  | "memory_used_bytes"
+  | "power_draw_watts"
+  | "temperature_celsius"
+  | "sm_clock_megahertz";
 
 /** Beside what is charted: the share of each span in which a GPU was slowed down. */
 export const THROTTLED = "throttled_percent";
@@ -52,6 +57,12 @@ export const QUANTITIES: readonly Quantity[] = [
     top: (gpu) => gpu.slowdown_temperature_celsius ?? null,
     limit: (gpu) => gpu.slowdown_temperature_celsius ?? null,
     show: (format, value) => format.celsius(value),
+  },
+  {
+    field: "sm_clock_megahertz",
+    top: (gpu) => gpu.sm_clock_max_megahertz ?? null,
+    limit: (gpu) => gpu.sm_clock_max_megahertz ?? null,
+    show: (format, value) => format.megahertz(value),
   },
 ];
 

@@ -10,7 +10,7 @@ export interface Exception {
   readonly kind: "node" | Mark | Extract<GpuState, "fault" | "held">;
 }
 
-const RANKS: readonly Exception["kind"][] = ["node", "fault", "throttled", "hot", "held"];
+const RANKS: readonly Exception["kind"][] = ["node", "fault", "repair", "throttled", "hot", "held"];
 
 /** Of each GPU the worst alone is told. Those of a node that is not online are told with it. */
 export function exceptionsOf(node: Node, gpus: readonly Gpu[], held: ReadonlySet<string>): readonly Exception[] {

@@ -4,7 +4,7 @@ import type { Gpu, Node, NodeStatus, Process, Xid } from "./types";
 
 export type GpuState = "free" | "busy" | "held" | "fault" | "unknown";
 /** What is worth a look on a GPU, whatever its state. */
-export type Mark = "hot" | "throttled";
+export type Mark = "repair" | "throttled" | "hot";
 
 const MIB = 2 ** 20;
 /** What a driver may hold on a GPU that nobody uses. */
@@ -45,15 +45,19 @@ export function gpuState(gpu: Gpu, status: NodeStatus, isHeld = false): GpuState
 
 export function marksOf(gpu: Gpu, status: NodeStatus): readonly Mark[] {
   if (status !== "online") return [];
+  const isBroken = gpu.recovery_action != null && gpu.recovery_action !== "none";
   const { temperature_celsius: temperature, slowdown_temperature_celsius: slowdown } = gpu;
   const isHot = temperature !== null && slowdown != null && temperature >= slowdown - HOT_WITHIN_CELSIUS;
   const isThrottled = brakesOf(gpu).length > 0;
-  return [...(isHot ? (["hot"] as const) : []), ...(isThrottled ? (["throttled"] as const) : [])];
+  return [...(isBroken ? (["repair"] as const) : []), ...(isHot ? (["hot"] as const) : []), ...(isThrottled ? (["throttled"] as const) : [])];
 }
+
+const NO_BRAKES: readonly Brake[] = [];
 
 /** Each once; "hardware" only where nothing more precise is told. */
 export function brakesOf({ throttle_reasons: reasons }: Gpu): readonly Brake[] {
-  const found = new Set((reasons ?? []).flatMap((reason) => (Object.hasOwn(BRAKES, reason) ? [BRAKES[reason]] : [])));
+  if (!reasons || reasons.length === 0) return NO_BRAKES; // as of most GPUs, in each of their reports
+  const found = new Set(reasons.flatMap((reason) => (Object.hasOwn(BRAKES, reason) ? [BRAKES[reason]] : [])));
   if (found.size > 1) found.delete("hardware");
   return [...found].filter((brake) => brake !== undefined);
 }

@@ -1,5 +1,6 @@
 import type { Messages } from "./messages/en";
 
+const TIB = 2 ** 40;
 const GIB = 2 ** 30;
 const MIB = 2 ** 20;
 const SECOND = 1_000;
@@ -13,6 +14,7 @@ export interface Format {
   tenths(value: number): string;
   percent(value: number): string;
   celsius(value: number): string;
+  megahertz(value: number): string;
   bytes(value: number): string;
   /** "71.2 / 80.0 GiB"; a part that is not known is a dash. */
   memory(used: number | null, total: number | null): string;
@@ -46,8 +48,11 @@ export function createFormat(lang: string, text: Messages): Format {
     tenths: (value) => tenths.format(value),
     percent: (value) => `${whole.format(value)}%`,
     celsius: (value) => `${whole.format(value)} °C`,
-    bytes: (value) =>
-      value >= GIB ? `${gib(value)} GiB` : `${whole.format(Math.ceil(value / MIB))} MiB`,
+    megahertz: (value) => `${whole.format(value)} MHz`,
+    bytes: (value) => {
+      if (value >= 10 * TIB) return `${tenths.format(value / TIB)} TiB`;
+      return value >= GIB ? `${gib(value)} GiB` : `${whole.format(Math.ceil(value / MIB))} MiB`;
+    },
     memory: (used, total) => `${known(used, gib)} / ${known(total, gib)} GiB`,
     memorySum: (used, total) => {
       const wholeGib = (value: number): string => whole.format(value / GIB);

@@ -2,6 +2,7 @@ import { computed, effect, signal, untracked } from "@preact/signals";
 import { render } from "preact";
 
 import { readAddress, writeAddress } from "./address";
+import { Agency } from "./agents";
 import { fillPast } from "./archive";
 import { DetailStream } from "./detail";
 import { press } from "./keys";
@@ -34,6 +35,7 @@ const store = new Store({
   density: shared.density ?? kept.density ?? null,
 });
 const login = new Login(store);
+const agency = new Agency(store);
 const stream = new Stream(store);
 fillPast(store.past, () => store.now.peek());
 const details = new DetailStream(store);
@@ -121,6 +123,18 @@ effect(() => {
   untracked(() => stream.renew());
 });
 
+const WAITING_MS = 15_000;
+
+// The hub tells everybody how many agents wait, and who is logged in which.
+const waitingNow = computed(() => store.notices.value.find(({ code }) => code === "agents_waiting")?.message ?? null);
+effect(() => {
+  if (!isLoggedIn.value || !isWatching.value) return undefined;
+  void untracked(() => agency.ask());
+  if (waitingNow.value === null) return undefined;
+  const asking = setInterval(() => void agency.ask(), WAITING_MS);
+  return () => clearInterval(asking);
+});
+
 /** The link that the hub prints has the token where no server and no log sees it; here nobody else shall either. */
 async function comeIn(): Promise<void> {
   if (isEntering.peek()) {
@@ -138,4 +152,4 @@ effect(() => untracked(isWatching.value ? () => stream.start() : () => stream.st
 void comeIn();
 
 const root = document.getElementById("app");
-if (root !== null) render(<App store={store} login={login} />, root);
+if (root !== null) render(<App store={store} login={login} agency={agency} />, root);

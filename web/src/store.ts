@@ -8,7 +8,7 @@ import { type Glimpse, glimpsesOf, laterOf } from "./overview";
 import { Past } from "./past";
 import { Sketches } from "./sketches";
 import { SLICE, Slices } from "./slices";
-import type { Access, Fault, Gpu, LinkState, Message, Node } from "./types";
+import type { Access, Agents, Fault, Gpu, LinkState, Message, Node } from "./types";
 import { type Density, densityFor, FULL_UP_TO, type View } from "./view";
 
 /**
@@ -60,6 +60,7 @@ export class Store {
   readonly #heardAt = signal<number | null>(null);
   readonly #notices = signal<readonly Fault[]>([]);
   readonly #access = signal<Access>({ mayLook: true, isLoggedIn: false, isKnown: false });
+  readonly #agents = signal<Agents | null>(null);
   readonly #loaded = signal(false);
   readonly #pending = signal<ReadonlySet<string>>(new Set());
   readonly #settled = signal(0);
@@ -74,6 +75,8 @@ export class Store {
   readonly entries: ReadonlySignal<readonly Entry[]> = this.#entries;
   readonly link: ReadonlySignal<Link> = this.#link;
   readonly access: ReadonlySignal<Access> = this.#access;
+  /** Who has joined and who waits, as far as that was told; null to who is not logged in. */
+  readonly agents: ReadonlySignal<Agents | null> = this.#agents;
   /** The hub's time, in milliseconds; moves when {@link tick} is called. */
   readonly now: ReadonlySignal<number> = this.#now;
   readonly hubVersion: ReadonlySignal<string | null> = this.#hubVersion;
@@ -186,8 +189,13 @@ export class Store {
   setAccess(access: Access): void {
     batch(() => {
       if (!access.mayLook) this.replaceAll([]);
+      if (!access.isLoggedIn) this.#agents.value = null;
       this.#access.value = access;
     });
+  }
+
+  setAgents(agents: Agents | null): void {
+    this.#agents.value = this.#access.peek().isLoggedIn ? agents : null;
   }
 
   /** The hub wants to know who looks. */

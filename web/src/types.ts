@@ -12,6 +12,33 @@ export interface Access {
   readonly isKnown: boolean;
 }
 
+/** An agent that has joined; `code` is what it shows by itself as well. */
+export interface JoinedAgent {
+  readonly id: string;
+  readonly node: string;
+  readonly code: string;
+  readonly state: "joined" | "expected" | "revoked";
+  readonly admitted_at: string;
+  readonly revoked_at: string | null;
+  readonly address: string | null;
+}
+
+/** An agent that would join; `replaces` is the id of the one that its name belongs to. */
+export interface WaitingAgent {
+  readonly id: string;
+  readonly node: string;
+  readonly code: string;
+  readonly address: string | null;
+  readonly first_seen_at: string;
+  readonly replaces: string | null;
+}
+
+/** What the hub tells of its agents to who is logged in. */
+export interface Agents {
+  readonly joined: readonly JoinedAgent[];
+  readonly waiting: readonly WaitingAgent[];
+}
+
 export type Reason =
   | "unsupported"
   | "denied"

@@ -24,6 +24,11 @@ test("a node that is not online is told alone, a verdict on a sick GPU by that G
   expect(exceptionsOf(node("a", { verdict }), [busy], new Set()).map(({ kind }) => kind)).toEqual(["node"]);
 });
 
+test("a GPU whose driver asks for a repair is worth a look, whatever it does meanwhile", () => {
+  const found = exceptionsOf(node("a"), [gpu({ recovery_action: "gpu_reset" }), gpu({ recovery_action: "none" })], new Set());
+  expect(found.map(({ kind }) => kind)).toEqual(["repair"]);
+});
+
 test("the worst comes first", () => {
   const found = worstFirst([
     ...exceptionsOf(node("a"), [busy, hot], new Set(["GPU-1"])),

@@ -20,6 +20,10 @@ describe("numbers", () => {
     expect(english.power(654.6, null)).toBe("655 W");
     expect(english.bytes(512 * 2 ** 20)).toBe("512 MiB");
     expect(english.bytes(1)).toBe("1 MiB");
+    expect(english.bytes(9_999 * 2 ** 30)).toBe("9,999.0 GiB");
+    expect(english.bytes(20 * 2 ** 40)).toBe("20.0 TiB");
+    expect(english.memorySum(640.4 * 2 ** 30, 1_123.2 * 2 ** 30)).toBe("640 / 1,123 GiB");
+    expect(english.memorySum(null, 2 ** 30)).toBe("— / 1 GiB");
     expect(english.kilowatts(61_200)).toBe("61.2 kW");
   });
 });

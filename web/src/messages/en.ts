@@ -1,4 +1,4 @@
-import type { Span } from "../charts";
+import type { Charted, Span } from "../charts";
 import type { Brake, GpuState, Mark } from "../fleet";
 import type { KEYS } from "../keys";
 import type { Failure } from "../login";
@@ -73,7 +73,16 @@ export const en = {
   cause,
   channel,
   gpuState,
-  mark: { hot: "hot", throttled: "throttled" } satisfies Record<Mark, string>,
+  mark: { hot: "hot", throttled: "throttled", repair: "to be repaired" } satisfies Record<Mark, string>,
+  repair: {
+    gpu_reset: "reset needed",
+    node_reboot: "reboot needed",
+    drain_p2p: "to be drained",
+    drain_and_reset: "drain, reset",
+    recover_imex_domain: "recover IMEX",
+    bus_reset: "bus reset needed",
+    system_reboot: "reboot needed",
+  } as Readonly<Record<string, string>>,
   brake: { heat: "heat", power: "power supply", hardware: "hardware" } satisfies Record<Brake, string>,
   link,
   linkTitle: "How this page gets its numbers",
@@ -104,8 +113,8 @@ export const en = {
   justNow: "just now",
   neverSeen: "never seen",
   lastNumbers: (ago: string) => `Last numbers, from ${ago}.`,
-  staleNumbers: (ago: string) => `The node still speaks, but its numbers are from ${ago}.`,
-  staleSince: (ago: string) => `The node still speaks, but sends no new numbers; noticed ${ago}.`,
+  staleNumbers: (ago: string) => `Nothing newer has come: these numbers are from ${ago}.`,
+  staleSince: (ago: string) => `No new numbers come; noticed ${ago}.`,
   flapping: "flapping",
   flappingTitle: "It has come and gone again and again in the last minutes.",
   reportsLost: (reports: string) => `${reports} reports lost`,
@@ -116,6 +125,11 @@ export const en = {
   notices: "Notices of the hub",
   detail: {
     since: "In this state",
+    name: "Name",
+    tags: "Tags",
+    driver: "Driver",
+    cuda: "CUDA",
+    source: "Reports",
     agent: "Agent",
     hostname: "Host name",
     agent_id: "Agent identity",
@@ -166,6 +180,13 @@ export const en = {
   sparkline: (mean: string, highest: string) => `Last 15 minutes: utilisation ${mean} on average, at most ${highest}`,
   sparklineMemory: (mean: string) => `memory ${mean} on average`,
   sparklineEmpty: "Nothing is known of the last 15 minutes.",
+  charted: {
+    utilization_percent: "Utilisation",
+    memory_used_bytes: "Memory",
+    power_draw_watts: "Power",
+    temperature_celsius: "Temperature",
+    sm_clock_megahertz: "SM clock",
+  } satisfies Record<Charted, string>,
   charts: {
     title: "The past",
     span: { hour: "1 h", day: "24 h" } satisfies Record<Span, string>,
@@ -241,6 +262,8 @@ export const en = {
   emptyText: "Run this on each machine with GPUs; it appears here within seconds:",
   emptyLoopback:
     "This page was opened by an address that only this machine knows. On other machines, put its name or IP address in the place of it.",
+  emptyJoin:
+    "On another machine than the hub's an agent must join: 'gpumon hub --print-join', run on the hub's machine, shows the command that does.",
   legend: "What the words mean",
   legendText: {
     free: "Free: no process computes on it, and the memory in use is below 500 MiB or 2 % of the card, whichever is more. A GPU that is asleep is free.",
@@ -248,25 +271,10 @@ export const en = {
     held: "Idle-held: more than 10 % of its memory in use and utilisation below 2 % for 15 min, as far as the hub knows.",
     fault: "Fault: the GPU is lost, does not answer, or reports an error.",
     hot: "Hot: within 5 °C of the temperature at which, by its own telling, it slows itself down.",
+    repair: "Reset needed, and the like: the driver says what it takes to make the GPU whole again; it may still compute.",
     throttled: "Throttled: it slows itself down by heat or a fault of its power supply; a mere cap on power does not count.",
     unknown: "Unknown: it cannot be told, or the node is not online. Unknown never counts as free.",
     stale: "Stale: the node answers, but its numbers are old. Offline: no sign of life. Pending: not seen since the hub started.",
-  },
-  refused: (count: number, told: string) =>
-    count === 0 ? "The hub has refused nothing since it started." : `Refused by the hub since it started: ${told}.`,
-  refusedWhat: {
-    silent_connection: "connections on which nothing was said",
-    too_many_connections: "connections beyond what one address may have",
-    too_many_unfinished: "unfinished requests beyond what one address may have",
-    slow_request: "requests that did not become complete",
-    large_request: "requests whose head or body was too large",
-    bad_request: "what was not HTTP",
-    slow_reader: "connections whose peer stopped reading",
-    bad_frame: "connections that did not talk as WebSocket does",
-    bad_message: "messages of agents in other words than those agreed on",
-    large_message: "messages of agents that were too large",
-    too_many_messages: "messages beyond the pace that is allowed",
-    too_many_agents: "agents beyond what a hub takes",
   },
   login: {
     title: "Log in",
@@ -284,6 +292,40 @@ export const en = {
       unanswered: "The hub does not answer. Try again.",
       refused: "The hub refuses logins from here; a proxy before it must pass Host on as it is.",
     } satisfies Record<Failure, string>,
+  },
+  agents: {
+    waiting: "Agents that wait to be admitted",
+    compare:
+      "Admit who shows the same code in the log on its own machine: then nobody sits in between. It comes in within a minute.",
+    since: (ago: string) => `first tried ${ago}`,
+    replaces: "This name belongs to another agent, which would be revoked.",
+    admit: "Admit",
+    admitOne: (node: string) => `Admit ${node}`,
+    refuse: "Refuse",
+    refuseOne: (node: string) => `Refuse ${node}`,
+    revoke: "Revoke",
+    revokeOne: (node: string) => `Revoke ${node}`,
+    reallyRevoke: "Really revoke?",
+    reallyRevokeOne: (node: string) => `Really revoke ${node}?`,
+    failed: "The hub did not do that; this is how it is now.",
+    joined: (agents: string) => `Agents that have joined (${agents})`,
+    state: { joined: "joined", expected: "admitted, not yet back:", revoked: "revoked" },
+  },
+  refused: (count: number, told: string) =>
+    count === 0 ? "The hub has refused nothing since it started." : `Refused by the hub since it started: ${told}.`,
+  refusedWhat: {
+    silent_connection: "connections on which nothing was said",
+    too_many_connections: "connections beyond what one address may have",
+    too_many_unfinished: "unfinished requests beyond what one address may have",
+    slow_request: "requests that did not become complete",
+    large_request: "requests whose head or body was too large",
+    bad_request: "what was not HTTP",
+    slow_reader: "connections whose peer stopped reading",
+    bad_frame: "connections that did not talk as WebSocket does",
+    bad_message: "messages of agents in other words than those agreed on",
+    large_message: "messages of agents that were too large",
+    too_many_messages: "messages beyond the pace that is allowed",
+    too_many_agents: "agents beyond what a hub takes",
   },
   hubVersion: (version: string) => `gpumon hub ${version}`,
   otherLanguage: { lang: "zh" as "en" | "zh", name: "中文" },
@@ -348,7 +390,7 @@ export const en = {
     age: "Updated",
   },
   exceptions: "Worth a look",
-  noExceptions: "Nothing: all nodes answer, and no GPU is at fault, hot, throttled or held idle.",
+  noExceptions: "Nothing: all nodes answer, and no GPU is at fault, to be repaired, hot, throttled or held idle.",
   theme: { system: "Theme: auto", light: "Theme: light", dark: "Theme: dark" } satisfies Record<Theme, string>,
   unit: { day: "d", hour: "h", minute: "min", second: "s" },
 };

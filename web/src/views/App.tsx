@@ -1,8 +1,10 @@
 import { useComputed, useSignal } from "@preact/signals";
 
+import type { Agency } from "../agents";
 import { createLocale, LocaleContext, useLocale } from "../locale";
 import type { Login } from "../login";
 import type { Store } from "../store";
+import { Waiting } from "./Agents";
 import { Announcer } from "./Announcer";
 import { Banner, SimulatedNote } from "./Banner";
 import { Fleet } from "./Fleet";
@@ -15,16 +17,16 @@ import { Notices } from "./Notices";
 import { Doorway, Toolbar } from "./Toolbar";
 import { Users } from "./Users";
 
-export function App({ store, login }: { store: Store; login: Login }) {
+export function App({ store, login, agency }: { store: Store; login: Login; agency: Agency }) {
   const locale = useComputed(() => createLocale(store.view.value.language, navigator.languages));
   return (
     <LocaleContext.Provider value={locale.value}>
-      <Page store={store} login={login} />
+      <Page store={store} login={login} agency={agency} />
     </LocaleContext.Provider>
   );
 }
 
-function Page({ store, login }: { store: Store; login: Login }) {
+function Page({ store, login, agency }: { store: Store; login: Login; agency: Agency }) {
   const { text } = useLocale();
   const isEntering = useSignal(false);
   if (!store.access.value.mayLook || isEntering.value) {
@@ -47,11 +49,12 @@ function Page({ store, login }: { store: Store; login: Login }) {
       <Toolbar store={store} />
       <Banner store={store} />
       <Notices store={store} />
+      <Waiting store={store} agency={agency} />
       <main id="main" tabIndex={-1}>
         <SimulatedNote store={store} />
         <Shown store={store} />
       </main>
-      <Footer store={store} login={login} onEnter={() => void (isEntering.value = true)} />
+      <Footer store={store} login={login} agency={agency} onEnter={() => void (isEntering.value = true)} />
       <Help store={store} />
       <Announcer store={store} />
     </>

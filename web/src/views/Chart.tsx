@@ -54,7 +54,7 @@ export function Chart(props: Props) {
   return (
     <figure data-chart={quantity.field}>
       <figcaption>
-        {text.column[quantity.field]} <strong>{value === null ? "—" : quantity.show(format, value)}</strong>
+        {text.charted[quantity.field]} <strong>{value === null ? "—" : quantity.show(format, value)}</strong>
         {time !== null && <span class="aside"> {text.charts.at(time)}</span>}
       </figcaption>
       <div ref={place} class="plot" aria-hidden="true" />

@@ -218,7 +218,7 @@ function MomentSlider({ past, gpu, moment }: Pick<DrawnProps, "past" | "gpu" | "
   const at = Math.min(moment.value ?? last, last);
   const words = QUANTITIES.map(({ field, show }) => {
     const value = valuesOf(past, gpu, field)[at] ?? null;
-    return `${text.column[field]} ${value === null ? "—" : show(format, value)}`;
+    return `${text.charted[field]} ${value === null ? "—" : show(format, value)}`;
   });
   if (valuesOf(past, gpu, THROTTLED)[at]) words.push(text.mark.throttled);
   const time = format.moment((past.at[at] ?? 0) * 1_000);
@@ -264,7 +264,7 @@ function FiguresTable({ past, gpu }: { past: NodePast; gpu: Gpu }) {
           const figures = figuresOf(valuesOf(past, gpu, field));
           return (
             <tr key={field} data-quantity={field}>
-              <th scope="row">{text.column[field]}</th>
+              <th scope="row">{text.charted[field]}</th>
               {columns.map((column) => {
                 const value = figures?.[column] ?? null;
                 return <td key={column}>{value === null ? <Dash why={text.charts.nothing} /> : show(format, value)}</td>;

@@ -9,6 +9,7 @@ export function Empty() {
       <pre>
         <code data-field="command">gpumon agent --hub {hubUrl(location)}</code>
       </pre>
+      <p class="hint">{text.emptyJoin}</p>
       {isLoopback(location.hostname) && <p class="hint">{text.emptyLoopback}</p>}
     </section>
   );

@@ -5,6 +5,7 @@ import { gpuKey } from "../fleet";
 import { translateFault, useLocale } from "../locale";
 import { useSteady } from "../steady";
 import type { Store } from "../store";
+import { markOf } from "./GpuRow";
 import { NodeState } from "./NodeCard";
 import { GPU_SHAPES, Shape } from "./Shape";
 
@@ -66,7 +67,7 @@ function Item({ exception: { node, gpu, kind }, store }: { exception: Exception;
       ) : (
         <span class={`state ${kind === "fault" ? "is-fault" : "is-warning"}`}>
           <Shape kind={kind === "fault" || kind === "held" ? GPU_SHAPES[kind] : "triangle"} />
-          {kind === "fault" || kind === "held" ? text.gpuState[kind] : text.mark[kind]}
+          {kind === "fault" || kind === "held" ? text.gpuState[kind] : gpu && markOf(kind, gpu, text)}
           {kind === "hot" && gpu?.temperature_celsius != null && ` ${format.celsius(gpu.temperature_celsius)}`}
         </span>
       )}

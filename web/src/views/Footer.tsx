@@ -1,19 +1,22 @@
 import { useComputed } from "@preact/signals";
 import { useState } from "preact/hooks";
 
+import type { Agency } from "../agents";
 import { useLocale } from "../locale";
 import type { Login } from "../login";
 import type { Store } from "../store";
+import { Joined } from "./Agents";
 import { Legend } from "./Help";
 import { Refused } from "./Refused";
 
 interface Props {
   store: Store;
   login: Login;
+  agency: Agency;
   onEnter: () => void;
 }
 
-export function Footer({ store, login, onEnter }: Props) {
+export function Footer({ store, login, agency, onEnter }: Props) {
   const { text } = useLocale();
   const areUsersBlurred = useComputed(() => store.view.value.areUsersBlurred).value;
   const access = store.access.value;
@@ -26,6 +29,7 @@ export function Footer({ store, login, onEnter }: Props) {
         <Legend />
         {isOpen && <Refused />}
       </details>
+      <Joined store={store} agency={agency} />
       <p>
         <button
           type="button"

@@ -1,6 +1,7 @@
 import { brakesOf, gpuState, gravesOf, isPrivate, type Mark, marksOf, modelOf } from "../fleet";
 import { parseMoment } from "../format";
 import { useLocale } from "../locale";
+import type { Messages } from "../messages/en";
 import type { Store } from "../store";
 import type { Gpu, MigDevice, NodeStatus } from "../types";
 import { Bar, Doubt, FaultNote, Missing } from "./parts";
@@ -69,13 +70,18 @@ export function GpuRow({ store, name, gpu, status, isHeld, reportAt }: Props) {
   );
 }
 
+/** A mark in a word or two; of a GPU that wants to be repaired what the driver asks for. */
+export function markOf(mark: Mark, gpu: Gpu, text: Messages): string {
+  return mark === "repair" ? (text.repair[gpu.recovery_action ?? ""] ?? text.mark.repair) : text.mark[mark];
+}
+
 /** Why it slows itself down stands beside the word. */
 function MarkOf({ mark, gpu }: { mark: Mark; gpu: Gpu }) {
   const { text } = useLocale();
   const why = mark === "throttled" ? brakesOf(gpu).map((brake) => text.brake[brake]) : [];
   return (
-    <span class="mark" data-mark={mark} title={gpu.throttle_reasons?.join("\n")}>
-      {[text.mark[mark], ...why].join(" · ")}
+    <span class="mark" data-mark={mark} title={mark === "throttled" ? gpu.throttle_reasons?.join("\n") : undefined}>
+      {[markOf(mark, gpu, text), ...why].join(" · ")}
     </span>
   );
 }

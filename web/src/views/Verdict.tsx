@@ -95,6 +95,12 @@ function Facts({ node, now }: { node: Node; now: ReadonlySignal<number> }) {
       <dd>
         {text.status[node.status]} · <Age at={node.status_since} now={now} sentence={(ago) => ago} />
       </dd>
+      {/* A line of the table has no room for these. */}
+      <Fact name="name" value={node.name === node.alias ? null : node.name} />
+      <Fact name="tags" value={node.tags?.join(", ") || null} />
+      <Fact name="driver" value={report?.driver_version ?? null} />
+      <Fact name="cuda" value={report?.cuda_version ?? null} />
+      <Fact name="source" value={node.source === null ? null : text.sourceTitle[node.source]} />
       {node.resolution && (
         <>
           <dt>{text.detail.resolution}</dt>
