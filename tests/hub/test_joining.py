@@ -105,12 +105,21 @@ async def test_token_and_secret_never_cross_the_wire(hub: Site, token: str, tmp_
 
 
 async def test_who_knows_the_token_and_listens_cannot_have_an_agents_secret(hub: Site, token: str) -> None:
-    """What an eavesdropper with the token could make of it is neither the secret nor a proof by it."""
-    candidate, thief = Candidate(), Candidate()
+    """Nothing of what it heard and knows is the secret; nor does the token let it be that agent with another key."""
+    candidate = Candidate()
     async with raw_agent(hub) as agent:
-        await candidate.join(agent, token)
-    thief.machine_id = candidate.machine_id
-    assert (await thief.refused(hub, token))[0] == Close.UNAUTHORISED
+        greetings = await candidate.meet(agent)
+        said = candidate.proof(greetings, token)
+        await agent.say(said)
+        welcome = await agent.hear()
+    challenge = json.loads(greetings[1])
+    known = [token, JoinToken.parse(token).secret, candidate.keys.public, challenge["key"], challenge["nonce"]]
+    for guess in [*known, str(said["proof"]), str(said["token_proof"]), str(welcome["proof"])]:
+        async with raw_agent(hub) as agent:
+            anew = await candidate.meet(agent)
+            await agent.say(candidate.proof(anew, token, proof=handshake.proof(guess, "agent", *anew)))
+            assert (await agent.closed())[0] == Close.UNAUTHORISED
+    assert (await Candidate().refused(hub, token))[0] == Close.UNAUTHORISED
 
 
 # ---- lies ----

@@ -55,7 +55,7 @@ describe("a fault", () => {
 });
 
 test("every code of the API's tables is told in Chinese", () => {
-  const part = api.slice(api.indexOf("| `verdict.code` |"), api.indexOf("### Messages"));
+  const part = api.slice(api.indexOf("| `verdict.code` |"), api.indexOf("### Agents"));
   const rows = [...part.matchAll(/^\| (`[^|]*) \|/gm)].map(([, codes = ""]) => codes);
   const codes = rows.flatMap((row) => [...row.matchAll(/`([a-z_]+)`/g)].map(([, code = ""]) => code));
   const channels = new Set(["push", "poll", "name", "driver", "clock", "claim"]);
