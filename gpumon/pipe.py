@@ -1,8 +1,10 @@
 """The connection under an HTTP response or a WebSocket, as applications write to it past ASGI."""
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from starlette.types import Scope
 
@@ -164,6 +166,20 @@ class Pipe:
             self.on_writable()
 
 
+class InOrder:
+    """The transport as a protocol writes to it: behind what ``pipe`` still keeps, never into the middle of it."""
+
+    def __init__(self, transport: asyncio.Transport, pipe: Pipe) -> None:
+        self._transport = transport
+        self._pipe = pipe
+        self.write = pipe.write
+        self.close = pipe.close
+        self.is_closing = pipe.is_closing
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  (whatever a transport has)
+        return getattr(self._transport, name)
+
+
 class Behind:
     """A peer that has not taken all that it was sent: how much waited when it last took something."""
 
@@ -185,6 +201,13 @@ def pipe_of(scope: Scope) -> Pipe:
     """The connection that an ASGI application is called for."""
     pipe: Pipe = scope["state"]["pipe"]
     return pipe
+
+
+def note_refusal(scope: Scope, reason: str, words: str, level: int = logging.WARNING) -> None:
+    """Count what is refused of the request or WebSocket of ``scope`` (:data:`gpumon.refusals.REASONS`)."""
+    pipe: Pipe | None = scope.get("state", {}).get("pipe")
+    if pipe is not None:
+        pipe.visit.refused(reason, words, level)
 
 
 def chunk(pieces: Sequence[bytes]) -> bytes:

@@ -5,12 +5,12 @@ it would run): cancellation is the stop signal here, as everywhere in gpumon.
 """
 
 import asyncio
+import contextlib
 import errno
 import logging
 import socket
 import ssl
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
 from functools import partial
 from typing import Any, cast
 
@@ -26,7 +26,7 @@ from websockets.frames import Frame, apply_mask  # type: ignore[attr-defined]  #
 
 from gpumon.errors import ListenError
 from gpumon.limits import MAX_CONNECTIONS, MAX_UNFINISHED, BoundedRequests, Visit, Visits, refusal
-from gpumon.pipe import MESSAGES, Pipe, frame_head
+from gpumon.pipe import MESSAGES, InOrder, Pipe, frame_head
 from gpumon.refusals import Refusals
 from gpumon.text import one_line
 from gpumon.wire import MAX_MESSAGE_BYTES, MAX_SAID
@@ -84,20 +84,6 @@ def url_of(listener: socket.socket, *, tls: bool = False) -> str:
     return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
-class _InOrder:
-    """The transport as a protocol writes to it: behind what ``pipe`` still keeps, never into the middle of it."""
-
-    def __init__(self, transport: asyncio.Transport, pipe: Pipe) -> None:
-        self._transport = transport
-        self._pipe = pipe
-        self.write = pipe.write
-        self.close = pipe.close
-        self.is_closing = pipe.is_closing
-
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  (whatever a transport has)
-        return getattr(self._transport, name)
-
-
 class _Http(H11Protocol):
     """uvicorn's, with a :class:`Pipe`, and with bounds and deadlines for what comes in."""
 
@@ -117,7 +103,7 @@ class _Http(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         self._raw = transport
         self._pipe.made(transport)
-        super().connection_made(cast("asyncio.Transport", _InOrder(transport, self._pipe)))
+        super().connection_made(cast("asyncio.Transport", InOrder(transport, self._pipe)))
         if not self._visit.begin(transport.get_extra_info("peername")):
             self._end(429, "too_many_connections", f"allowed: {MAX_CONNECTIONS} connections from one address")
 
@@ -207,7 +193,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol, asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._pipe.made(transport)
         # A pong must not land within a letter that is sent piece by piece.
-        super().connection_made(cast("asyncio.Transport", _InOrder(cast("asyncio.Transport", transport), self._pipe)))
+        super().connection_made(cast("asyncio.Transport", InOrder(cast("asyncio.Transport", transport), self._pipe)))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._visit.end()
@@ -307,6 +293,10 @@ class WebSocketProtocol(WebSocketsSansIOProtocol, asyncio.BufferedProtocol):
         super().handle_cont(event)
         self._count_odd_frame()
 
+    def send_receive_event_to_app(self) -> None:
+        with contextlib.suppress(InvalidState):  # no text, and its end came along with it: that is answered next
+            super().send_receive_event_to_app()
+
     def _count_odd_frame(self) -> None:
         if self._heard_at - self._odd_since >= 1.0:
             self._odd_frames, self._odd_since = 0, self._heard_at
@@ -339,7 +329,7 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._tls = tls
 
-    @contextmanager
+    @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         yield
 
@@ -370,8 +360,11 @@ async def serve(
     tls: ssl.SSLContext | None = None,
     is_proxy: Callable[[str], bool] = lambda _: False,
 ) -> None:
-    """Serve ``app`` on ``listener`` until cancelled, by ``tls`` if given; who ``is_proxy`` speaks for many. Then
-    ``end_streams`` is called, for an endless response holds the server; requests have 2 s, WebSockets end with 1012.
+    """Serve ``app`` on ``listener`` until cancelled, by ``tls`` if given; what is refused is noted in ``refusals``.
+    Addresses of which ``is_proxy`` holds speak for many, and may have more connections than one.
+
+    Then ``end_streams`` is called, since an endless response would hold the server; requests under way have
+    two seconds to end, WebSockets are closed with 1012 (going away), and what is left is cut.
     """
     server = _Server(
         uvicorn.Config(

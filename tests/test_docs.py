@@ -1,5 +1,6 @@
 """What the documentation lists is complete."""
 
+import re
 from pathlib import Path
 from typing import get_args
 
@@ -10,7 +11,8 @@ from gpumon.agent.scenario import FAULTS
 from gpumon.agent.words import MEASURED, REASONS
 from gpumon.model import Reason
 
-DOCS = Path(__file__).parent.parent / "docs"
+ROOT = Path(__file__).parent.parent
+DOCS = ROOT / "docs"
 
 
 @pytest.mark.parametrize("field", [name for name in MEASURED if name != "processes_truncated"])
@@ -31,3 +33,10 @@ def test_every_reason_is_explained_with_its_codes(reason: str) -> None:
 def test_every_board_and_fault_that_can_be_simulated_is_explained(word: str) -> None:
     text = (DOCS / "configuration.md").read_text(encoding="utf-8").partition("## Simulated GPUs")[2]
     assert f"`{word}`" in text or f"`fault={word}" in text
+
+
+def test_every_promise_names_tests_that_are_there() -> None:
+    text = (DOCS / "security.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(tests/[\w/.]+)`", text))
+    assert len(named) > 5
+    assert [one for one in sorted(named) if not (ROOT / one).exists()] == []

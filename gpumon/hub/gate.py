@@ -5,7 +5,9 @@ finds out who asks (:mod:`gpumon.hub.auth`), and lets through only what they may
 answer that keep browsers from doing more with it than showing it.
 """
 
+import logging
 from collections.abc import Iterable
+from http import HTTPStatus
 from typing import Final, Literal
 
 from starlette.responses import Response
@@ -14,6 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from gpumon.hub.auth import CALLER, CHALLENGE, LOOKING, NOBODY, Auth
 from gpumon.hub.hosts import Hosts
 from gpumon.hub.proxies import Proxies
+from gpumon.pipe import note_refusal
 from gpumon.problem import problem
 
 SECURITY_HEADERS: Final = {
@@ -72,6 +75,8 @@ class Gate:
             send = _with_headers(scope["path"], send)
         self._proxies.look_behind(scope)
         refused = self._refused(scope)
+        if refused is not None:
+            _count(scope, refused.status_code)
         await (self._app if refused is None else refused)(scope, receive, send)
 
     def _refused(self, scope: Scope) -> Response | None:
@@ -128,6 +133,13 @@ class Gate:
         if need == "token" and caller.session is not None and b"origin" not in found and not _only_reads(scope):
             return problem(403, "Origin: missing; who is logged in by cookie changes things from the hub's page only")
         return None
+
+
+def _count(scope: Scope, status: int) -> None:
+    if status == HTTPStatus.UNAUTHORIZED:
+        note_refusal(scope, "no_token", "a request without the token that it takes", logging.INFO)
+    else:
+        note_refusal(scope, "foreign_request", "a request in a foreign name, of a foreign page or of no meaning")
 
 
 def _only_reads(scope: Scope) -> bool:

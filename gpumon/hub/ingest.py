@@ -46,6 +46,8 @@ REASONS = {
     Close.BAD_MESSAGE: "bad_message",
     Close.TOO_FAST: "too_many_messages",
     Close.TOO_MANY: "too_many_agents",
+    Close.UNAUTHORISED: "not_joined",
+    Close.REVOKED: "not_joined",
 }
 """What is counted among what the hub refuses (:data:`gpumon.refusals.REASONS`); the rest are troubles of the lab's own
 agents.
@@ -80,6 +82,7 @@ class Ingest:
             return
         link = Link(websocket, websocket.client.host if websocket.client else None)
         if self.door.is_tired_of(link.address):
+            link.pipe.visit.refused("not_joined", "an agent after too many that were refused")
             headers = {"Retry-After": str(TIRED_SECONDS)}
             await websocket.send_denial_response(problem(429, "too many were refused from your address", headers))
             return
@@ -96,7 +99,7 @@ class Ingest:
         except RefusedError as refused:
             error = refused
         if (reason := REASONS.get(error.code)) is not None:
-            link.pipe.visit.refused(reason, f"an agent was cut off: {error}")
+            link.pipe.visit.refused(reason, f"an agent: {error}")
         else:
             log.warning("agent at %s: closed: %s", link.address, error)
         await _close(websocket, error)

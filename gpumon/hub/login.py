@@ -15,6 +15,7 @@ from starlette.routing import Route
 
 from gpumon.hub.auth import CHALLENGE, SESSION_SECONDS, Auth, caller_of
 from gpumon.hub.openapi import Login
+from gpumon.pipe import note_refusal
 from gpumon.problem import problem
 from gpumon.wire import encode
 
@@ -77,9 +78,11 @@ class LoginApi:
         now = time.monotonic()
         if wait := self._failures.wait_seconds(address, now):
             seconds = str(int(wait) + 1)
+            note_refusal(request.scope, "failed_login", "a login after too many that have failed")
             return problem(429, f"too many logins have failed; again in {seconds} s", {"Retry-After": seconds})
         if not self._auth.is_token(key.token.encode(errors="surrogatepass")):
             self._failures.add(address, now)
+            note_refusal(request.scope, "failed_login", "a login with a token that is not this hub's")
             return problem(401, "this is not the token of this hub", CHALLENGE)
         return self._with_cookie(request, await self._auth.open_session(), SESSION_SECONDS)
 

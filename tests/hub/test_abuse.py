@@ -323,3 +323,16 @@ async def test_an_agent_says_which_of_its_reports_a_hub_refused_and_goes_on(
         monkeypatch.undo()
         await hub.node_when("n", lambda node: node["report"])
     assert "allowed: at most 1000" in caplog.text
+
+
+async def test_what_the_gate_turns_away_is_counted_as_well(hub: Site) -> None:
+    for headers, status in (
+        ({"Host": "rebound.example"}, 403),
+        ({"Origin": "http://rebound.example"}, 403),
+        ({"Authorization": "Bearer guessed"}, 401),
+    ):
+        async with hub.session.get(f"{hub.url}/api/nodes", headers=headers) as response:
+            assert response.status == status
+    async with hub.session.post(f"{hub.url}/api/login", json={"token": "guessed"}) as response:
+        assert response.status == 401
+    assert (await hub.get("/health?verbose"))["refused"] == {"foreign_request": 2, "no_token": 1, "failed_login": 1}

@@ -156,6 +156,10 @@ BROKEN = {
     ),
     "pings without end": (frame(PING) * 5000, POLICY),
     "pongs without end": (frame(PONG) * 5000, POLICY),
+    "text that is none right before an end": (
+        frame(TEXT, b"\xff", NOT_LAST) + frame(CONTINUED, b"\xff") + close_frame(NORMAL),
+        NORMAL,
+    ),
     "an end between pieces": (frame(TEXT, b"{", NOT_LAST) + close_frame(1000), PROTOCOL),
     "an end of one byte": (frame(CLOSE, b"\x03"), PROTOCOL),
     "an end with a reason that is no text": (close_frame(1000, b"\xff\xfe"), BAD_TEXT),

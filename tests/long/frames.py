@@ -21,6 +21,7 @@ UPGRADE = (
     b"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 )
 TURNS = 3
+REFUSALS = frozenset({1002, 1007, 1008, 1009})
 
 
 async def _nobody(scope: Scope, receive: Receive, send: Send) -> None:
@@ -52,6 +53,9 @@ class _Wire(asyncio.Transport):
 
     def get_write_buffer_size(self) -> int:
         return 0
+
+    def can_write_eof(self) -> bool:
+        return False
 
     def is_closing(self) -> bool:
         return self.is_closed
@@ -118,5 +122,6 @@ class Conversation:
 
     @property
     def is_refused(self) -> bool:
-        """Whether the hub ended it."""
-        return self._protocol.conn.parser_exc is not None
+        """Whether the hub ended it since it broke the rules."""
+        end = self._protocol.conn.close_sent
+        return end is not None and end.code in REFUSALS

@@ -28,8 +28,8 @@ Target = Callable[[bytes], None]
 
 
 def frames() -> Target:
-    """The decoder of frames: what is heard, and how it ends, does not depend on how the bytes are cut; but that what
-    stands right before the end may be lost with it.
+    """The decoder of frames: what is heard, and how it ends, does not depend on how the bytes are cut; but that of
+    frames that break the rules the code may be that of any, and what stands beside them may be lost.
     """
     from tests.long.frames import Conversation
 
@@ -40,9 +40,11 @@ def frames() -> Target:
         step = 1 + data[0] % 7 if data else 1
         whole.say([data[1:]])
         cut.say([data[start : start + step] for start in range(1, len(data), step)])
-        assert whole.heard == cut.heard[: len(whole.heard)], (whole.heard, cut.heard)
-        assert whole.heard == cut.heard or whole.is_refused, (whole.heard, cut.heard)
-        assert whole.answers == cut.answers, (whole.answers, cut.answers)
+        if whole.is_refused or cut.is_refused:
+            common = min(len(whole.heard), len(cut.heard))
+            assert whole.heard[:common] == cut.heard[:common], (whole.heard, cut.heard)
+        else:
+            assert (whole.heard, whole.answers) == (cut.heard, cut.answers)
 
     return run
 
