@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 
-import { brakesOf, byMemory, gpuState, gravesOf, marksOf, insertNode, sumTallies, tally } from "../src/fleet";
+import { brakesOf, byMemory, gpuState, gravesOf, isPrivate, marksOf, insertNode, sumTallies, tally } from "../src/fleet";
 import { gpu, node, process, report } from "./fixtures";
 
 const MIB = 2 ** 20;
@@ -95,4 +95,14 @@ test("an Xid that is a trifle is no mark, one whose gravity is not told is", () 
   const xids = [{ code: 43, gravity: "info" }, { code: 63, gravity: "critical" }, { code: 79 }] as const;
   expect(gravesOf(gpu({ xids })).map(({ code }) => code)).toEqual([63, 79]);
   expect(gravesOf(gpu())).toEqual([]);
+});
+
+test("a GPU whose processes are private is as busy as it is, and says what is private", () => {
+  const hidden = gpu({ processes: [], processes_truncated: 2, memory_used_bytes: 0, unavailable: { processes: "private" } });
+  expect(gpuState(hidden, "online")).toBe("busy");
+  expect(gpuState({ ...hidden, processes_truncated: 0 }, "online")).toBe("free");
+  expect(isPrivate(hidden, "user")).toBe(true);
+  const nameless = gpu({ unavailable: { "processes.user": "private" } });
+  expect([isPrivate(nameless, "user"), isPrivate(nameless, "command")]).toEqual([true, false]);
+  expect(isPrivate(gpu({ unavailable: { processes: "denied" } }), "user")).toBe(false);
 });

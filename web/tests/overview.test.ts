@@ -91,6 +91,17 @@ describe("a node told at a glance", () => {
     expect(busy && gpuState(busy, "online")).toBe("busy");
     expect(display?.processes?.[0]?.type).toBe("graphics");
   });
+  test("counts the processes that are not told, as those are that are private", () => {
+    const holder = { pid: 7, processes: 3 };
+    const gpus = [
+      { index: 0, holders: [holder], process_count: 5 },
+      { index: 1, holders: [], process_count: 2, unavailable: { processes: "private" as const } },
+      { index: 2, holders: [holder], process_count: 3 },
+    ];
+    const told = nodeOf(storeOf(card("a", {}, ...gpus)), "a")?.report?.gpus ?? [];
+    expect(told.map(({ processes_truncated: more }) => more)).toEqual([2, 2, 0]);
+    expect(told.map((one) => gpuState(one, "online"))).toEqual(["busy", "busy", "busy"]);
+  });
   test("is not called free where nobody told its processes", () => {
     const [first] = nodeOf(storeOf(card("a", {}, { index: 0 })), "a")?.report?.gpus ?? [];
     expect(first?.processes).toBeNull();
