@@ -5,6 +5,8 @@ import re
 _ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})(?:\\u([dD][c-fC-F][0-9a-fA-F]{2}))?|([^u]))", re.DOTALL)
 _NOT_ASCII = re.compile(r"[^\x00-\x7e]")
 _ITSELF = frozenset('"\\/')
+JOINERS = frozenset("\u200c\u200d")
+"""Not seen, and yet part of how Persian, the scripts of India and emoji are written."""
 
 
 def printable(text: str) -> str:
@@ -12,7 +14,11 @@ def printable(text: str) -> str:
 
     Each such sign becomes U+FFFD, so that it is seen that there was one.
     """
-    return text if text.isprintable() else "".join(sign if sign.isprintable() else "\ufffd" for sign in text)
+    return text if text.isprintable() else "".join(sign if _is_fit(sign) else "\ufffd" for sign in text)
+
+
+def _is_fit(sign: str) -> bool:
+    return sign.isprintable() or sign in JOINERS
 
 
 def one_line(text: str, most: int) -> str:
@@ -44,8 +50,8 @@ def _printable_escape(escape: re.Match[str]) -> str:
         return escape[0] if sign in _ITSELF else "\ufffd"
     code = int(first, 16)
     if second is None:
-        return escape[0] if chr(code).isprintable() else "\ufffd"
+        return escape[0] if _is_fit(chr(code)) else "\ufffd"
     if 0xD800 <= code < 0xDC00:
         pair = chr(0x10000 + ((code - 0xD800) << 10) + int(second, 16) - 0xDC00)
-        return escape[0] if pair.isprintable() else "\ufffd"
-    return (escape[0][:6] if chr(code).isprintable() else "\ufffd") + "\ufffd"
+        return escape[0] if _is_fit(pair) else "\ufffd"
+    return (escape[0][:6] if _is_fit(chr(code)) else "\ufffd") + "\ufffd"

@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 from websockets.sync.client import ClientConnection, connect
 
+from gpumon.text import printable
 from tests.browser.conftest import Open, Watched
 from tests.browser.hostile import MARK, strings
 from tests.browser.lab import HOST
@@ -236,6 +237,6 @@ def test_the_plain_table_shows_every_one_as_text(site: str, open_page: Open) -> 
     watched = watch(open_page, f"{site}/?format=html")
     expect(watched.page.locator("tbody tr")).to_have_count(len(HOSTILE))
     text = seen(watched.page)
-    shown = ["".join(sign if sign.isprintable() else "\ufffd" for sign in one) for one in HOSTILE]
+    shown = [printable(one) for one in HOSTILE]
     assert [one for one in shown if " ".join(one.split()) not in text] == []
     harmless(watched, site)

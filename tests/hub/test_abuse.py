@@ -218,7 +218,7 @@ def strings(value: Any) -> list[str]:
 
 
 async def test_names_in_every_script_are_left_as_they_are(hub: Site) -> None:
-    text = 'Ünïcode "quoted" \\ 中文 العربية 🚀'
+    text = 'Ünïcode "quoted" \\ 中文 العربية می\u200cخواهم 🚀👩\u200d👧'
     async with AsyncExitStack() as stack:
         for number, escaped in enumerate((True, False), 1):
             agent = await joined(hub, stack, f"n{number}")
