@@ -360,11 +360,8 @@ async def serve(
     tls: ssl.SSLContext | None = None,
     is_proxy: Callable[[str], bool] = lambda _: False,
 ) -> None:
-    """Serve ``app`` on ``listener`` until cancelled, by ``tls`` if given; what is refused is noted in ``refusals``.
-    Addresses of which ``is_proxy`` holds speak for many, and may have more connections than one.
-
-    Then ``end_streams`` is called, since an endless response would hold the server; requests under way have
-    two seconds to end, WebSockets are closed with 1012 (going away), and what is left is cut.
+    """Serve ``app`` on ``listener`` until cancelled, by ``tls`` if given; who ``is_proxy`` speaks for many. Then
+    ``end_streams`` is called, for an endless response holds the server; requests have 2 s, WebSockets end with 1012.
     """
     server = _Server(
         uvicorn.Config(

@@ -79,16 +79,17 @@ async def test_large_letters_reach_a_slow_reader_whole(own: Signed) -> None:
     nodes = [NodeEntry(name=f"n{number}", host="127.0.0.1", port=9, alias="x" * 250) for number in range(4000)]
     async with running_hub(Config(nodes=nodes, tls=own.files, hub=HubSection(poll_interval_seconds=60))) as hub:
         viewer = await asyncio.to_thread(secure_viewer, hub.port, own, "/api/events")
-        body = b""
+        body = bytearray()
 
         def read() -> None:
-            nonlocal body
-            while b"event: snapshot" not in body or b"\n\n" not in body.partition(b"event: snapshot")[2]:
-                body += viewer.recv(1000)
+            while len(body) < 1_000_000 or not body.endswith(b"\n\n\r\n"):  # the end of an event, and of its chunk
+                piece = viewer.recv(4096)
+                assert piece, "the stream ended within the letter"
+                body.extend(piece)
 
         with viewer:
             await asyncio.to_thread(read)
-        text = body.partition(b"\r\n\r\n")[2]
+        text = bytes(body).partition(b"\r\n\r\n")[2]
         whole = b""
         while text:  # chunks
             size, _, text = text.partition(b"\r\n")

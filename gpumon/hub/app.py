@@ -163,8 +163,8 @@ async def run(
     works += [reload.run()] if reload else []
     works += [_keep_certificate(hub, shown, url)] if shown else []
     served = application(hub, ingest, entrance)
-    tls = shown.context if shown else None
-    works += [serve(served, listener, hub.close_feeds, hub.refusals, tls, entrance.proxies.include)]
+    context = shown.context if shown else None
+    works += [serve(served, listener, hub.close_feeds, hub.refusals, context, entrance.proxies.has)]
     with contextlib.closing(roster):
         await _together(works)
 

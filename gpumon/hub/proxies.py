@@ -24,10 +24,9 @@ class Proxies:
         """Let these be the proxies."""
         self._networks = [ipaddress.ip_network(one, strict=False) for one in networks]
 
-    def include(self, address: str) -> bool:
+    def has(self, address: str) -> bool:
         """Whether one of them is at ``address``."""
-        peer = _address(address) if self._networks else None
-        return peer is not None and self._is_ours(peer)
+        return bool(self._networks) and (found := _address(address)) is not None and self._is_ours(found)
 
     def look_behind(self, scope: Scope) -> None:
         """Where a proxy of ours brings a request, let ``scope`` say for whom, and by which scheme they came to it."""

@@ -83,7 +83,7 @@ async def test_no_header_is_too_much_work(hub: Site, case: str) -> None:
         assert await status(hub, f"GET {path} HTTP/1.1\r\n{HEADERS[case]}") in (200, 304, 401, 403, 404)
     for method in ("HEAD", "OPTIONS", "POST", "PUT", "DELETE", "TRACE", "PATCH", "BREW"):
         found = await status(hub, f"{method} /api/nodes HTTP/1.1\r\n{HEADERS[case]}")
-        assert found in ((200, 401) if method == "HEAD" else (401, 403, 405))
+        assert found in (200, 401) if method == "HEAD" else found in (401, 403, 405)
 
 
 @pytest.mark.parametrize("query", QUERIES, ids=lambda query: query[:20])

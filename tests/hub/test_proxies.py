@@ -69,9 +69,9 @@ def test_the_scheme_is_believed_of_our_proxies_only() -> None:
 
 def test_their_addresses_are_known() -> None:
     proxies = Proxies(OURS)
-    assert [proxies.include(one) for one in ("10.0.0.5", "10.0.1.9", "::ffff:10.0.0.5", "fd00::1")] == [True] * 4
-    assert [proxies.include(one) for one in ("10.0.0.6", "127.0.0.1", "unix", "")] == [False] * 4
-    assert not Proxies().include("10.0.0.5")
+    assert [proxies.has(one) for one in ("10.0.0.5", "10.0.1.9", "::ffff:10.0.0.5", "fd00::1")] == [True] * 4
+    assert [proxies.has(one) for one in ("10.0.0.6", "127.0.0.1", "unix", "")] == [False] * 4
+    assert not Proxies().has("10.0.0.5")
 
 
 def test_without_proxies_or_an_address_nothing_is_looked_at() -> None:

@@ -1,6 +1,6 @@
 """1,000 connections of one stranger: silent, slow at heads, at bodies and at reading. Nobody else notices anything.
 
-python -m tests.long.strangers                 4 minutes; needs slowhttptest, and root or user namespaces, ip
+python -m tests.long.strangers                 2 minutes; needs slowhttptest, and root or user namespaces, ip
 """
 
 import argparse
@@ -124,7 +124,7 @@ def main(run: Run, _: argparse.Namespace) -> None:
         run.claim(
             (ended, longest < 16) == (CONNECTIONS, True), "all are closed within 16 s", f"{ended}, {longest:.1f} s"
         )
-    request = "GET /api/nodes HTTP/1.1\r\nHost: hub\r\n\r\n" * 100
+    request = f"GET /api/nodes HTTP/1.1\r\nHost: {HUB_ADDRESS}\r\n\r\n" * 100
     with unharmed(run, hub, "silent readers"):
         before = hub.memory_bytes()
         watching = threading.Event()
