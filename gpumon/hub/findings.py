@@ -109,7 +109,8 @@ def safety(posture: list[Line], columns: int, *, color: bool) -> list[str]:
     """How safe it is, worst first: each line with its grade, and with the key that changes it."""
     lines = ["", "How safe it is, worst first:"]
     for one in posture:
-        first, *more = wrap(f"{one.text} ({one.key})", columns, first=GRADE_COLUMNS, rest=GRADE_COLUMNS)
+        key = f" ({one.key})" if one.key else ""
+        first, *more = wrap(f"{one.text}{key}", columns, first=GRADE_COLUMNS, rest=GRADE_COLUMNS)
         grade = paint(one.grade, GRADE_STYLES[one.grade]) if color else one.grade
         gap = " " * (GRADE_COLUMNS - INDENT - len(one.grade))
         lines += [f"{' ' * INDENT}{grade}{gap}{first.lstrip()}", *more]

@@ -12,13 +12,19 @@ from typing import Final, Literal
 from msgspec import Struct
 
 from gpumon.certificates import Shown
-from gpumon.config import Config
+from gpumon.config import Config, Privacy
 from gpumon.errors import CertificateError
 
 Grade = Literal["bad", "weak", "good"]
 WORST_FIRST: Final[tuple[Grade, ...]] = ("bad", "weak", "good")
 OF_OTHERS: Final = 0o077
 MOST_NAMED: Final = 3
+SEEN: Final[dict[Privacy, str]] = {
+    "nothing": "that GPUs are taken, and nothing of processes",
+    "names": "names of programs, and not whose they are",
+    "users": "who runs which programs",
+    "commands": "who runs which programs, and short command lines",
+}
 
 
 class Line(Struct, frozen=True, kw_only=True):
@@ -32,13 +38,56 @@ class Line(Struct, frozen=True, kw_only=True):
 def posture(config: Config, file: Path, state_folder: Path | None) -> list[Line]:
     """All of them, for a configuration that was read from ``file``; what it keeps lies in ``state_folder``."""
     lines = [
+        _pushing(config),
+        _looking(config),
+        _seen(config),
         _certificate(config),
+        _names(config),
         _listening(config),
         _files(config, file, state_folder),
         _polling(config),
         _agent(config),
+        _commands(),
     ]
     return sorted(lines, key=lambda line: WORST_FIRST.index(line.grade))
+
+
+def _pushing(config: Config) -> Line:
+    if config.auth.push == "open":
+        text = "Whoever can reach the hub may report to it, under any name."
+        return Line(grade="bad", key="auth.push", text=text)
+    return Line(grade="good", key="auth.push", text="Agents of other machines must join before they may report.")
+
+
+def _looking(config: Config) -> Line:
+    if config.auth.viewers == "token":
+        return Line(grade="good", key="auth.viewers", text="Nobody sees anything without the hub's token.")
+    if is_loopback(config.hub.host):
+        return Line(grade="good", key="auth.viewers", text="Whoever uses this machine may look, and nobody else.")
+    return Line(grade="weak", key="auth.viewers", text="Whoever can reach the hub may look, without a login.")
+
+
+def _seen(config: Config) -> Line:
+    """What those see of processes who have not logged in."""
+    key = "auth.privacy"
+    if config.auth.viewers == "token":
+        return Line(
+            grade="good", key=key, text="Who has not logged in sees nothing of processes, nor of anything else."
+        )
+    seen = SEEN[config.auth.privacy]
+    grade: Grade = "weak" if config.auth.privacy in ("users", "commands") else "good"
+    return Line(grade=grade, key=key, text=f"Who has not logged in sees {seen}.")
+
+
+def _names(config: Config) -> Line:
+    others = f", {', '.join(config.hub.hosts)}" if config.hub.hosts else ""
+    text = f"The hub answers by addresses and its machine's own names{others}, and to pages of no other site."
+    return Line(grade="good", key="hub.hosts", text=text)
+
+
+def _commands() -> Line:
+    text = "Of command lines no more than program and script leave a node, and no secret in them."
+    return Line(grade="good", key="", text=text)
 
 
 def _certificate(config: Config) -> Line:
@@ -46,6 +95,9 @@ def _certificate(config: Config) -> Line:
     if config.tls.certificate is None:
         if is_loopback(config.hub.host):
             return Line(grade="good", key=key, text="Speaks plain HTTP, and with this machine only.")
+        if config.auth.viewers == "token":
+            text = "Speaks plain HTTP: whoever is on the way has the token of whoever logs in."
+            return Line(grade="bad", key=key, text=text)
         text = "Speaks plain HTTP: whoever is on the way reads along, and can be taken for the hub."
         return Line(grade="weak", key=key, text=text)
     try:

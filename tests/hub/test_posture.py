@@ -37,6 +37,20 @@ def node(**more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("words", "key", "grade", "says"),
     [
+        ({}, "auth.push", "good", "must join before"),
+        ({"auth": {"push": "open"}}, "auth.push", "bad", "Whoever can reach the hub may report"),
+        ({}, "auth.viewers", "weak", "Whoever can reach the hub may look"),
+        ({"hub": {"host": "127.0.0.1"}}, "auth.viewers", "good", "Whoever uses this machine"),
+        ({"auth": {"viewers": "token"}}, "auth.viewers", "good", "Nobody sees anything without"),
+        ({}, "auth.privacy", "weak", "who runs which programs, and short command lines"),
+        ({"auth": {"privacy": "users"}}, "auth.privacy", "weak", "sees who runs which programs."),
+        ({"auth": {"privacy": "names"}}, "auth.privacy", "good", "not whose they are"),
+        ({"auth": {"privacy": "nothing"}}, "auth.privacy", "good", "nothing of processes"),
+        ({"auth": {"viewers": "token"}}, "auth.privacy", "good", "or of anything else"),
+        ({"auth": {"viewers": "token"}}, "tls.certificate", "bad", "has the token of whoever logs in"),
+        ({}, "hub.hosts", "good", "its machine's own names, and to pages of no other site"),
+        ({"hub": {"hosts": ["gpus.lab", "g"]}}, "hub.hosts", "good", "own names, gpus.lab, g, and"),
+        ({}, "", "good", "no more than program and script leave a node"),
         ({}, "tls.certificate", "weak", "plain HTTP: whoever is on the way"),
         ({"hub": {"host": "127.0.0.1"}}, "tls.certificate", "good", "with this machine only"),
         ({"tls": {"certificate": "nothing"}}, "tls.certificate", "bad", "Cannot speak TLS: tls.certificate: nothing"),
@@ -62,6 +76,7 @@ def test_each_line_says_what_is_so_and_what_to_change(
     found = [line for line in posture(parse(file.read_bytes()), file, None) if line.key == key and says in line.text]
     assert [line.grade for line in found] == [grade]
     assert all(TOKEN not in line.text for line in found)
+    assert len(posture(parse(file.read_bytes()), file, None)) == 10
 
 
 def test_a_certificate_is_looked_into(tmp_path: Path, own: Signed) -> None:
