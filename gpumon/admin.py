@@ -200,7 +200,7 @@ def revoke(asking: Asking, agent: str) -> None:
     """Show out the agent that has joined, or waits, under this code, id or node's name.
 
     Its link is cut at once, and its secret is worth nothing any more. Somebody who has the join token can join anew: to
-    prevent that as well, delete the file join-token in the hub's state folder and restart the hub.
+    prevent that as well, delete the file join-token in the hub's state folder and send SIGHUP to the hub.
     """
     asking().revoke(agent)
     click.echo(f"{agent}: revoked")

@@ -139,6 +139,7 @@ async def run(
     def reread() -> Config:
         assert read is not None
         entrance.auth.read()
+        roster.read_token()
         return read()
 
     def apply(before: Config, after: Config) -> None:

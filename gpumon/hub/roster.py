@@ -66,10 +66,20 @@ class Roster:
         self.token_is_new = token_is_new
         self._records = {record.agent_id: record for record in records}
         self._file = file
+        self._token_path = None if file is None else file.path.with_name(TOKEN_FILE)
         self.on_saved: Callable[[OSError | None], None] = lambda _error: None
         self._turn = asyncio.Lock()
         self._writing = threading.Lock()  # a write that is given up goes on in its thread
         self._version = self._written = 0
+
+    def read_token(self) -> None:
+        """Read the token again: who has deleted its file wants another one. Waits for the disk."""
+        if self._token_path is None:
+            return
+        try:
+            self.token, self.token_is_new = _token(self._token_path, fingerprint(self.keys.public))
+        except OSError as error:
+            log.warning("%s: cannot be read: %s; the token stays", self._token_path, error.strerror or error)
 
     def __iter__(self) -> Iterator[Record]:
         return iter(self._records.values())

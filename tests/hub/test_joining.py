@@ -4,6 +4,7 @@ hub could tell about itself.
 
 import contextlib
 import json
+import logging
 import os
 import signal
 import threading
@@ -364,6 +365,25 @@ async def test_a_hub_that_is_closed_at_a_sighup_shows_out_who_has_not_joined(tmp
             await agent.say(report(1))
             await hub.node_when("n", lambda node: node["report"])
             assert "open_push" not in await notices(hub)
+
+
+async def test_a_token_that_was_deleted_is_made_anew_at_a_sighup_and_who_has_joined_stays(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    async with running_hub(state_folder=tmp_path, trusts_loopback=False, read=Config) as hub:
+        await hub.get("/health")
+        member, old = Candidate(), token_in(tmp_path)
+        async with raw_agent(hub) as agent:
+            await member.join(agent, old)
+        (tmp_path / "join-token").unlink()
+        os.kill(os.getpid(), signal.SIGHUP)
+        await until_true(lambda: "the configuration was read again" in caplog.text)
+        assert (await Candidate("m", "b" * 32).refused(hub, old))[1] == door_module.WRONG_TOKEN
+        async with raw_agent(hub) as agent:
+            await Candidate("m", "b" * 32).join(agent, token_in(tmp_path))
+        async with raw_agent(hub) as agent:
+            await member.join(agent)
 
 
 # ---- what can go wrong with what is kept ----
