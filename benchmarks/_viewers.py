@@ -29,6 +29,11 @@ class Viewer(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.received += len(data)
 
+    def say_here(self) -> None:
+        """On a WebSocket: that it is there, for it reads no pings (RFC 6455 section 5.5.3 allows a pong unasked)."""
+        if b"Upgrade: websocket" in self._request:
+            self.transport.write(frame(b"", PONG))
+
     def connection_lost(self, error: Exception | None) -> None:
         del error
         self.lost = True

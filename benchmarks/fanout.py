@@ -86,6 +86,8 @@ async def compare(request: bytes, nodes: int, viewers: int, rounds: int) -> tupl
         ours, theirs, sizes = [], [], []
         for _ in range(rounds):
             await asyncio.sleep(QUIET_SECONDS)
+            for one in (recorder, *audience):
+                one.say_here()
             recorder.pieces.clear()
             told = sum(one.received for one in audience)
             before = hub.cpu_seconds()

@@ -12,6 +12,7 @@ from gpumon.model import MAX_GPUS, Report
 from gpumon.timestamp import rfc3339
 
 IDLE_BELOW_PERCENT: Final = 2.0
+SET_BACK_SECONDS: Final = 60.0
 MOST_KNOWN: Final = 2 * MAX_GPUS
 
 
@@ -47,9 +48,17 @@ class Activity:
 
     def __init__(self) -> None:
         self._known: dict[str, _Known] = {}
+        self._newest = float("-inf")
 
-    def take(self, report: Report, at: float) -> None:
-        """Take what ``report``, made ``at`` seconds since the epoch by our clock, shows."""
+    def take(self, report: Report, at: float, *, is_late: bool = False) -> None:
+        """Take what ``report``, made ``at`` seconds since the epoch by our clock, shows.
+
+        Where our clock was set back, what it dated before is worth nothing.
+        """
+        if not is_late:
+            if at < self._newest - SET_BACK_SECONDS:
+                self._known.clear()
+            self._newest = at
         for gpu in report.gpus:
             percent = gpu.utilization_percent
             if percent is None or gpu.status != "ok":

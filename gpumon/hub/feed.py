@@ -124,11 +124,6 @@ class Feed:
         """Everybody who looks."""
         return [mailbox for channel in self._channels for mailbox in channel.viewers]
 
-    @property
-    def node_count(self) -> int:
-        """How many nodes there are to be told of."""
-        return sum(1 for _ in self._names())
-
     def open(self, mailbox: Mailbox, pace: float = DEFAULT_PACE, view: View = "full", only: Only | None = None) -> News:
         """Welcome a viewer into the first channel of ``view`` that is no faster than ``pace``; it wants ``only`` those
         nodes. Gives its first letter, for :meth:`Mailbox.begin`.

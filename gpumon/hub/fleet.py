@@ -143,14 +143,14 @@ class Fleet:
         """
         sequence = report.sequence or 0
         is_new = sequence > member.pushed_sequence
-        was_polled = sequence in member.polled_sequences
+        was_polled = report.boot_id == member.polled_boot_id and sequence in member.polled_sequences
         if is_new:
             member.pushed_sequence = sequence
             member.polled_sequences.discard(sequence)
             member.reports_late += late
             if late:
                 wall = self.clock.time()
-                member.activity.take(report, member.sampled_wall(report, wall))
+                member.activity.take(report, member.sampled_wall(report, wall), is_late=True)
         if is_new and not late:
             self.record(member, report, "push")
         else:

@@ -37,8 +37,8 @@ class Series:
 
     __slots__ = ("coarse", "fine", "sampled_at")
 
-    def __init__(self) -> None:
-        self.sampled_at = 0.0
+    def __init__(self, made_at: float = 0.0) -> None:
+        self.sampled_at = made_at
         self.fine = Ring(FINE_SECONDS, FINE_BUCKETS)
         self.coarse = Ring(COARSE_SECONDS, COARSE_BUCKETS)
 
@@ -47,6 +47,12 @@ class Series:
         self.fine.add(bucket, values, samples)
         self.coarse.add(bucket * FINE_SECONDS // COARSE_SECONDS, values, samples)
         self.sampled_at = max(self.sampled_at, at)
+
+    def end_at(self, now: float) -> None:
+        """Forget what was taken after ``now``."""
+        self.fine.end_at(int(now // FINE_SECONDS))
+        self.coarse.end_at(int(now // COARSE_SECONDS))
+        self.sampled_at = min(self.sampled_at, now)
 
 
 class _NodePast:
@@ -65,9 +71,11 @@ class _NodePast:
         self._series: list[Series | None] = []
         self._waiting = array("f")
 
-    def take(self, at: float, names: list[str], values: list[float], room: "_Room") -> int:
+    def take(self, at: float, now: float, names: list[str], values: list[float], room: "_Room") -> int:
         """Take a sample of the GPUs of these ``names``, a row of ``values`` each; how many there was no room for."""
         bucket = int(at // FINE_SECONDS)
+        if self._filling * FINE_SECONDS > now + MOST_AHEAD_SECONDS:
+            self._end_at(now)
         if bucket < self._filling:
             return self._take_late(at, bucket, names, values, room)
         if bucket > self._filling or names != self._names or None in self._series or self._is_full:
@@ -88,6 +96,18 @@ class _NodePast:
             if series is not None:
                 means = [_mean(waiting[place::stride]) for place in range(start, start + WIDTH)]
                 series.put(self._at, self._filling, means, len(waiting) // stride)
+
+    def look_anew(self) -> None:
+        """Which series belongs to which name has changed, or may have."""
+        self._names = []
+
+    def _end_at(self, now: float) -> None:
+        """Forget what was dated by a clock that was ahead, as the hub's is before it is set right."""
+        self.settle()
+        for series in self.series.values():
+            series.end_at(now)
+        self._filling, self._at = 0, min(self._at, now)
+        self.look_anew()
 
     @property
     def _is_full(self) -> bool:
@@ -139,7 +159,7 @@ class History:
             if gpu.status == "ok":
                 names.append(key(gpu))
                 values += [math.nan if value is None else value for value in _values(gpu)]
-        self.refused += past.take(at, names, values, lambda past, name: self._room(past, name, now))
+        self.refused += past.take(at, now, names, values, lambda past, name: self._room(past, name, now))
 
     def keep(self, nodes: Collection[Hashable]) -> None:
         """There are these nodes and no others: what is known of others is dropped."""
@@ -166,12 +186,14 @@ class History:
     def _room(self, past: _NodePast, name: str, now: float) -> Series | None:
         """A new series in ``past``, in place of the one that was silent for longest if need be."""
         if len(past.series) >= MOST_OF_ONE_NODE:
+            past.settle()
+            past.look_anew()
             del past.series[min(past.series, key=lambda name: past.series[name].sampled_at)]
             self._count -= 1
         if self._count >= self._max_series and not self._drop_oldest(now):
             return None
         self._count += 1
-        series = past.series[name] = Series()
+        series = past.series[name] = Series(now)
         return series
 
     def _drop_oldest(self, now: float) -> bool:
@@ -186,6 +208,7 @@ class History:
         self._busy_until = sampled_at + FINE_SECONDS * FINE_BUCKETS
         if oldest is None or now < self._busy_until:
             return False
+        oldest.look_anew()
         del oldest.series[gpu]
         self._count -= 1
         return True

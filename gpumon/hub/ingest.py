@@ -81,7 +81,7 @@ class Ingest:
             await websocket.send_denial_response(problem(503, "too many agents come at once", headers))
             return
         link = Link(websocket, websocket.client.host if websocket.client else None)
-        if self.door.is_tired_of(link.address):
+        if not self.door.trusts(link.address, websocket.scope["headers"]) and self.door.is_tired_of(link.address):
             link.pipe.visit.refused("not_joined", "an agent after too many that were refused")
             headers = {"Retry-After": str(TIRED_SECONDS)}
             await websocket.send_denial_response(problem(429, "too many were refused from your address", headers))
@@ -93,9 +93,10 @@ class Ingest:
         except WebSocketDisconnect:
             return
         except TimeoutError:
-            if link.own_fault is not None:
-                raise link.own_fault from None
             error = link.why()
+            if link.own_fault is not None:  # its agent drops the report that it came of, or would send it for ever
+                log.error("agent at %s: a fault of gpumon's own", link.address, exc_info=link.own_fault)
+                error = RefusedError(Close.BAD_MESSAGE, "a fault of the hub's own; its log says more")
         except RefusedError as refused:
             error = refused
         if (reason := REASONS.get(error.code)) is not None:

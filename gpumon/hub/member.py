@@ -86,8 +86,9 @@ class Member:
     seen_wall: float | None = None
     pushed_boot_id: str | None = None
     pushed_sequence: int = 0
+    polled_boot_id: str | None = None
     polled_sequences: set[int] = field(default_factory=set)
-    """Of that run: which were polled while no link was open, and may still come by one."""
+    """Of that run: which were polled while no link of it was open, and may still come by one."""
     activity: Activity = field(default_factory=Activity)
     reports_late: int = 0
     gaps: Gaps = field(default_factory=Gaps)
@@ -134,17 +135,18 @@ class Member:
         self.agent_id = agent_id
         if boot_id != self.pushed_boot_id:
             self.pushed_boot_id, self.pushed_sequence = boot_id, 0
-            self.polled_sequences = set()
             self.reports_late, self.gaps = 0, Gaps()
 
     def takes_polled(self, report: Report) -> bool:
         """Whether a new report that was polled counts now: not if its agent's link is open, for then it comes that way
         as well; and only once if a link comes later.
         """
-        if report.boot_id is None or report.boot_id != self.pushed_boot_id or report.sequence is None:
+        if report.boot_id is None or report.sequence is None:
             return True
-        if self.link == "open" or report.sequence <= self.pushed_sequence:
+        if report.boot_id == self.pushed_boot_id and (self.link == "open" or report.sequence <= self.pushed_sequence):
             return False
+        if report.boot_id != self.polled_boot_id:
+            self.polled_boot_id, self.polled_sequences = report.boot_id, set()
         if len(self.polled_sequences) >= MOST_POLLED:
             self.polled_sequences.discard(min(self.polled_sequences))
         self.polled_sequences.add(report.sequence)
@@ -185,9 +187,11 @@ class Member:
         self.activity.take(report, now.wall)
 
     def sampled_wall(self, report: Report, now: float) -> float:
-        """When a report of it was made, by our clock whatever its own shows; ``now`` where it does not tell."""
+        """When a report of it was made, by our clock whatever its own shows; ``now`` where it does not tell, and never
+        before 1970, whatever it tells.
+        """
         try:
-            return min(now, seconds(report.sampled_at or "") - (self.clock_offset_seconds or 0.0))
+            return min(now, max(0.0, seconds(report.sampled_at or "") - (self.clock_offset_seconds or 0.0)))
         except (ValueError, OverflowError):
             return now
 

@@ -72,6 +72,22 @@ class Ring:
         value = self._rows[(bucket - self._first) % self.length * WIDTH + index]
         return value if value == value else None
 
+    def end_at(self, bucket: int) -> None:
+        """Forget what lies after ``bucket``: the clock that dated it was ahead."""
+        if self.newest is None or self.newest <= bucket:
+            return
+        if bucket < self._first:
+            self.newest, self._rows, self._samples = None, array("f"), array("H")
+            return
+        for passed in range(max(bucket, self.newest - self.length) + 1, self.newest + 1):
+            place = (passed - self._first) % self.length
+            self._rows[place * WIDTH : (place + 1) * WIDTH] = NOTHING
+            self._samples[place] = 0
+        if self.newest - self._first < self.length:
+            del self._rows[(bucket - self._first + 1) * WIDTH :]
+            del self._samples[bucket - self._first + 1 :]
+        self.newest = bucket
+
     def _advance(self, bucket: int) -> None:
         """Begin ``bucket``, and those that were passed over."""
         assert self.newest is not None

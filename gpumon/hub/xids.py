@@ -10,10 +10,13 @@ from typing import Final
 
 from msgspec import Struct
 
-from gpumon.model import Gravity, LongText, Text, Xid
+from gpumon.model import MAX_GPUS, Gravity, LongText, Text, Xid
 from gpumon.timestamp import seconds
 
 MOST_XIDS: Final = 64
+MOST_OF_ONE_GPU: Final = 16
+"""So many of its numbers are looked at in a report; a GPU that is not about to be replaced has one or two."""
+MOST_TOLD: Final = MAX_GPUS * MOST_OF_ONE_GPU
 
 
 class XidAt(Struct, frozen=True, kw_only=True):
@@ -33,15 +36,17 @@ class Xids:
 
     def __init__(self) -> None:
         self._found: deque[XidAt] = deque(maxlen=MOST_XIDS)
-        self._told: deque[tuple[str, int, str]] = deque(maxlen=MOST_XIDS)  # each as it was told, in the same places
+        self._told: dict[tuple[str, int, str], None] = {}  # each as it was told, the newest last
 
     def take(self, gpu: str, told: Sequence[Xid], shift: float, now: float) -> None:
         """Take what a report tells of ``gpu``. ``shift`` seconds added to the node's time make the hub's."""
-        for xid in reversed(told):  # the newest is told first
+        for xid in reversed(told[:MOST_OF_ONE_GPU]):  # the newest is told first
             as_told = (gpu, xid.code, xid.last_at)
             if as_told in self._told:
                 continue
-            self._told.append(as_told)
+            if len(self._told) >= MOST_TOLD:
+                del self._told[next(iter(self._told))]
+            self._told[as_told] = None
             self._found.append(
                 XidAt(gpu=gpu, code=xid.code, gravity=xid.gravity, meaning=xid.meaning, at=_moment(xid, shift, now))
             )
