@@ -57,8 +57,8 @@ class Xids:
 
 
 def _moment(xid: Xid, shift: float, now: float) -> float:
-    """When it was; ``now`` at the latest, and where it does not tell."""
+    """When it was; ``now`` at the latest, and where it does not tell, and never before 1970, whatever it tells."""
     try:
-        return round(min(seconds(xid.last_at) + shift, now), 3)
+        return round(max(0.0, min(seconds(xid.last_at) + shift, now)), 3)
     except (ValueError, OverflowError):
         return round(now, 3)

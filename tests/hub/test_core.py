@@ -1,5 +1,6 @@
 """The synchronous middle of the hub: no event loop, no socket, no waiting."""
 
+import json
 from typing import Any
 
 import msgspec
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from gpumon.config import HubSection
 from gpumon.hub.gaps import Gaps
 from gpumon.hub.member import MOST_POLLED
-from gpumon.model import Fault, Report
+from gpumon.model import Fault, Gpu, Report
 from gpumon.timestamp import rfc3339
 from gpumon.wire import Gap
 from tests.hub.viewers import look, telling
@@ -271,6 +272,40 @@ def test_what_is_polled_while_the_link_is_open_counts_when_the_link_brings_it(wo
     assert taken == [1]
     world.push(both)
     assert taken == [1, 2]
+
+
+def test_what_was_polled_before_the_first_link_of_a_run_counts_once(world: World) -> None:
+    taken: list[int | None] = []
+    world.hub.on_taken = lambda _, report: taken.append(report.sequence)
+    polled = [world.report() for _ in range(3)]
+    for report in polled:
+        world.poll(report)
+    world.push(world.report(), ahead=True)
+    for report in polled:
+        world.push(report, late=True)
+    assert taken == [1, 2, 3]
+
+
+@pytest.mark.parametrize("at", ["0001-01-01T00:00:00+23:59", "9999-12-31T23:59:59-23:59", "not a moment"])
+def test_no_date_of_an_agents_ends_the_hub(world: World, at: str) -> None:
+    world.push()
+    for late, told in ((False, at), (True, "0001-01-01T00:00:00+23:59"), (True, at), (False, rfc3339(0))):
+        gpus = [Gpu(index=0, uuid="GPU-a", utilization_percent=0)]
+        world.push(msgspec.structs.replace(world.report(), sampled_at=told, gpus=gpus), late=late)
+        json.loads(world.hub.fleet.encoded("a"))
+        json.loads(world.hub.fleet.glance("a").card.json)
+
+
+def test_a_hub_whose_clock_was_ahead_sees_idleness_again_once_it_is_right(world: World) -> None:
+    def use(percent: int) -> None:
+        gpus = [Gpu(index=0, uuid="GPU-a", utilization_percent=percent)]
+        world.push(msgspec.structs.replace(world.report(), gpus=gpus))
+
+    world.clock.wall += 8 * 3600
+    use(90)
+    world.clock.wall -= 8 * 3600
+    use(0)
+    assert world.node().idle_since == {"GPU-a": rfc3339(world.clock.time())}
 
 
 def test_polls_of_a_link_that_never_returns_cost_bounded_memory(world: World) -> None:

@@ -82,6 +82,59 @@ def test_a_sample_from_the_future_counts_as_taken_now() -> None:
     assert power(history, NOW, NOW + 1) == [6.0]
 
 
+def test_a_clock_that_was_ahead_blinds_the_past_only_for_what_it_dated() -> None:
+    history = History()
+    for second in range(0, 1200, 10):
+        history.take("n", report(1.0), NOW + second, NOW + second)
+    ahead = NOW + 1200 + 8 * 3600
+    history.take("n", report(9.0), ahead, ahead)
+    for second in range(1200, 1800, 10):
+        history.take("n", report(2.0), NOW + second, NOW + second)
+    known = power(history, NOW, NOW + 1800, now=NOW + 1800)
+    assert known[120:] == [2.0] * 60
+    assert 9.0 not in known
+    coarse = list(column(history.ring("n", "GPU-a", COARSE_SECONDS), "power_draw_watts", 1, _minutes(NOW, NOW + 1800)))
+    assert coarse == [1.0] * 20 + [2.0] * 10
+
+
+def test_a_clock_set_back_by_an_hour_keeps_what_was_known_before() -> None:
+    history = History()
+    for second in range(0, 600, 10):
+        history.take("n", report(1.0), NOW + second, NOW + second)
+    for second in range(600, 900, 10):
+        history.take("n", report(9.0), NOW + 1800 + second, NOW + 1800 + second)
+    history.take("n", report(2.0), NOW + 600, NOW + 600)
+    assert power(history, NOW, NOW + 610, now=NOW + 610) == [1.0] * 60 + [2.0]
+
+
+def _minutes(start: float, end: float) -> range:
+    return range(int(start) // COARSE_SECONDS, int(end) // COARSE_SECONDS)
+
+
+def test_new_gpus_keep_their_place_in_a_full_past() -> None:
+    history = History(max_series=16)
+    old, new = report(*[1.0] * 16, uuid="GPU-o"), report(*[2.0] * 8, uuid="GPU-n")
+    history.take("old", old, NOW, NOW)
+    later = NOW + 4000
+    history.take("new", new, later, later)
+    assert len(history.gpus("new")) == 8
+    assert len(history) == 16
+
+
+def test_new_names_of_a_node_that_is_full_keep_their_places_and_so_do_those_that_wait() -> None:
+    history = History()
+    for number in range(2):
+        names = report(*[1.0] * (MOST_OF_ONE_NODE // 2), uuid=f"GPU-{number}-")
+        history.take("n", names, NOW + 20 * number, NOW + 20 * number)
+    new = report(*[2.0] * 8, uuid="GPU-new")
+    history.take("n", new, NOW + 40, NOW + 40)
+    history.take("n", report(3.0, uuid="GPU-late"), NOW + 1, NOW + 41)
+    history.take("n", new, NOW + 42, NOW + 42)
+    assert sum(name.startswith("GPU-new") for name in history.gpus("n")) == 8
+    ring = history.ring("n", "GPU-new1", FINE_SECONDS)
+    assert list(column(ring, "power_draw_watts", 1, [int(NOW + 40) // FINE_SECONDS])) == [2.0]
+
+
 def test_an_hour_is_kept_finely_and_a_day_coarsely() -> None:
     history = History()
     for minute in range(26 * 60):

@@ -1,7 +1,7 @@
 """The moments at which drivers reported errors: each once, by the hub's clock, and no more than a node's share."""
 
 from gpumon.hub.history import History
-from gpumon.hub.xids import MOST_XIDS
+from gpumon.hub.xids import MOST_OF_ONE_GPU, MOST_XIDS
 from gpumon.model import Gpu, Report, Xid
 from gpumon.timestamp import rfc3339
 
@@ -39,6 +39,9 @@ def test_moments_are_of_the_hubs_clock_and_never_in_the_future() -> None:
     take(history, xid(79, NOW + 7200), uuid="GPU-b")
     take(history, Xid(code=13, meaning="m", gravity="warning", count=1, last_at="yesterday"), uuid="GPU-c")
     assert told(history) == [("GPU-a", 63, -10), ("GPU-b", 79, 0), ("GPU-c", 13, 0)]
+    long_ago = Xid(code=13, meaning="m", gravity="warning", count=1, last_at="0001-01-01T00:00:00+23:59")
+    take(history, long_ago, uuid="GPU-d")
+    assert history.xids("n", 0, 1)[0].at == 0
 
 
 def test_a_gpu_that_reports_all_the_time_is_bounded_and_goes_with_its_node() -> None:
@@ -48,3 +51,13 @@ def test_a_gpu_that_reports_all_the_time_is_bounded_and_goes_with_its_node() -> 
     assert [at for _, _, at in told(history)] == [float(-1000 + 2 * MOST_XIDS + one) for one in range(MOST_XIDS)]
     history.keep([])
     assert told(history) == []
+
+
+def test_a_report_of_very_many_is_taken_in_part_and_once() -> None:
+    history = History()
+    many = [xid(code, NOW - code) for code in range(64)]
+    for second in range(3):
+        gpus = [Gpu(index=n, uuid=f"GPU-{n}", status="lost", xids=many) for n in range(128)]
+        history.take("n", Report(node="n", sampled_at=rfc3339(NOW + second), gpus=gpus), NOW + second, NOW + second)
+    newest = {(f"GPU-{n}", code) for n in range(128) for code in range(MOST_OF_ONE_GPU)}
+    assert len(told(history)) == len({(gpu, code) for gpu, code, _ in told(history)} & newest) == MOST_XIDS
