@@ -308,6 +308,23 @@ def test_a_hub_whose_clock_was_ahead_sees_idleness_again_once_it_is_right(world:
     assert world.node().idle_since == {"GPU-a": rfc3339(world.clock.time())}
 
 
+def test_what_time_makes_of_a_node_is_told_in_every_form(world: World) -> None:
+    """A question in between must not keep the judge from telling it."""
+    world.push()
+
+    def codes() -> set[str]:
+        return {json.loads(told)["verdict"]["code"] for told in (fleet.encoded("a"), fleet.glance("a").card.json)}
+
+    fleet = world.hub.fleet
+    world.clock.advance(7.3)
+    world.hub.judge()
+    fleet.glance("a")
+    world.clock.advance(0.4)
+    fleet.encoded("a")
+    world.hub.judge()
+    assert len(codes()) == 1
+
+
 def test_polls_of_a_link_that_never_returns_cost_bounded_memory(world: World) -> None:
     world.push()
     world.hub.link_ended(world.member(), "lost")
