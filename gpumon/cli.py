@@ -1,10 +1,10 @@
 """The command line: with :mod:`gpumon.commands`, :mod:`gpumon.admin` and :mod:`gpumon.settings` the only reader of
 arguments and environment, and the only one that sets up logging.
 
-Every option has an environment variable; the order is flag, environment, configuration file, default. The
-flags of the program that gpumon replaces work as they did: ``-mode=server -port=8081``,
-``-mode=aggregator -config=config.json``, and nothing at all (an aggregator, with ``config.json`` if there
-is one).
+Every setting has an environment variable (what is asked for once, such as --print-join, has none); the order is flag,
+environment, configuration file, default. The flags of the program that gpumon replaces work as they did:
+``-mode=server -port=8081``, ``-mode=aggregator -config=config.json``, and nothing at all (an aggregator, with
+``config.json`` if there is one).
 
 Each command imports what it needs: an agent never loads the hub.
 """
