@@ -5,6 +5,7 @@ Synchronous, as all that decides. What an agent says is believed once it is prov
 
 import ipaddress
 import logging
+import re
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -27,6 +28,7 @@ log = logging.getLogger(__name__)
 FAILURES = 30
 FAILURES_SECONDS = 60.0
 MOST_ADDRESSES = 1000
+CODE = re.compile(rf"[A-Z2-7]{{5}}(-[A-Z2-7]{{5}}){{{handshake.CODE_GROUPS - 1}}}")
 
 NOT_JOINED = "it has not joined this hub"
 WRONG_TOKEN = "its join token is not this hub's, or is no longer"  # noqa: S105
@@ -275,33 +277,34 @@ class Door:
             UnknownAgentError: there is none, or more than one.
         """
         waiter, record = self._find(what, revoked=False)
-        if waiter is not None:
+        if record is None:
+            assert waiter is not None
             self.waiting.turn_away(waiter.code)
             log.info("%s: the agent that waited at %s is refused by an admin", waiter.node, waiter.address)
             return waiter.node
-        assert record is not None
+        if waiter is not None:  # a copy of its disk
+            self.waiting.take(waiter.code)
         self.roster.revoke(record.agent_id, self._now())
         self.on_leave(record.agent_id)
         log.info("%s: its agent %s is revoked by an admin", record.node, record.agent_id)
         return record.node
 
     def _find(self, what: str, *, revoked: bool) -> tuple[Waiter | None, Record | None]:
-        """Who waits, or has joined (or was ``revoked``), under ``what``: a code, else an id, else a name."""
-        records = [one for one in self.roster if (one.revoked_at is not None) == revoked]
-        waiters = list(self.waiting)
-        matches: list[tuple[list[Waiter], list[Record]]] = [
-            (
-                [one for one in waiters if one.code == what.upper()],
-                [one for one in records if self.code_of(one) == what.upper()],
-            ),
-            ([one for one in waiters if one.agent_id == what], [one for one in records if one.agent_id == what]),
-            ([one for one in waiters if one.node == what], [one for one in records if one.node == what]),
-        ]
-        for waiting, known in matches:
-            if len(waiting) + len(known) > 1:
-                raise UnknownAgentError(f"{what!r} is more than one agent: name the one by its code or id", 409)
-            if waiting or known:
-                return next(iter(waiting), None), next(iter(known), None)
+        """Who waits, or has joined (or was ``revoked``), under ``what``: a code, which goes before all else, or an id
+        or a name. A waiter and a record of one code are one agent: a copied disk waits so.
+        """
+        records = {self.code_of(one): one for one in self.roster if (one.revoked_at is not None) == revoked}
+        waiters = {one.code: one for one in self.waiting}
+        code = what.upper()
+        codes = {code} & (records.keys() | waiters.keys())
+        if not codes and not CODE.fullmatch(code):  # names and ids are what an agent says they are
+            everyone: list[tuple[str, Waiter | Record]] = [*records.items(), *waiters.items()]
+            codes = {known for known, one in everyone if what in (one.agent_id, one.node)}
+        if len(codes) > 1:
+            raise UnknownAgentError(f"{what!r} is more than one agent: name the one by its code", 409)
+        if codes:
+            found = codes.pop()
+            return waiters.get(found), records.get(found)
         where = "waits or was revoked" if revoked else "has joined or waits"
         raise UnknownAgentError(f"no agent {where} under {what!r}; gpumon agents list shows them")
 

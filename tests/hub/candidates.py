@@ -21,7 +21,7 @@ class Candidate:
 
     node: str = "n"
     agent_id: str = "a" * 32
-    machine_id: str | None = "m" * 32
+    machine_id: str | None = "d" * 32
     keys: KeyPair = field(default_factory=KeyPair.new)
 
     def hello(self, **more: object) -> bytes:

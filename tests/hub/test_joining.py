@@ -243,7 +243,7 @@ async def test_a_stolen_secret_is_of_no_use_to_another_agent_name_or_machine(hub
         await hub.node_when("n", lambda node: node["report"])
         other_id = Candidate("n", "b" * 32, member.machine_id, member.keys)
         other_name = Candidate("other", member.agent_id, member.machine_id, member.keys)
-        other_machine = Candidate("n", member.agent_id, "z" * 32, member.keys)
+        other_machine = Candidate("n", member.agent_id, "e" * 32, member.keys)
         no_machine = Candidate("n", member.agent_id, None, member.keys)
         assert (await other_id.refused(hub))[0] == Close.UNAUTHORISED
         assert (await other_name.refused(hub))[0] == Close.UNAUTHORISED
