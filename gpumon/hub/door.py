@@ -28,12 +28,15 @@ log = logging.getLogger(__name__)
 FAILURES = 30
 FAILURES_SECONDS = 60.0
 MOST_ADDRESSES = 1000
+ID = re.compile(r"[0-9a-f]{32}")
 CODE = re.compile(rf"[A-Z2-7]{{5}}(-[A-Z2-7]{{5}}){{{handshake.CODE_GROUPS - 1}}}")
 
 NOT_JOINED = "it has not joined this hub"
 WRONG_TOKEN = "its join token is not this hub's, or is no longer"  # noqa: S105
 REVOKED = "an admin has revoked it"
 TOO_OLD = "it must join, and is too old to: update it, then give it this hub's join token"
+NOT_PROVEN = "its agent id belongs to an agent that has joined, and it does not prove to be that one"
+BAD_ID = "is none of gpumon's; allowed: 32 hexadecimal digits"
 FULL = "this hub has as many agents as it takes"
 MOVED = "it has joined from another machine"
 FROM_ELSEWHERE = frozenset({b"origin", b"forwarded", b"x-forwarded-for", b"via"})
@@ -90,17 +93,22 @@ class Door:
         """Whether this agent is to show who it is.
 
         Raises:
-            RefusedError: it would have to, and cannot; or it is trusted, and its name belongs to another.
+            RefusedError: it would have to, and cannot; or it is trusted, and its name or its id belongs to another.
         """
         can_prove = None not in (hello.key, hello.nonce, hello.agent_id)
         if not trusted and not can_prove:
             raise RefusedError(Close.UNAUTHORISED, TOO_OLD)
-        if not trusted or (can_prove and (hello.insists or self.roster.get(hello.agent_id) is not None)):
+        record = self.roster.get(hello.agent_id)
+        if not trusted or (can_prove and (hello.insists or record is not None)):
+            _check_ids(hello)
             return True
         owner = self.roster.of_node(hello.node)
         if self.push != "open" and owner is not None:
             self._claimed(owner, _forged(address))
             raise RefusedError(Close.NAME_TAKEN, _taken(hello))
+        if record is not None and record.revoked_at is None:
+            self._claimed(record, _forged(address))
+            raise RefusedError(Close.UNAUTHORISED, NOT_PROVEN)
         return False
 
     def challenge(self) -> Challenge:
@@ -317,6 +325,13 @@ def is_loopback(address: str | None) -> bool:
         return False
     mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
     return (mapped or found).is_loopback
+
+
+def _check_ids(hello: Hello) -> None:
+    """Refuse ids that could be taken for a name or a code."""
+    for word, value in (("agent_id", hello.agent_id), ("machine_id", hello.machine_id)):
+        if value is not None and not ID.fullmatch(value):
+            raise RefusedError(Close.BAD_MESSAGE, f"hello: {word} {BAD_ID}")
 
 
 def _taken(hello: Hello) -> str:

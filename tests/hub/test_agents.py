@@ -10,7 +10,7 @@ import pytest
 
 from gpumon.hub import door as door_module
 from gpumon.wire import Close
-from tests.hub.agents import raw_agent, report
+from tests.hub.agents import hello, raw_agent, report
 from tests.hub.candidates import Candidate
 from tests.running import Site, running_hub, until
 
@@ -169,6 +169,20 @@ async def test_a_revoked_agent_is_cut_off_at_once_and_stays_out_with_its_secret_
     await admin.admit("n")  # a mistake is mended
     async with raw_agent(hub) as agent:
         await candidate.join(agent)
+
+
+async def test_every_link_under_a_revoked_id_is_cut(tmp_path: Path) -> None:
+    """One that came without proof before the agent of its id joined, too."""
+    candidate = Candidate()
+    async with running_hub(state_folder=tmp_path) as hub:
+        await hub.get("/health")
+        async with raw_agent(hub) as before, raw_agent(hub) as agent:
+            await before.say(hello("other", agent_id=candidate.agent_id))
+            assert (await before.hear())["type"] == "welcome"
+            await candidate.join(agent, (tmp_path / "join-token").read_text(), insists=True)
+            await Admin(hub, tmp_path).revoke("n")
+            assert await agent.closed() == (Close.REVOKED, door_module.REVOKED)
+            assert await before.closed() == (Close.REVOKED, door_module.REVOKED)
 
 
 async def test_revoking_holds_over_a_restart(tmp_path: Path) -> None:

@@ -324,6 +324,39 @@ async def test_an_agent_on_the_hubs_machine_cannot_be_one_that_has_joined(tmp_pa
             await member.join(agent)
 
 
+@pytest.mark.parametrize("push", ["token", "open"])
+async def test_an_id_that_has_joined_is_nobody_elses_who_does_not_prove_it(push: Any, tmp_path: Path) -> None:
+    """An agent's id is public: be it on the hub's machine or on an open hub, and under whatever name."""
+    member = Candidate()
+    async with running_hub(Config(auth=AuthSection(push=push)), state_folder=tmp_path) as hub:
+        await hub.get("/health")
+        async with raw_agent(hub) as agent:
+            await member.join(agent, token_in(tmp_path), insists=True)
+            await agent.say(report(1))
+            for other in (hello("other", agent_id=member.agent_id), hello("other", agent_id=member.agent_id, key=None)):
+                async with raw_agent(hub) as stranger:
+                    await stranger.say(other)
+                    assert await stranger.closed() == (Close.UNAUTHORISED, door_module.NOT_PROVEN)
+            liar = Candidate("other", member.agent_id)
+            assert (await liar.refused(hub))[0] == Close.UNAUTHORISED
+            await agent.say(report(2))
+            node = await hub.node_when("n", lambda node: node["report"] and node["report"]["sequence"] == 2)
+            assert node["verdict"]["code"] == "forged"
+        assert [node["name"] for node in await hub.get("/api/nodes")] == ["n"]
+
+
+@pytest.mark.parametrize("wrong", ["n", "A" * 32, "a" * 31, "a" * 33, "g" * 32])
+async def test_ids_are_none_that_could_be_taken_for_a_name(wrong: str, hub: Site, token: str) -> None:
+    for words in ({"agent_id": wrong}, {"machine_id": wrong}):
+        async with raw_agent(hub) as agent:
+            await agent.say(Candidate().hello(**words).decode())
+            code, reason = await agent.closed()
+            assert (code, reason) == (Close.BAD_MESSAGE, f"hello: {next(iter(words))} {door_module.BAD_ID}")
+    assert "agents_waiting" not in await notices(hub)
+    async with raw_agent(hub) as agent:
+        await Candidate(machine_id=None).join(agent, token)
+
+
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "Via", "Origin"])
 async def test_what_a_proxy_or_a_web_page_sends_from_the_hubs_machine_is_not_of_it(header: str) -> None:
     async with running_hub() as hub:
