@@ -39,8 +39,8 @@ NOT_PROVEN = "its agent id belongs to an agent that has joined, and it does not 
 BAD_ID = "is none of gpumon's; allowed: 32 hexadecimal digits"
 FULL = "this hub has as many agents as it takes"
 MOVED = "it has joined from another machine"
-FROM_ELSEWHERE = frozenset({b"origin", b"forwarded", b"x-forwarded-for", b"via"})
-"""Headers of who is no agent, or not on this machine, although the connection comes from here."""
+FROM_ELSEWHERE = (b"origin", b"forwarded", b"via", b"x-real-ip", b"x-forwarded-")
+"""How names begin of headers of who is no agent, or not on this machine, although the connection comes from here."""
 
 
 class UnknownAgentError(GpumonError):
@@ -55,10 +55,19 @@ class Door:
     """Lets agents in. ``on_claim`` is told of a node that somebody claims who is not it, ``on_leave`` of an agent that
     must go now, ``on_close`` that whoever has not joined must.
 
-    ``trusts_loopback``: an agent on the hub's own machine need not join.
+    ``trusts_loopback``: an agent on the hub's own machine need not join. ``is_proxy`` tells which addresses speak for
+    others.
     """
 
-    def __init__(self, roster: Roster, push: Push, clock: Clock, *, trusts_loopback: bool = True) -> None:
+    def __init__(
+        self,
+        roster: Roster,
+        push: Push,
+        clock: Clock,
+        *,
+        trusts_loopback: bool = True,
+        is_proxy: Callable[[str], bool] = lambda _: False,
+    ) -> None:
         self.roster = roster
         self.push = push
         self.waiting = WaitingRoom(clock.monotonic)
@@ -68,6 +77,7 @@ class Door:
         self._clock = clock
         self._own_key = handshake.fingerprint(roster.keys.public)
         self._trusts_loopback = trusts_loopback
+        self._is_proxy = is_proxy
         self._failures: OrderedDict[str, list[float]] = OrderedDict()
 
     def configure(self, push: Push) -> None:
@@ -82,7 +92,9 @@ class Door:
         """Whether an agent at ``address``, whose request had these headers, may come without having joined."""
         if self.push == "open":
             return True
-        return self._trusts_loopback and is_loopback(address) and not any(name in FROM_ELSEWHERE for name, _ in headers)
+        if not self._trusts_loopback or address is None or not is_loopback(address) or self._is_proxy(address):
+            return False
+        return not any(name.startswith(FROM_ELSEWHERE) for name, _ in headers)
 
     def is_tired_of(self, address: str | None) -> bool:
         """Whether so many were refused from ``address`` within a minute that no more are heard from there."""

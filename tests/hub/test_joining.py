@@ -16,16 +16,16 @@ from typing import Any
 import pytest
 from websockets import Subprotocol
 from websockets.asyncio.client import connect
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from gpumon import handshake, statefile, wire
-from gpumon.config import AuthSection, Config
+from gpumon.config import AuthSection, Config, HubSection
 from gpumon.handshake import JoinToken
 from gpumon.hub import door as door_module
 from gpumon.wire import Close
 from tests.hub.agents import hello, raw_agent, report
 from tests.hub.candidates import Candidate
-from tests.running import Site, running_hub, until_true
+from tests.running import Site, running_hub, until, until_true
 
 
 @asynccontextmanager
@@ -357,7 +357,10 @@ async def test_ids_are_none_that_could_be_taken_for_a_name(wrong: str, hub: Site
         await Candidate(machine_id=None).join(agent, token)
 
 
-@pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "Via", "Origin"])
+PROXIES_HEADERS = ["X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Real-IP", "Forwarded", "Via"]
+
+
+@pytest.mark.parametrize("header", [*PROXIES_HEADERS, "Origin"])
 async def test_what_a_proxy_or_a_web_page_sends_from_the_hubs_machine_is_not_of_it(header: str) -> None:
     async with running_hub() as hub:
         url = hub.url.replace("http", "ws") + "/api/push"
@@ -370,6 +373,27 @@ async def test_what_a_proxy_or_a_web_page_sends_from_the_hubs_machine_is_not_of_
             with contextlib.suppress(Exception):
                 await connection.recv()
             assert connection.close_code == Close.UNAUTHORISED
+
+
+async def test_what_a_proxy_on_the_hubs_machine_brings_is_not_of_it_though_it_adds_no_header(tmp_path: Path) -> None:
+    proxied = Config(hub=HubSection(proxies=["127.0.0.1"]))
+    async with running_hub(proxied, state_folder=tmp_path, read=Config) as hub:
+        await hub.get("/health")
+        async with raw_agent(hub) as agent:
+            await agent.say(hello())
+            assert await agent.closed() == (Close.UNAUTHORISED, door_module.TOO_OLD)
+        async with raw_agent(hub) as agent:
+            await Candidate().join(agent, token_in(tmp_path))
+        os.kill(os.getpid(), signal.SIGHUP)  # from now on there is none
+
+        async def is_welcome() -> bool:
+            async with raw_agent(hub) as agent:
+                await agent.say(hello("m"))
+                with contextlib.suppress(ConnectionClosed):
+                    return bool((await agent.hear())["type"] == "welcome")
+                return False
+
+        await until(is_welcome)
 
 
 async def test_a_hub_that_is_open_takes_everybody_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
