@@ -19,6 +19,7 @@ from gpumon.hub.claims import RefusedError
 from gpumon.hub.clock import Clock
 from gpumon.hub.roster import Record, Roster
 from gpumon.hub.waiting import Waiter, WaitingRoom
+from gpumon.limits import is_spared, origin
 from gpumon.model import Fault
 from gpumon.timestamp import rfc3339
 from gpumon.wire import Challenge, Close, Hello, Proof
@@ -97,9 +98,11 @@ class Door:
         return not any(name.startswith(FROM_ELSEWHERE) for name, _ in headers)
 
     def is_tired_of(self, address: str | None) -> bool:
-        """Whether so many were refused from ``address`` within a minute that no more are heard from there."""
+        """Whether so many were refused from ``address`` within a minute that no more are heard from there. Loopback and
+        proxies are spared.
+        """
         since = self._clock.monotonic() - FAILURES_SECONDS
-        return sum(tick > since for tick in self._failures.get(address or "", ())) >= FAILURES
+        return sum(tick > since for tick in self._failures.get(self._origin(address) or "", ())) >= FAILURES
 
     def must_prove(self, hello: Hello, address: str | None, *, trusted: bool) -> bool:
         """Whether this agent is to show who it is.
@@ -137,8 +140,10 @@ class Door:
         """
         try:
             return self._admit(hello, greetings, proof, address)
-        except RefusedError:
-            self._note_failure(address or "")
+        except RefusedError as error:
+            # Who only waits tries nothing; it comes again and again, perhaps from behind a router that others share.
+            if proof.token_proof is not None or str(error) != NOT_JOINED:
+                self._note_failure(address)
             raise
 
     def belongs(self, agent_id: str | None) -> bool:
@@ -243,13 +248,23 @@ class Door:
         log.warning("%s: %s", record.node, fault.message)
         self.on_claim(record.node, fault)
 
-    def _note_failure(self, address: str) -> None:
-        ticks = self._failures.setdefault(address, [])
+    def _note_failure(self, address: str | None) -> None:
+        if (counted := self._origin(address)) is None:
+            return
+        ticks = self._failures.setdefault(counted, [])
         ticks.append(self._clock.monotonic())
         del ticks[:-FAILURES]
-        self._failures.move_to_end(address)
+        self._failures.move_to_end(counted)
         if len(self._failures) > MOST_ADDRESSES:
             self._failures.popitem(last=False)
+
+    def _origin(self, address: str | None) -> str | None:
+        """Whom failures from ``address`` count for; None for nobody."""
+        try:
+            found = origin((address,))
+        except ValueError:
+            return None
+        return None if found is None or is_spared(found) or self._is_proxy(address or "") else found
 
     def _now(self) -> str:
         return rfc3339(self._clock.time())

@@ -124,7 +124,6 @@ async def test_who_is_turned_away_is_not_shown_again(hub: Site, admin: Admin) ->
 async def test_at_most_twenty_wait_and_one_that_is_gone_gives_way(
     hub: Site, admin: Admin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(door_module, "FAILURES", 100)
     for number in range(22):
         await waits(hub, Candidate(f"n{number}", f"{number:032x}"))
     assert [one["node"] for one in (await admin.agents())["waiting"]] == [f"n{number}" for number in range(20)]

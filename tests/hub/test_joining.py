@@ -281,10 +281,7 @@ async def test_an_agent_too_old_to_join_is_told_what_to_do(hub: Site) -> None:
 # ---- those who wait ----
 
 
-async def test_strangers_wait_at_most_twenty_and_nothing_of_theirs_is_shown_or_kept(
-    hub: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(door_module, "FAILURES", 100)
+async def test_strangers_wait_at_most_twenty_and_nothing_of_theirs_is_shown_or_kept(hub: Site, tmp_path: Path) -> None:
     for number in range(25):
         assert (await Candidate(f"n{number}", f"{number:032x}").refused(hub))[0] == Close.UNAUTHORISED
     assert (await notices(hub))["agents_waiting"] == "20 agents wait to be admitted."
@@ -292,14 +289,61 @@ async def test_strangers_wait_at_most_twenty_and_nothing_of_theirs_is_shown_or_k
     assert records_in(tmp_path) == []
 
 
-async def test_who_fails_again_and_again_is_not_heard_for_a_while(hub: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+PROXIED = Config(hub=HubSection(proxies=["127.0.0.1", "10.0.0.0/8"]))
+WRONG = JoinToken("0" * 32, "1" * 32).text()
+
+
+async def status_of(hub: Site, address: str) -> tuple[int, str | None]:
+    """How the hub answers an agent at ``address`` that opens a connection, and when it may come back."""
+    try:
+        async with raw_agent(hub, {"X-Forwarded-For": address}):
+            return 101, None
+    except InvalidStatus as refused:
+        return refused.response.status_code, refused.response.headers["Retry-After"]
+
+
+@pytest.mark.parametrize(
+    ("address", "neighbour", "stranger"),
+    [
+        ("203.0.113.9", "203.0.113.9", "203.0.113.10"),
+        ("2001:db8:0:1::1", "2001:db8:0:1:ffff::2", "2001:db8:0:2::1"),
+    ],
+)
+async def test_who_fails_again_and_again_is_not_heard_for_a_while(
+    address: str, neighbour: str, stranger: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(door_module, "FAILURES", 3)
-    for _ in range(3):
-        await Candidate().refused(hub)
-    with pytest.raises(InvalidStatus) as refused:
-        await Candidate().refused(hub)
-    assert refused.value.response.status_code == 429
-    assert refused.value.response.headers["Retry-After"] == "60"
+    async with strict_hub(config=PROXIED) as hub:
+        for _ in range(3):
+            assert (await Candidate().refused(hub, WRONG, address))[1] == door_module.WRONG_TOKEN
+        assert await status_of(hub, neighbour) == await status_of(hub, address) == (429, "60")
+        assert await status_of(hub, stranger) == (101, None)
+
+
+async def test_who_only_waits_locks_nobody_out_who_comes_from_the_same_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door_module, "FAILURES", 3)
+    async with strict_hub(tmp_path, PROXIED) as hub:
+        for number in range(5):
+            candidate = Candidate(f"n{number}", f"{number:032x}")
+            assert (await candidate.refused(hub, address="203.0.113.9"))[1] == door_module.NOT_JOINED
+        async with raw_agent(hub, {"X-Forwarded-For": "203.0.113.9"}) as agent:
+            await Candidate().join(agent, token_in(tmp_path))
+
+
+@pytest.mark.parametrize("address", ["10.0.0.9", "127.0.0.1"])
+async def test_neither_proxies_nor_the_hubs_machine_are_locked_out(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door_module, "FAILURES", 3)
+    async with strict_hub(config=PROXIED) as hub:
+        for _ in range(5):
+            await Candidate().refused(hub, WRONG, address)
+        assert (await status_of(hub, address))[0] == 101
+    async with strict_hub() as hub:
+        for _ in range(5):
+            await Candidate().refused(hub, WRONG)
 
 
 # ---- who need not join ----
