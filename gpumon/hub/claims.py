@@ -41,15 +41,16 @@ def refusal(first: Claimant, second: Claimant, silent_seconds: float) -> Refused
     - The same agent (by its id, from the same machine as far as is known): the newest connection is the right one.
       Unless it gave way to the first before: then there are two of them at once.
     - The same id from another machine: a disk was copied. The first stays while it is alive.
-    - Another agent: the first stays while it is alive, for 10 s; where both come from one host, for three beats, since
-      it is most likely the same one, restarted without its id.
+    - Another agent, or the same id with another key: the first stays while it is alive, for 10 s; where both come from
+      one host, for three beats, since it is most likely the same one, restarted without its id.
     """
     one, two = first.hello, second.hello
     alive = silent_seconds <= PATIENCE_SECONDS
-    if one.agent_id is not None and one.agent_id == two.agent_id:
+    is_other_key = None not in (one.key, two.key) and one.key != two.key
+    if one.agent_id is not None and one.agent_id == two.agent_id and not is_other_key:
         is_copy = _are_two_machines(one, two) or two.boot_id in first.ousted
         return copied(first) if is_copy and alive else None
-    if one.boot_id == two.boot_id:
+    if one.boot_id == two.boot_id and not is_other_key:
         return None
     if (first.address, one.hostname) == (second.address, two.hostname):
         alive = silent_seconds <= RESTART_BEATS * min(two.interval_seconds, HEARTBEAT_SECONDS)

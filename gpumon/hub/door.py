@@ -5,6 +5,7 @@ Synchronous, as all that decides. What an agent says is believed once it is prov
 
 import ipaddress
 import logging
+import re
 import secrets
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -18,6 +19,7 @@ from gpumon.hub.claims import RefusedError
 from gpumon.hub.clock import Clock
 from gpumon.hub.roster import Record, Roster
 from gpumon.hub.waiting import Waiter, WaitingRoom
+from gpumon.limits import is_spared, origin
 from gpumon.model import Fault
 from gpumon.timestamp import rfc3339
 from gpumon.wire import Challenge, Close, Hello, Proof
@@ -27,15 +29,19 @@ log = logging.getLogger(__name__)
 FAILURES = 30
 FAILURES_SECONDS = 60.0
 MOST_ADDRESSES = 1000
+ID = re.compile(r"[0-9a-f]{32}")
+CODE = re.compile(rf"[A-Z2-7]{{5}}(-[A-Z2-7]{{5}}){{{handshake.CODE_GROUPS - 1}}}")
 
 NOT_JOINED = "it has not joined this hub"
 WRONG_TOKEN = "its join token is not this hub's, or is no longer"  # noqa: S105
 REVOKED = "an admin has revoked it"
 TOO_OLD = "it must join, and is too old to: update it, then give it this hub's join token"
+NOT_PROVEN = "its agent id belongs to an agent that has joined, and it does not prove to be that one"
+BAD_ID = "is none of gpumon's; allowed: 32 hexadecimal digits"
 FULL = "this hub has as many agents as it takes"
 MOVED = "it has joined from another machine"
-FROM_ELSEWHERE = frozenset({b"origin", b"forwarded", b"x-forwarded-for", b"via"})
-"""Headers of who is no agent, or not on this machine, although the connection comes from here."""
+FROM_ELSEWHERE = (b"origin", b"forwarded", b"via", b"x-real-ip", b"x-forwarded-")
+"""How names begin of headers of who is no agent, or not on this machine, although the connection comes from here."""
 
 
 class UnknownAgentError(GpumonError):
@@ -50,10 +56,19 @@ class Door:
     """Lets agents in. ``on_claim`` is told of a node that somebody claims who is not it, ``on_leave`` of an agent that
     must go now, ``on_close`` that whoever has not joined must.
 
-    ``trusts_loopback``: an agent on the hub's own machine need not join.
+    ``trusts_loopback``: an agent on the hub's own machine need not join. ``is_proxy`` tells which addresses speak for
+    others.
     """
 
-    def __init__(self, roster: Roster, push: Push, clock: Clock, *, trusts_loopback: bool = True) -> None:
+    def __init__(
+        self,
+        roster: Roster,
+        push: Push,
+        clock: Clock,
+        *,
+        trusts_loopback: bool = True,
+        is_proxy: Callable[[str], bool] = lambda _: False,
+    ) -> None:
         self.roster = roster
         self.push = push
         self.waiting = WaitingRoom(clock.monotonic)
@@ -63,6 +78,7 @@ class Door:
         self._clock = clock
         self._own_key = handshake.fingerprint(roster.keys.public)
         self._trusts_loopback = trusts_loopback
+        self._is_proxy = is_proxy
         self._failures: OrderedDict[str, list[float]] = OrderedDict()
 
     def configure(self, push: Push) -> None:
@@ -77,28 +93,37 @@ class Door:
         """Whether an agent at ``address``, whose request had these headers, may come without having joined."""
         if self.push == "open":
             return True
-        return self._trusts_loopback and is_loopback(address) and not any(name in FROM_ELSEWHERE for name, _ in headers)
+        if not self._trusts_loopback or address is None or not is_loopback(address) or self._is_proxy(address):
+            return False
+        return not any(name.startswith(FROM_ELSEWHERE) for name, _ in headers)
 
     def is_tired_of(self, address: str | None) -> bool:
-        """Whether so many were refused from ``address`` within a minute that no more are heard from there."""
+        """Whether so many were refused from ``address`` within a minute that no more are heard from there. Loopback and
+        proxies are spared.
+        """
         since = self._clock.monotonic() - FAILURES_SECONDS
-        return sum(tick > since for tick in self._failures.get(address or "", ())) >= FAILURES
+        return sum(tick > since for tick in self._failures.get(self._origin(address) or "", ())) >= FAILURES
 
     def must_prove(self, hello: Hello, address: str | None, *, trusted: bool) -> bool:
         """Whether this agent is to show who it is.
 
         Raises:
-            RefusedError: it would have to, and cannot; or it is trusted, and its name belongs to another.
+            RefusedError: it would have to, and cannot; or it is trusted, and its name or its id belongs to another.
         """
         can_prove = None not in (hello.key, hello.nonce, hello.agent_id)
         if not trusted and not can_prove:
             raise RefusedError(Close.UNAUTHORISED, TOO_OLD)
-        if not trusted or (can_prove and (hello.insists or self.roster.get(hello.agent_id) is not None)):
+        record = self.roster.get(hello.agent_id)
+        if not trusted or (can_prove and (hello.insists or record is not None)):
+            _check_ids(hello)
             return True
         owner = self.roster.of_node(hello.node)
         if self.push != "open" and owner is not None:
             self._claimed(owner, _forged(address))
             raise RefusedError(Close.NAME_TAKEN, _taken(hello))
+        if record is not None and record.revoked_at is None:
+            self._claimed(record, _forged(address))
+            raise RefusedError(Close.UNAUTHORISED, NOT_PROVEN)
         return False
 
     def challenge(self) -> Challenge:
@@ -115,8 +140,10 @@ class Door:
         """
         try:
             return self._admit(hello, greetings, proof, address)
-        except RefusedError:
-            self._note_failure(address or "")
+        except RefusedError as error:
+            # Who only waits tries nothing; it comes again and again, perhaps from behind a router that others share.
+            if proof.token_proof is not None or str(error) != NOT_JOINED:
+                self._note_failure(address)
             raise
 
     def belongs(self, agent_id: str | None) -> bool:
@@ -221,13 +248,23 @@ class Door:
         log.warning("%s: %s", record.node, fault.message)
         self.on_claim(record.node, fault)
 
-    def _note_failure(self, address: str) -> None:
-        ticks = self._failures.setdefault(address, [])
+    def _note_failure(self, address: str | None) -> None:
+        if (counted := self._origin(address)) is None:
+            return
+        ticks = self._failures.setdefault(counted, [])
         ticks.append(self._clock.monotonic())
         del ticks[:-FAILURES]
-        self._failures.move_to_end(address)
+        self._failures.move_to_end(counted)
         if len(self._failures) > MOST_ADDRESSES:
             self._failures.popitem(last=False)
+
+    def _origin(self, address: str | None) -> str | None:
+        """Whom failures from ``address`` count for; None for nobody."""
+        try:
+            found = origin((address,))
+        except ValueError:
+            return None
+        return None if found is None or is_spared(found) or self._is_proxy(address or "") else found
 
     def _now(self) -> str:
         return rfc3339(self._clock.time())
@@ -275,33 +312,34 @@ class Door:
             UnknownAgentError: there is none, or more than one.
         """
         waiter, record = self._find(what, revoked=False)
-        if waiter is not None:
+        if record is None:
+            assert waiter is not None
             self.waiting.turn_away(waiter.code)
             log.info("%s: the agent that waited at %s is refused by an admin", waiter.node, waiter.address)
             return waiter.node
-        assert record is not None
+        if waiter is not None:  # a copy of its disk
+            self.waiting.take(waiter.code)
         self.roster.revoke(record.agent_id, self._now())
         self.on_leave(record.agent_id)
         log.info("%s: its agent %s is revoked by an admin", record.node, record.agent_id)
         return record.node
 
     def _find(self, what: str, *, revoked: bool) -> tuple[Waiter | None, Record | None]:
-        """Who waits, or has joined (or was ``revoked``), under ``what``: a code, else an id, else a name."""
-        records = [one for one in self.roster if (one.revoked_at is not None) == revoked]
-        waiters = list(self.waiting)
-        matches: list[tuple[list[Waiter], list[Record]]] = [
-            (
-                [one for one in waiters if one.code == what.upper()],
-                [one for one in records if self.code_of(one) == what.upper()],
-            ),
-            ([one for one in waiters if one.agent_id == what], [one for one in records if one.agent_id == what]),
-            ([one for one in waiters if one.node == what], [one for one in records if one.node == what]),
-        ]
-        for waiting, known in matches:
-            if len(waiting) + len(known) > 1:
-                raise UnknownAgentError(f"{what!r} is more than one agent: name the one by its code or id", 409)
-            if waiting or known:
-                return next(iter(waiting), None), next(iter(known), None)
+        """Who waits, or has joined (or was ``revoked``), under ``what``: a code, which goes before all else, or an id
+        or a name. A waiter and a record of one code are one agent: a copied disk waits so.
+        """
+        records = {self.code_of(one): one for one in self.roster if (one.revoked_at is not None) == revoked}
+        waiters = {one.code: one for one in self.waiting}
+        code = what.upper()
+        codes = {code} & (records.keys() | waiters.keys())
+        if not codes and not CODE.fullmatch(code):  # names and ids are what an agent says they are
+            everyone: list[tuple[str, Waiter | Record]] = [*records.items(), *waiters.items()]
+            codes = {known for known, one in everyone if what in (one.agent_id, one.node)}
+        if len(codes) > 1:
+            raise UnknownAgentError(f"{what!r} is more than one agent: name the one by its code", 409)
+        if codes:
+            found = codes.pop()
+            return waiters.get(found), records.get(found)
         where = "waits or was revoked" if revoked else "has joined or waits"
         raise UnknownAgentError(f"no agent {where} under {what!r}; gpumon agents list shows them")
 
@@ -314,6 +352,13 @@ def is_loopback(address: str | None) -> bool:
         return False
     mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
     return (mapped or found).is_loopback
+
+
+def _check_ids(hello: Hello) -> None:
+    """Refuse ids that could be taken for a name or a code."""
+    for word, value in (("agent_id", hello.agent_id), ("machine_id", hello.machine_id)):
+        if value is not None and not ID.fullmatch(value):
+            raise RefusedError(Close.BAD_MESSAGE, f"hello: {word} {BAD_ID}")
 
 
 def _taken(hello: Hello) -> str:

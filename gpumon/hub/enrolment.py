@@ -10,6 +10,7 @@ from gpumon.config import Push
 from gpumon.handshake import JoinToken
 from gpumon.hub.core import Hub
 from gpumon.hub.door import Door, is_loopback
+from gpumon.hub.proxies import Proxies
 from gpumon.hub.roster import Roster
 from gpumon.model import Fault
 
@@ -28,14 +29,16 @@ class Enrolment:
     """Opens :attr:`door` for agents of ``hub`` by its ``roster``, and tells viewers and the log how it stands."""
 
     def __init__(self, hub: Hub, roster: Roster, push: Push, *, trusts_loopback: bool = True) -> None:
-        self.door = Door(roster, push, hub.clock, trusts_loopback=trusts_loopback)
+        self._proxies = Proxies(hub.settings.proxies)
+        self.door = Door(roster, push, hub.clock, trusts_loopback=trusts_loopback, is_proxy=self._proxies.has)
         self._hub = hub
         self.door.waiting.on_change = self._show_waiting
         roster.on_saved = self._show_saved
         self.configure(push)
 
     def configure(self, push: Push) -> None:
-        """Let in whom ``push`` allows, from now on."""
+        """Let in whom ``push`` allows, from now on, and take for proxies whom the hub's settings do."""
+        self._proxies.configure(self._hub.settings.proxies)
         self.door.configure(push)
         self._hub.notice("open_push", _OPEN if push == "open" else None)
 

@@ -317,9 +317,10 @@ class Ingest:
             self._hub.claimed(member, fault)
 
     def _show_out(self, agent_id: str) -> None:
-        """End the connection of an agent that may not come in any longer."""
-        if (link := self._newest_of_agent.get(agent_id)) is not None:
-            link.refuse(RefusedError(Close.REVOKED, REVOKED))
+        """End the connections of an agent that may not come in any longer."""
+        for link in self._links.values():
+            if link.claimant is not None and link.claimant.hello.agent_id == agent_id:
+                link.refuse(RefusedError(Close.REVOKED, REVOKED))
 
     def _show_out_strangers(self) -> None:
         """End the connections of agents that came while everybody might."""

@@ -2,7 +2,7 @@
 
 import contextlib
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -37,10 +37,12 @@ class RawAgent:
 
 
 @asynccontextmanager
-async def raw_agent(hub: Site) -> AsyncIterator[RawAgent]:
+async def raw_agent(hub: Site, headers: Mapping[str, str] | None = None) -> AsyncIterator[RawAgent]:
     url = hub.url.replace("http", "ws") + "/api/push"
     subprotocols = [websockets.Subprotocol(wire.SUBPROTOCOL)]
-    async with connect(url, subprotocols=subprotocols, proxy=None, close_timeout=2) as connection:
+    async with connect(
+        url, subprotocols=subprotocols, proxy=None, close_timeout=2, additional_headers=headers
+    ) as connection:
         yield RawAgent(connection)
 
 

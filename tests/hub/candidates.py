@@ -21,7 +21,7 @@ class Candidate:
 
     node: str = "n"
     agent_id: str = "a" * 32
-    machine_id: str | None = "m" * 32
+    machine_id: str | None = "d" * 32
     keys: KeyPair = field(default_factory=KeyPair.new)
 
     def hello(self, **more: object) -> bytes:
@@ -55,9 +55,11 @@ class Candidate:
         assert welcome["proof"] == handshake.proof(self.secret(greetings[1]), "hub", *greetings)
         return welcome
 
-    async def refused(self, hub: Site, token: str | None = None, **more: object) -> tuple[int, str]:
-        """Do all that, rightly, and be refused: the code and the reason."""
-        async with raw_agent(hub) as agent:
+    async def refused(
+        self, hub: Site, token: str | None = None, address: str | None = None, **more: object
+    ) -> tuple[int, str]:
+        """Do all that, rightly, and be refused: the code and the reason. ``address``: from where a proxy brings it."""
+        async with raw_agent(hub, {"X-Forwarded-For": address} if address else None) as agent:
             await agent.say(self.proof(await self.meet(agent, **more), token))
             return await agent.closed()
 

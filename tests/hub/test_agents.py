@@ -10,7 +10,7 @@ import pytest
 
 from gpumon.hub import door as door_module
 from gpumon.wire import Close
-from tests.hub.agents import raw_agent, report
+from tests.hub.agents import hello, raw_agent, report
 from tests.hub.candidates import Candidate
 from tests.running import Site, running_hub, until
 
@@ -124,7 +124,6 @@ async def test_who_is_turned_away_is_not_shown_again(hub: Site, admin: Admin) ->
 async def test_at_most_twenty_wait_and_one_that_is_gone_gives_way(
     hub: Site, admin: Admin, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(door_module, "FAILURES", 100)
     for number in range(22):
         await waits(hub, Candidate(f"n{number}", f"{number:032x}"))
     assert [one["node"] for one in (await admin.agents())["waiting"]] == [f"n{number}" for number in range(20)]
@@ -171,6 +170,20 @@ async def test_a_revoked_agent_is_cut_off_at_once_and_stays_out_with_its_secret_
         await candidate.join(agent)
 
 
+async def test_every_link_under_a_revoked_id_is_cut(tmp_path: Path) -> None:
+    """One that came without proof before the agent of its id joined, too."""
+    candidate = Candidate()
+    async with running_hub(state_folder=tmp_path) as hub:
+        await hub.get("/health")
+        async with raw_agent(hub) as before, raw_agent(hub) as agent:
+            await before.say(hello("other", agent_id=candidate.agent_id))
+            assert (await before.hear())["type"] == "welcome"
+            await candidate.join(agent, (tmp_path / "join-token").read_text(), insists=True)
+            await Admin(hub, tmp_path).revoke("n")
+            assert await agent.closed() == (Close.REVOKED, door_module.REVOKED)
+            assert await before.closed() == (Close.REVOKED, door_module.REVOKED)
+
+
 async def test_revoking_holds_over_a_restart(tmp_path: Path) -> None:
     candidate = Candidate()
     async with running_hub(state_folder=tmp_path, trusts_loopback=False) as hub:
@@ -203,13 +216,47 @@ async def test_an_agent_that_moved_to_another_machine_is_admitted_there(hub: Sit
     candidate = Candidate()
     async with raw_agent(hub) as agent:
         await candidate.join(agent, token)
-    candidate.machine_id = "z" * 32
+    candidate.machine_id = "e" * 32
     assert (await candidate.refused(hub))[0] == Close.COPIED
     (waiter,) = (await admin.agents())["waiting"]
     assert waiter["replaces"] == candidate.agent_id
     await admin.admit(waiter["code"])
     async with raw_agent(hub) as agent:
         await candidate.join(agent)
+
+
+@pytest.mark.parametrize("by", ["code", "id", "node"])
+async def test_revoking_an_agent_whose_copy_waits_revokes_both(by: str, hub: Site, admin: Admin, token: str) -> None:
+    """A copied disk waits under the code, the id and the name of the agent that it was copied from."""
+    candidate = Candidate()
+    async with raw_agent(hub) as agent:
+        await candidate.join(agent, token)
+        copy = Candidate("n", candidate.agent_id, "e" * 32, candidate.keys)
+        assert (await copy.refused(hub))[0] == Close.COPIED
+        (waiter,) = (await admin.agents())["waiting"]
+        await admin.revoke(waiter[by])
+        assert await agent.closed() == (Close.REVOKED, door_module.REVOKED)
+    found = await admin.agents()
+    assert ([one["state"] for one in found["joined"]], found["waiting"]) == (["revoked"], [])
+    assert await copy.refused(hub) == await candidate.refused(hub) == (Close.REVOKED, door_module.REVOKED)
+    assert (await admin.agents())["waiting"] == []
+
+
+async def test_who_calls_itself_by_what_another_is_called_is_not_taken_for_it(
+    hub: Site, admin: Admin, token: str
+) -> None:
+    """Names and ids are free to choose; only a code is what it is."""
+    victim = Candidate("n")
+    async with raw_agent(hub) as agent:
+        await victim.join(agent, token)
+        code = (await admin.agents())["joined"][0]["code"]
+        await waits(hub, Candidate(victim.agent_id, "b" * 32))
+        await waits(hub, Candidate(code, "c" * 32))
+        await admin.revoke(victim.agent_id, 409)
+        await admin.admit(code, 404)  # nobody waits under this code: who has it as its name is not meant
+        await admin.revoke(code.lower())
+        assert (await agent.closed())[0] == Close.REVOKED
+    assert len((await admin.agents())["waiting"]) == 2
 
 
 async def test_who_waited_and_joins_by_the_token_waits_no_longer(hub: Site, admin: Admin, token: str) -> None:

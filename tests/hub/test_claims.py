@@ -11,10 +11,17 @@ from tests.hub.agents import RawAgent, hello, raw_agent, report
 from tests.running import Site
 
 
-def claimant(boot: str, agent: str | None = "id", machine: str | None = "m", address: str = "10.0.0.1") -> Claimant:
+def claimant(
+    boot: str,
+    agent: str | None = "id",
+    machine: str | None = "m",
+    address: str = "10.0.0.1",
+    key: str | None = None,
+) -> Claimant:
     words = Hello(
         agent_id=agent,
         machine_id=machine,
+        key=key,
         agent_version="1",
         node="n",
         hostname=address,
@@ -37,6 +44,11 @@ SAME, TAKEN, COPIED = None, Close.NAME_TAKEN, Close.COPIED
         pytest.param(claimant("1"), claimant("2", machine="x"), 0.1, COPIED, id="copied"),
         pytest.param(claimant("1"), claimant("2", machine="x"), 9.9, COPIED, id="copied, first is quiet"),
         pytest.param(claimant("1"), claimant("2", machine="x"), 10.1, SAME, id="copied, first is dead"),
+        pytest.param(claimant("1", key="k"), claimant("2", key="k"), 0.1, SAME, id="restarted, with its key"),
+        pytest.param(claimant("1"), claimant("2", key="k"), 0.1, SAME, id="restarted, one key is not known"),
+        pytest.param(claimant("1", key="k"), claimant("2", key="x"), 2.9, TAKEN, id="its id, another key, one host"),
+        pytest.param(claimant("1", key="k"), claimant("2", key="x", address="b"), 9.9, TAKEN, id="its id, another key"),
+        pytest.param(claimant("1", key="k"), claimant("1", key="x"), 0.1, TAKEN, id="its id and run, another key"),
         pytest.param(claimant("1"), claimant("2", agent="x"), 2.9, TAKEN, id="another agent of one host"),
         pytest.param(claimant("1"), claimant("2", agent="x"), 3.1, SAME, id="its file is lost, and it was restarted"),
         pytest.param(claimant("1"), claimant("2", agent="x", address="b"), 9.9, TAKEN, id="another agent"),

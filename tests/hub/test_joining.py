@@ -16,16 +16,16 @@ from typing import Any
 import pytest
 from websockets import Subprotocol
 from websockets.asyncio.client import connect
-from websockets.exceptions import InvalidStatus
+from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from gpumon import handshake, statefile, wire
-from gpumon.config import AuthSection, Config
+from gpumon.config import AuthSection, Config, HubSection
 from gpumon.handshake import JoinToken
 from gpumon.hub import door as door_module
 from gpumon.wire import Close
 from tests.hub.agents import hello, raw_agent, report
 from tests.hub.candidates import Candidate
-from tests.running import Site, running_hub, until_true
+from tests.running import Site, running_hub, until, until_true
 
 
 @asynccontextmanager
@@ -243,7 +243,7 @@ async def test_a_stolen_secret_is_of_no_use_to_another_agent_name_or_machine(hub
         await hub.node_when("n", lambda node: node["report"])
         other_id = Candidate("n", "b" * 32, member.machine_id, member.keys)
         other_name = Candidate("other", member.agent_id, member.machine_id, member.keys)
-        other_machine = Candidate("n", member.agent_id, "z" * 32, member.keys)
+        other_machine = Candidate("n", member.agent_id, "e" * 32, member.keys)
         no_machine = Candidate("n", member.agent_id, None, member.keys)
         assert (await other_id.refused(hub))[0] == Close.UNAUTHORISED
         assert (await other_name.refused(hub))[0] == Close.UNAUTHORISED
@@ -281,10 +281,7 @@ async def test_an_agent_too_old_to_join_is_told_what_to_do(hub: Site) -> None:
 # ---- those who wait ----
 
 
-async def test_strangers_wait_at_most_twenty_and_nothing_of_theirs_is_shown_or_kept(
-    hub: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(door_module, "FAILURES", 100)
+async def test_strangers_wait_at_most_twenty_and_nothing_of_theirs_is_shown_or_kept(hub: Site, tmp_path: Path) -> None:
     for number in range(25):
         assert (await Candidate(f"n{number}", f"{number:032x}").refused(hub))[0] == Close.UNAUTHORISED
     assert (await notices(hub))["agents_waiting"] == "20 agents wait to be admitted."
@@ -292,14 +289,61 @@ async def test_strangers_wait_at_most_twenty_and_nothing_of_theirs_is_shown_or_k
     assert records_in(tmp_path) == []
 
 
-async def test_who_fails_again_and_again_is_not_heard_for_a_while(hub: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+PROXIED = Config(hub=HubSection(proxies=["127.0.0.1", "10.0.0.0/8"]))
+WRONG = JoinToken("0" * 32, "1" * 32).text()
+
+
+async def status_of(hub: Site, address: str) -> tuple[int, str | None]:
+    """How the hub answers an agent at ``address`` that opens a connection, and when it may come back."""
+    try:
+        async with raw_agent(hub, {"X-Forwarded-For": address}):
+            return 101, None
+    except InvalidStatus as refused:
+        return refused.response.status_code, refused.response.headers["Retry-After"]
+
+
+@pytest.mark.parametrize(
+    ("address", "neighbour", "stranger"),
+    [
+        ("203.0.113.9", "203.0.113.9", "203.0.113.10"),
+        ("2001:db8:0:1::1", "2001:db8:0:1:ffff::2", "2001:db8:0:2::1"),
+    ],
+)
+async def test_who_fails_again_and_again_is_not_heard_for_a_while(
+    address: str, neighbour: str, stranger: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(door_module, "FAILURES", 3)
-    for _ in range(3):
-        await Candidate().refused(hub)
-    with pytest.raises(InvalidStatus) as refused:
-        await Candidate().refused(hub)
-    assert refused.value.response.status_code == 429
-    assert refused.value.response.headers["Retry-After"] == "60"
+    async with strict_hub(config=PROXIED) as hub:
+        for _ in range(3):
+            assert (await Candidate().refused(hub, WRONG, address))[1] == door_module.WRONG_TOKEN
+        assert await status_of(hub, neighbour) == await status_of(hub, address) == (429, "60")
+        assert await status_of(hub, stranger) == (101, None)
+
+
+async def test_who_only_waits_locks_nobody_out_who_comes_from_the_same_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door_module, "FAILURES", 3)
+    async with strict_hub(tmp_path, PROXIED) as hub:
+        for number in range(5):
+            candidate = Candidate(f"n{number}", f"{number:032x}")
+            assert (await candidate.refused(hub, address="203.0.113.9"))[1] == door_module.NOT_JOINED
+        async with raw_agent(hub, {"X-Forwarded-For": "203.0.113.9"}) as agent:
+            await Candidate().join(agent, token_in(tmp_path))
+
+
+@pytest.mark.parametrize("address", ["10.0.0.9", "127.0.0.1"])
+async def test_neither_proxies_nor_the_hubs_machine_are_locked_out(
+    address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door_module, "FAILURES", 3)
+    async with strict_hub(config=PROXIED) as hub:
+        for _ in range(5):
+            await Candidate().refused(hub, WRONG, address)
+        assert (await status_of(hub, address))[0] == 101
+    async with strict_hub() as hub:
+        for _ in range(5):
+            await Candidate().refused(hub, WRONG)
 
 
 # ---- who need not join ----
@@ -324,7 +368,43 @@ async def test_an_agent_on_the_hubs_machine_cannot_be_one_that_has_joined(tmp_pa
             await member.join(agent)
 
 
-@pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "Via", "Origin"])
+@pytest.mark.parametrize("push", ["token", "open"])
+async def test_an_id_that_has_joined_is_nobody_elses_who_does_not_prove_it(push: Any, tmp_path: Path) -> None:
+    """An agent's id is public: be it on the hub's machine or on an open hub, and under whatever name."""
+    member = Candidate()
+    async with running_hub(Config(auth=AuthSection(push=push)), state_folder=tmp_path) as hub:
+        await hub.get("/health")
+        async with raw_agent(hub) as agent:
+            await member.join(agent, token_in(tmp_path), insists=True)
+            await agent.say(report(1))
+            for other in (hello("other", agent_id=member.agent_id), hello("other", agent_id=member.agent_id, key=None)):
+                async with raw_agent(hub) as stranger:
+                    await stranger.say(other)
+                    assert await stranger.closed() == (Close.UNAUTHORISED, door_module.NOT_PROVEN)
+            liar = Candidate("other", member.agent_id)
+            assert (await liar.refused(hub))[0] == Close.UNAUTHORISED
+            await agent.say(report(2))
+            node = await hub.node_when("n", lambda node: node["report"] and node["report"]["sequence"] == 2)
+            assert node["verdict"]["code"] == "forged"
+        assert [node["name"] for node in await hub.get("/api/nodes")] == ["n"]
+
+
+@pytest.mark.parametrize("wrong", ["n", "A" * 32, "a" * 31, "a" * 33, "g" * 32])
+async def test_ids_are_none_that_could_be_taken_for_a_name(wrong: str, hub: Site, token: str) -> None:
+    for words in ({"agent_id": wrong}, {"machine_id": wrong}):
+        async with raw_agent(hub) as agent:
+            await agent.say(Candidate().hello(**words).decode())
+            code, reason = await agent.closed()
+            assert (code, reason) == (Close.BAD_MESSAGE, f"hello: {next(iter(words))} {door_module.BAD_ID}")
+    assert "agents_waiting" not in await notices(hub)
+    async with raw_agent(hub) as agent:
+        await Candidate(machine_id=None).join(agent, token)
+
+
+PROXIES_HEADERS = ["X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Real-IP", "Forwarded", "Via"]
+
+
+@pytest.mark.parametrize("header", [*PROXIES_HEADERS, "Origin"])
 async def test_what_a_proxy_or_a_web_page_sends_from_the_hubs_machine_is_not_of_it(header: str) -> None:
     async with running_hub() as hub:
         url = hub.url.replace("http", "ws") + "/api/push"
@@ -337,6 +417,27 @@ async def test_what_a_proxy_or_a_web_page_sends_from_the_hubs_machine_is_not_of_
             with contextlib.suppress(Exception):
                 await connection.recv()
             assert connection.close_code == Close.UNAUTHORISED
+
+
+async def test_what_a_proxy_on_the_hubs_machine_brings_is_not_of_it_though_it_adds_no_header(tmp_path: Path) -> None:
+    proxied = Config(hub=HubSection(proxies=["127.0.0.1"]))
+    async with running_hub(proxied, state_folder=tmp_path, read=Config) as hub:
+        await hub.get("/health")
+        async with raw_agent(hub) as agent:
+            await agent.say(hello())
+            assert await agent.closed() == (Close.UNAUTHORISED, door_module.TOO_OLD)
+        async with raw_agent(hub) as agent:
+            await Candidate().join(agent, token_in(tmp_path))
+        os.kill(os.getpid(), signal.SIGHUP)  # from now on there is none
+
+        async def is_welcome() -> bool:
+            async with raw_agent(hub) as agent:
+                await agent.say(hello("m"))
+                with contextlib.suppress(ConnectionClosed):
+                    return bool((await agent.hear())["type"] == "welcome")
+                return False
+
+        await until(is_welcome)
 
 
 async def test_a_hub_that_is_open_takes_everybody_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
