@@ -24,6 +24,8 @@ MAX_UNFINISHED = 10
 MAX_HEAD_BYTES = 16 * 1024
 MAX_HEAD_LINES = 100
 MAX_BODY_BYTES = 64 * 1024
+MAX_BODY_PIECES = 1000
+"""Chunks, or what else it comes in: each costs as much as a whole body."""
 SILENT_SECONDS = 15.0
 """For the first byte."""
 REQUEST_SECONDS = 10.0
@@ -175,18 +177,19 @@ class BoundedRequests(h11.Connection):
         super().__init__(h11.SERVER, MAX_HEAD_BYTES)
         self.fault = 400, "this is no HTTP request"
         self.is_in_body = False
-        self._body_bytes = 0
+        self._body_bytes = self._body_pieces = 0
 
     def next_event(self) -> h11.Event | type[h11.NEED_DATA] | type[h11.PAUSED]:
         try:
             event = super().next_event()
             if isinstance(event, h11.Request):
-                self._body_bytes = 0
+                self._body_bytes = self._body_pieces = 0
                 self.is_in_body = True
                 _check_head(event)
             elif isinstance(event, h11.Data):
                 self._body_bytes += len(event.data)
-                _check_body(self._body_bytes)
+                self._body_pieces += 1
+                _check_body(self._body_bytes, self._body_pieces)
             elif isinstance(event, h11.EndOfMessage):
                 self.is_in_body = False
         except h11.RemoteProtocolError as error:
@@ -218,6 +221,8 @@ def _check_head(request: h11.Request) -> None:
         _check_body(int(lengths[0]))
 
 
-def _check_body(size: int) -> None:
+def _check_body(size: int, pieces: int = 0) -> None:
     if size > MAX_BODY_BYTES:
         raise h11.RemoteProtocolError(f"a body of {size} bytes or more; allowed: at most {MAX_BODY_BYTES}", 413)
+    if pieces > MAX_BODY_PIECES:
+        raise h11.RemoteProtocolError(f"a body in {pieces} pieces or more; allowed: at most {MAX_BODY_PIECES}", 413)

@@ -43,7 +43,9 @@ SEND_BUFFER_BYTES = 128 * 1024
 ODD_FRAMES_PER_SECOND = 200
 ODD_FRAMES_IN_MESSAGE = 1000
 SLICE_BYTES = 1024
-"""Pings, pongs and fragments of messages cost more than messages, and nobody who means well sends many."""
+"""Pings, pongs, fragments, and messages that nobody listens to yet cost more than others, and nobody who means well
+sends many.
+"""
 
 
 def listen(host: str, port: int, option: str) -> socket.socket:
@@ -187,6 +189,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol, asyncio.BufferedProtocol):
         self._heard_at = 0.0
         self._odd_frames = 0
         self._odd_since = 0.0
+        self._is_deaf = False
         self._owed_pong = b""
         super().__init__(config, server_state, app_state | {"pipe": self._pipe}, **more)
 
@@ -217,7 +220,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol, asyncio.BufferedProtocol):
         self.data_received(_ARRIVALS[:nbytes])
 
     def data_received(self, data: bytes | memoryview) -> None:
-        if self._pipe.is_closing():
+        if self._is_deaf or self._pipe.is_closing():
             return
         self._heard_at = self.loop.time()
         if not self.handshake_initiated:
@@ -233,7 +236,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol, asyncio.BufferedProtocol):
         rest = self._take_frames(data)
         self.conn.max_message_size = self._pipe.max_message_bytes
         for start in range(0, len(rest), SLICE_BYTES):
-            if not self.transport.is_closing():
+            if not (self._is_deaf or self.transport.is_closing()):
                 super().data_received(bytes(rest[start : start + SLICE_BYTES]))
 
     def send_keepalive_ping(self) -> None:
@@ -257,7 +260,7 @@ class WebSocketProtocol(WebSocketsSansIOProtocol, asyncio.BufferedProtocol):
         would keep it until the next one comes.
         """
         start, self._wanted = 0, 0
-        while start < len(data) and not self._is_odd and not self.transport.is_closing():
+        while start < len(data) and not (self._is_odd or self._is_deaf or self.transport.is_closing()):
             if (head := frame_head(data, start)) is None:
                 break
             opcode, body, end = head
@@ -266,7 +269,10 @@ class WebSocketProtocol(WebSocketsSansIOProtocol, asyncio.BufferedProtocol):
             elif end > len(data):
                 self._wanted = end - start
                 break
-            elif opcode in MESSAGES and self._pipe.on_message and not self.close_sent and self.queue.empty():
+            elif opcode in MESSAGES and self.close_sent:  # only the peer's own end is of interest
+                self._count_odd_frame()
+                start = end
+            elif opcode in MESSAGES and self._pipe.on_message and self.queue.empty():
                 self._pipe.on_message(apply_mask(data[body:end], bytes(data[body - 4 : body])))
                 start = end
             else:  # before somebody listens, whose message is received first; ping, pong, close
@@ -277,6 +283,14 @@ class WebSocketProtocol(WebSocketsSansIOProtocol, asyncio.BufferedProtocol):
         if start < len(data):
             self._received += data[start:]
         return b""
+
+    def handle_text(self, event: Frame) -> None:
+        super().handle_text(event)
+        self._count_odd_frame()
+
+    def handle_bytes(self, event: Frame) -> None:
+        super().handle_bytes(event)
+        self._count_odd_frame()
 
     def handle_ping(self) -> None:
         if self._pipe.blocked:  # else pongs would pile up; to answer the newest ping is enough (RFC 6455 section 5.5.3)
@@ -302,14 +316,20 @@ class WebSocketProtocol(WebSocketsSansIOProtocol, asyncio.BufferedProtocol):
             self._odd_frames, self._odd_since = 0, self._heard_at
         self._odd_frames += 1
         is_too_much = self._odd_frames > ODD_FRAMES_PER_SECOND or len(self.frames) > ODD_FRAMES_IN_MESSAGE
-        if is_too_much and not self.close_sent and not self.transport.is_closing():
-            self.conn.fail(1008, "too many control frames or fragments")
+        if not is_too_much or self._is_deaf or self.transport.is_closing():
+            return
+        self._is_deaf = True
+        if not self.close_sent:
+            self.conn.fail(1008, "too many control frames, fragments or early messages")
             self.handle_parser_exception()
 
     def handle_parser_exception(self) -> None:
-        if self.conn.close_sent is not None:
-            words = f"no WebSocket: {self.conn.close_sent.reason or 'broken frames'} ({self.conn.close_sent.code})"
-            self._visit.refused("bad_frame", one_line(words, MAX_SAID))
+        if self.conn.close_sent is None:  # its handshake is not answered yet, so no end can be told
+            self._visit.refused("bad_frame", "no WebSocket: frames before the answer to its handshake")
+            self._pipe.abort()
+            return
+        words = f"no WebSocket: {self.conn.close_sent.reason or 'broken frames'} ({self.conn.close_sent.code})"
+        self._visit.refused("bad_frame", one_line(words, MAX_SAID))
         self._pipe.lingers = True
         super().handle_parser_exception()
 

@@ -1,6 +1,7 @@
 """Frames of the WebSocket as strangers send them, byte by byte."""
 
 import asyncio
+import contextlib
 import socket
 import struct
 from collections.abc import AsyncIterator
@@ -9,9 +10,12 @@ from itertools import pairwise
 
 import pytest
 from starlette.types import Receive, Scope, Send
+from websockets.frames import Frame
+from websockets.server import ServerProtocol
 
 from gpumon import serve as serve_module
 from gpumon.pipe import Pipe, pipe_of, text_frame
+from gpumon.refusals import Refusals
 from gpumon.serve import listen, serve
 from gpumon.wire import MAX_MESSAGE_BYTES
 from tests.framing import CLOSE, CONTINUED, LAST, NOT_LAST, PING, PONG, RESERVED, TEXT, frame
@@ -44,6 +48,8 @@ class Talk:
         self.ready.set()
         while (message := await receive())["type"] != "websocket.disconnect":
             self.heard.append(message.get("bytes") or message.get("text", "").encode())
+            if scope["path"] == "/closing":
+                await send({"type": "websocket.close", "code": NORMAL})
 
 
 @asynccontextmanager
@@ -66,7 +72,8 @@ async def talking(path: bytes) -> AsyncIterator[tuple[Talk, asyncio.StreamReader
 
 
 END = frame(CLOSE, struct.pack("!H", 1000))
-PROTOCOL, TOO_BIG, NORMAL = 1002, 1009, 1000
+PROTOCOL, POLICY, TOO_BIG, NORMAL = 1002, 1008, 1009, 1000
+BINARY = 2
 
 
 @pytest.mark.parametrize("piece_bytes", [1, 2**20])
@@ -192,6 +199,94 @@ async def test_floods_of_control_frames_end_the_connection(kind: int) -> None:
             if found and b"too many control frames" in end:
                 break
         assert talk.heard == []
+
+
+PIECES = frame(TEXT, b"a", NOT_LAST) + frame(CONTINUED, b"b")
+"""From there on a connection is read by websockets."""
+
+
+@pytest.fixture
+def parsed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The opcodes of the frames that were read by websockets."""
+    found: list[int] = []
+    take = ServerProtocol.recv_frame
+
+    def note(self: ServerProtocol, one: Frame) -> None:
+        found.append(one.opcode)
+        take(self, one)
+
+    monkeypatch.setattr(ServerProtocol, "recv_frame", note)
+    return found
+
+
+MOST_PARSED = serve_module.ODD_FRAMES_PER_SECOND + serve_module.SLICE_BYTES // len(frame(TEXT)) + 2
+
+
+@pytest.mark.parametrize("opcode", [TEXT, BINARY])
+@pytest.mark.parametrize(("path", "before"), [(b"/queue", b""), (b"/queue", PIECES), (b"/direct", PIECES)])
+async def test_floods_of_messages_off_the_short_way_end_the_connection(
+    path: bytes, before: bytes, opcode: int, parsed: list[int]
+) -> None:
+    async with talking(path) as (talk, reader, writer):
+        writer.write(before + frame(opcode) * 10_000)
+        first, size = await reader.readexactly(2)
+        code, words = struct.unpack(f"!H{size - 2}s", await reader.readexactly(size))
+        assert (first, code, b"early messages" in words) == (LAST | CLOSE, POLICY, True)
+        assert len(talk.heard) <= len(parsed) <= MOST_PARSED
+
+
+@pytest.mark.parametrize("before", [frame(TEXT, b"a"), PIECES])
+async def test_who_goes_on_talking_after_the_end_was_told_is_read_no_further(before: bytes, parsed: list[int]) -> None:
+    async with talking(b"/closing") as (talk, reader, writer):
+        writer.write(before)
+        assert (await reader.readexactly(4))[0] == LAST | CLOSE
+        for _ in range(20):
+            writer.write(frame(TEXT) * 10_000)
+            for _ in range(TURNS):
+                await asyncio.sleep(0)
+        assert len(talk.heard) == 1
+        assert len(parsed) <= MOST_PARSED
+
+
+@pytest.mark.parametrize("before", [frame(TEXT, b"a"), PIECES])
+async def test_who_answers_the_end_after_what_he_had_still_to_say_is_let_go_at_once(before: bytes) -> None:
+    async with talking(b"/closing") as (talk, reader, writer):
+        writer.write(before)
+        assert (await reader.readexactly(4))[0] == LAST | CLOSE
+        writer.write(frame(TEXT, b"late") * 50 + frame(PONG) + END)
+        async with asyncio.timeout(5):  # a half of what is waited for without it
+            assert await reader.read() == b""
+        assert len(talk.heard) == 1
+
+
+@pytest.mark.parametrize("sent", [frame(TEXT) * 1000, frame(PING) * 1000, frame(TEXT, b"a", RESERVED)])
+async def test_frames_that_break_the_rules_before_the_handshake_is_answered_end_the_connection(
+    sent: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked, answered = asyncio.Event(), asyncio.Event()
+
+    async def app(_: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        asked.set()
+        await answered.wait()
+        await send({"type": "websocket.accept"})
+
+    refusals, listener = Refusals(), listen("127.0.0.1", 0, "test")
+    server = asyncio.create_task(serve(app, listener, refusals=refusals))
+    reader, writer = await asyncio.open_connection(*listener.getsockname())
+    try:
+        writer.write(UPGRADE % b"/")
+        await asked.wait()
+        writer.write(sent)
+        await until_true(lambda: refusals.counts == {"bad_frame": 1})
+        answered.set()
+        with contextlib.suppress(ConnectionResetError):
+            assert b"101" not in await reader.read()
+        assert "Fatal error" not in caplog.text
+    finally:
+        writer.close()
+        server.cancel()
+        await asyncio.gather(server, return_exceptions=True)
 
 
 async def test_letters_that_come_while_the_end_is_told_are_dropped() -> None:

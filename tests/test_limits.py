@@ -202,6 +202,11 @@ async def test_many_requests_on_one_connection_are_answered_in_order_however_the
             + b"8000\r\n%b\r\n" % (b"x" * 0x8000) * 3,
             b"413",
         ),
+        (
+            b"POST /body HTTP/1.1\r\nHost: hub\r\nTransfer-Encoding: chunked\r\n\r\n"
+            + b"1\r\nx\r\n" * (limits.MAX_BODY_PIECES + 1),
+            b"413",
+        ),
         (b"POST /body HTTP/1.1\r\nHost: hub\r\nTransfer-Encoding: chunked\r\n\r\nwide\r\n", b"400"),
         (b"GET / HTTP/1.1\r\nHost: hub\r\nX: a\rb\r\n\r\n", b"400"),
         (b"GET / HTTP/1.1\r\nHost: hub\r\nX: a\x00b\r\n\r\n", b"400"),
@@ -228,6 +233,16 @@ async def test_what_is_too_large_or_no_http_is_refused_in_words(
     assert served.bodies == []
     assert b"well" in await served.get()
     assert [record.name for record in caplog.records if is_told(record)] == ["gpumon.refusals"]
+
+
+async def test_each_body_may_come_in_many_pieces(served: Served) -> None:
+    client = await served.connect()
+    for _ in range(2):
+        client.say(b"POST /body HTTP/1.1\r\nHost: hub\r\nTransfer-Encoding: chunked\r\n\r\n")
+        client.say(b"1\r\nx\r\n" * limits.MAX_BODY_PIECES + b"0\r\n\r\n")
+        assert b"well" in await client.answer()
+    assert served.bodies == [b"x" * limits.MAX_BODY_PIECES] * 2
+    client.writer.close()
 
 
 async def test_a_request_that_breaks_the_rules_in_the_middle_of_an_answer_ends_the_connection(

@@ -90,7 +90,8 @@ class Hosts:
 def own_names() -> frozenset[str]:
     """What this machine is called, as far as it knows without asking anybody."""
     name = _plain(socket.gethostname())
-    return frozenset({name, f"{name.partition('.')[0]}.local"} if name else ())
+    label = name.partition(".")[0]
+    return frozenset({name, label, f"{label}.local"} if label else ())
 
 
 def _name(match: re.Match[bytes] | None) -> str | None:

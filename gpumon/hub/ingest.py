@@ -44,6 +44,8 @@ MOST_LARGE = 2
 """Of messages that are too large, the next one ends the connection."""
 REASONS = {
     Close.BAD_MESSAGE: "bad_message",
+    Close.PROTOCOL: "bad_message",
+    Close.TOO_SLOW: "silent_connection",
     Close.TOO_FAST: "too_many_messages",
     Close.TOO_MANY: "too_many_agents",
     Close.UNAUTHORISED: "not_joined",

@@ -15,7 +15,7 @@ from starlette.routing import Route
 from gpumon.catalog import METRICS
 from gpumon.hub import packing
 from gpumon.hub.core import Hub
-from gpumon.hub.history import column, grid, step_for
+from gpumon.hub.history import COARSE_BUCKETS, COARSE_SECONDS, FINE_BUCKETS, column, grid, step_for
 from gpumon.hub.member import Member
 from gpumon.hub.openapi import LAST_MOMENT, MOST_POINTS, Column, FleetPast, Past
 from gpumon.hub.ring import FIELDS
@@ -26,6 +26,10 @@ UNITS: Final = {metric.field: metric.unit for metric in METRICS}
 DEFAULT_SECONDS: Final = 900.0
 DEFAULT_POINTS: Final = 180
 MOST_VALUES: Final = 1_000_000
+MOST_READ: Final = 3_000_000
+"""Buckets that an answer is made of: all metrics of the largest node over the day, in a quarter of a second ..."""
+READ_AT_ONCE: Final = 20_000
+"""... of which others wait for so many."""
 COMPRESS_FROM_BYTES: Final = 1024
 JSON: Final = "application/json"
 PARAMETERS: Final = ("gpu", "metric", "from", "to", "points")
@@ -44,6 +48,14 @@ class _Question(Struct, frozen=True, kw_only=True):
     @property
     def at(self) -> list[int]:
         return [start * self.step for start in self.starts]
+
+    def values_of(self, gpus: int) -> int:
+        return gpus * len(self.metrics) * len(self.starts)
+
+    def read_of(self, gpus: int) -> int:
+        """How many buckets that takes: each of a ring once at most."""
+        buckets = COARSE_BUCKETS if self.step == COARSE_SECONDS else FINE_BUCKETS
+        return gpus * len(self.metrics) * min(len(self.starts) * self.width, buckets)
 
 
 class PastApi:
@@ -67,7 +79,8 @@ class PastApi:
         for gpu in question.gpus:
             if gpu not in known:
                 raise HTTPException(404, f"gpu: {gpu!r} has no history on node {name!r}; it knows: {_list(known)}")
-        series = self._series(member, question.gpus or known, question)
+        _check_size(len(question.gpus or known), question)
+        series = await self._series(member, question.gpus or known, question)
         xids = self._hub.history.xids(member, question.at[0], question.end)
         past = Past(
             node=name,
@@ -81,30 +94,32 @@ class PastApi:
     async def fleet(self, request: Request) -> Response:
         """The GPUs of every node, or of those that are named, for pages that show many."""
         question = self._read(request.query_params, *PARAMETERS, "node")
-        named = set(request.query_params.getlist("node"))
+        named, wanted = set(request.query_params.getlist("node")), set(question.gpus)
         nodes = {
-            member: self._hub.history.gpus(member) for member in self._hub.fleet if not named or member.name in named
+            member: [gpu for gpu in self._hub.history.gpus(member) if gpu in wanted or not wanted]
+            for member in self._hub.fleet
+            if not named or member.name in named
         }
-        values = sum(map(len, nodes.values())) * len(question.metrics) * len(question.starts)
-        if values > MOST_VALUES:
-            raise HTTPException(
-                400,
-                f"points: {values} values were asked for; allowed: at most {MOST_VALUES}, so fewer points or metrics",
-            )
-        told = {
-            member.name: self._series(member, [gpu for gpu in gpus if gpu in (question.gpus or gpus)], question)
-            for member, gpus in nodes.items()
-        }
+        _check_size(sum(map(len, nodes.values())), question)
+        told = {}
+        for member, gpus in nodes.items():
+            told[member.name] = await self._series(member, gpus, question)
+            await asyncio.sleep(0)
         past = FleetPast(step_seconds=question.step * question.width, at=question.at, nodes=told)
         return await _json(past, request)
 
-    def _series(self, node: Member, gpus: Iterable[str], question: _Question) -> list[Column]:
+    async def _series(self, node: Member, gpus: Iterable[str], question: _Question) -> list[Column]:
         found = []
+        read = 0
         for gpu in gpus:
             ring = self._hub.history.ring(node, gpu, question.step)
             for metric in question.metrics:
                 values = list(column(ring, metric, question.width, question.starts))
                 found.append(Column(gpu=gpu, metric=metric, unit=UNITS[metric], values=values))
+            read += question.read_of(1)
+            if read >= READ_AT_ONCE:
+                read = 0
+                await asyncio.sleep(0)
         return found
 
     def _read(self, query: QueryParams, *allowed: str) -> _Question:
@@ -122,6 +137,22 @@ class PastApi:
         width, starts = grid(max(start, now - 86_400), end, step, points)
         return _Question(
             gpus=query.getlist("gpu"), metrics=_metrics(query), step=step, width=width, starts=list(starts), end=end
+        )
+
+
+def _check_size(gpus: int, question: _Question) -> None:
+    values = question.values_of(gpus)
+    if values > MOST_VALUES:
+        raise HTTPException(
+            400,
+            f"points: {values} values were asked for; allowed: at most {MOST_VALUES}, so fewer points or metrics",
+        )
+    read = question.read_of(gpus)
+    if read > MOST_READ:
+        raise HTTPException(
+            400,
+            f"from: {read} spans of {question.step} s were asked for; allowed: at most {MOST_READ}, so a shorter time, "
+            "fewer nodes or metrics",
         )
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import logging
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -311,6 +312,21 @@ async def test_nobody_is_told_of_a_refusal_but_in_numbers(hub: Site) -> None:
         assert "refused" not in await hub.get("/health")
         health = await hub.get("/health?verbose")
         assert health["refused"] == {"bad_message": 1}
+
+
+async def test_strangers_that_say_no_hello_or_another_protocol_write_no_line_each(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with running_hub() as hub, AsyncExitStack() as stack:
+        for number in range(5):
+            async with raw_agent(hub) as agent:
+                await agent.say(hello(node=f"n{number}", protocol=99, oldest_protocol=99))
+                assert (await agent.closed())[0] == Close.PROTOCOL
+        for agent in [await stack.enter_async_context(raw_agent(hub)) for _ in range(5)]:
+            assert (await agent.closed())[0] == Close.TOO_SLOW
+        assert (await hub.get("/health?verbose"))["refused"] == {"bad_message": 5, "silent_connection": 5}
+    warned = [record.name for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [name for name in warned if name.startswith("gpumon.")] == ["gpumon.refusals"] * 2
 
 
 async def test_an_agent_says_which_of_its_reports_a_hub_refused_and_goes_on(

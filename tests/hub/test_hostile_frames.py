@@ -1,6 +1,7 @@
 """Frames that break the rules of the WebSocket (RFC 6455), on every socket of a hub and at every moment of it."""
 
 import asyncio
+import contextlib
 import json
 import logging
 import struct
@@ -208,6 +209,29 @@ async def test_a_viewer_that_talks_without_end_is_cut_off(hub: Site) -> None:
         await one.say(frame(TEXT, b"hello") * 200)
         await one.hear(CLOSE)
     assert (await hub.get("/health?verbose"))["refused"] == {"too_many_messages": 2}
+    await is_well(hub)
+
+
+async def test_tiny_messages_without_pause_keep_nobody_waiting(hub: Site) -> None:
+    flood = frame(TEXT) * 10_000
+
+    async def talk(place: str, first: bytes) -> None:
+        with contextlib.suppress(ConnectionError):
+            async with peer(hub, place) as one:
+                await one.say(first)
+                for _ in range(20):
+                    await one.say(flood)
+                await one.hear(CLOSE)
+
+    async with asyncio.timeout(15), asyncio.TaskGroup() as group:
+        pieces = frame(TEXT, b"a", NOT_LAST) + frame(CONTINUED, b"b")
+        talking = [group.create_task(talk("stream", pieces)), *(group.create_task(talk("push", b"")) for _ in range(8))]
+        now, slowest = asyncio.get_running_loop().time, 0.0
+        while not all(one.done() for one in talking):
+            asked = now()
+            assert (await hub.get("/health"))["status"] == "ok"
+            slowest = max(slowest, now() - asked)
+    assert slowest < 1
     await is_well(hub)
 
 

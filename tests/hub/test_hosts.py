@@ -31,6 +31,7 @@ ALLOWED = (
     HERE,
     f"{HERE}.",
     f"{HERE.upper()}:8080",
+    HERE.partition(".")[0],
     f"{HERE.partition('.')[0]}.local",
     "gpus.lab.example",
     "GPUs.lab.EXAMPLE.:8080",
@@ -279,7 +280,12 @@ def test_the_machines_whole_name_is_learnt(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_a_machine_of_any_name_has_names(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, names in (("Hub.lab", {"hub.lab", "hub.local"}), ("hub", {"hub", "hub.local"}), ("", set())):
+    for name, names in (
+        ("GPU-hub.lab.example", {"gpu-hub.lab.example", "gpu-hub", "gpu-hub.local"}),
+        ("Hub.lab", {"hub.lab", "hub", "hub.local"}),
+        ("hub", {"hub", "hub.local"}),
+        ("", set()),
+    ):
         monkeypatch.setattr(socket, "gethostname", lambda name=name: name)
         assert own_names() == names
 

@@ -1,5 +1,6 @@
 """The past by REST, by a real client against a real hub."""
 
+import asyncio
 import json
 import time
 from typing import Any
@@ -8,7 +9,8 @@ from urllib.parse import quote, urlencode
 import pytest
 
 from gpumon.hub import packing
-from gpumon.hub.history import FINE_SECONDS
+from gpumon.hub import past as past_module
+from gpumon.hub.history import COARSE_BUCKETS, FINE_SECONDS, MOST_OF_ONE_NODE, column
 from gpumon.hub.ring import FIELDS
 from gpumon.timestamp import rfc3339
 from tests.hub.agents import RawAgent, hello, raw_agent, report
@@ -108,6 +110,64 @@ async def test_the_whole_fleet_is_told_with_one_time_for_all() -> None:
         assert status == 200
         assert [one["gpu"] for one in past["nodes"]["n"]] == ["GPU-a", "GPU-b"]
         assert {len(one["values"]) for one in past["nodes"]["n"]} == {len(past["at"])}
+
+
+@pytest.mark.parametrize(
+    ("limit", "points", "words"),
+    [
+        ("MOST_VALUES", 180, "values were asked for; allowed: at most 2000, so fewer points or metrics"),
+        (
+            "MOST_READ",
+            1,
+            "spans of 60 s were asked for; allowed: at most 2000, so a shorter time, fewer nodes or metrics",
+        ),
+    ],
+)
+async def test_what_is_asked_for_is_bounded_and_so_is_what_it_is_made_of(
+    monkeypatch: pytest.MonkeyPatch, limit: str, points: int, words: str
+) -> None:
+    async with running_hub() as hub, raw_agent(hub) as agent:
+        await agent.say(hello())
+        await has_reported(hub, agent)
+        monkeypatch.setattr(past_module, limit, 2000)
+        day = {"from": time.time() - 90_000, "points": points}
+        for path in ("/api/nodes/n/history", "/api/history"):
+            status, problem = await asked(hub, path, **day)
+            assert (status, words in problem["detail"]) == (400, True)
+            status, past = await asked(hub, path, metric="power_draw_watts", gpu="GPU-b", **day)
+            assert status == 200
+            (series,) = past["nodes"]["n"] if "nodes" in past else past["series"]
+            assert [value for value in series["values"] if value is not None] == [200.0]
+
+
+def test_the_largest_node_can_be_asked_for_its_day() -> None:
+    assert MOST_OF_ONE_NODE * len(FIELDS) * COARSE_BUCKETS <= past_module.MOST_READ
+
+
+@pytest.mark.parametrize("path", ["/api/nodes/n/history", "/api/history"])
+async def test_others_are_served_while_the_past_is_read(monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    read, turns = 0, set()
+
+    def note(*question: Any) -> Any:
+        nonlocal read
+        read += 1
+        turns.add(turn)
+        return column(*question)
+
+    async with running_hub() as hub, raw_agent(hub) as agent:
+        await agent.say(hello())
+        await agent.hear()
+        await agent.say(report(1, gpus=[{"index": index, "uuid": f"GPU-{index}"} for index in range(64)]))
+        await hub.node_when("n", lambda node: node["report"])
+        monkeypatch.setattr(past_module, "column", note)
+        asking = asyncio.create_task(asked(hub, path, **{"from": time.time() - 90_000, "points": 1}))
+        turn = 0
+        while not asking.done():
+            turn += 1
+            await asyncio.sleep(0)
+        assert (await asking)[0] == 200
+        assert read == 64 * len(FIELDS)
+        assert len(turns) >= 64 * len(FIELDS) * COARSE_BUCKETS // (2 * past_module.READ_AT_ONCE)
 
 
 @pytest.mark.parametrize(
