@@ -26,7 +26,7 @@ HUB = """
 import asyncio, os, sys, time
 from gpumon.config import Config
 from gpumon.hub import app, core
-from gpumon.serve import listen
+from gpumon.listening import listen
 
 ledger = os.open(sys.argv[2], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
@@ -47,7 +47,7 @@ import asyncio, sys
 from gpumon.agent import app
 from gpumon.agent.scenario import Scenario
 from gpumon.config import AgentSection
-from gpumon.serve import listen
+from gpumon.listening import listen
 
 async def main(hub, count):
     async with asyncio.TaskGroup() as group:

@@ -24,7 +24,8 @@ from gpumon.hub.auth import Auth
 from gpumon.hub.gate import Gate
 from gpumon.hub.hosts import Hosts
 from gpumon.problem import LoggedFaults
-from gpumon.serve import listen, serve
+from gpumon.listening import listen
+from gpumon.serve import serve
 
 async def empty(_):
     return Response(b"{}", media_type="application/json")

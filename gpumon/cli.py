@@ -182,7 +182,7 @@ def hub(
     from gpumon.hub import app
     from gpumon.hub.auth import renew
     from gpumon.lifecycle import run
-    from gpumon.serve import listen
+    from gpumon.listening import listen
 
     path = config_path or (config.DEFAULT_FILE if config.DEFAULT_FILE.exists() else None)
 
@@ -299,7 +299,7 @@ def agent(
     from gpumon.agent.binding import check_binding
     from gpumon.agent.scenario import Scenario
     from gpumon.lifecycle import run
-    from gpumon.serve import listen
+    from gpumon.listening import listen
 
     def settings() -> tuple[AgentSection, DnsSection, TlsSection]:
         """As the file, flags and environment say now."""
@@ -364,7 +364,7 @@ def demo(nodes: int, host: str, port: int) -> None:
     from gpumon import demo
     from gpumon.agent.binding import check_binding
     from gpumon.lifecycle import run
-    from gpumon.serve import listen
+    from gpumon.listening import listen
 
     check_binding()
     run(demo.run(listen(host, port, "--host, --port"), nodes))

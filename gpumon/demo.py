@@ -8,7 +8,7 @@ from gpumon.agent import app as agent
 from gpumon.agent.scenario import Scenario
 from gpumon.config import AgentSection, AuthSection, Config
 from gpumon.hub import app as hub
-from gpumon.serve import listen, url_of
+from gpumon.listening import listen, url_of
 
 log = logging.getLogger(__name__)
 

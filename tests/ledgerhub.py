@@ -16,8 +16,8 @@ from gpumon.hub import app
 from gpumon.hub.core import Hub
 from gpumon.hub.member import Member
 from gpumon.lifecycle import run
+from gpumon.listening import listen
 from gpumon.model import Report
-from gpumon.serve import listen
 
 NEW_LIFE = "new life"
 

@@ -23,7 +23,7 @@ from gpumon.agent.scenario import Scenario
 from gpumon.certificates import Shown, trusting
 from gpumon.config import AgentSection, Config
 from gpumon.hub import app as hub_app
-from gpumon.serve import listen
+from gpumon.listening import listen
 
 T = TypeVar("T")
 PATIENCE_SECONDS = 20.0

@@ -14,9 +14,10 @@ from websockets.frames import Frame
 from websockets.server import ServerProtocol
 
 from gpumon import serve as serve_module
+from gpumon.listening import listen
 from gpumon.pipe import Pipe, pipe_of, text_frame
 from gpumon.refusals import Refusals
-from gpumon.serve import listen, serve
+from gpumon.serve import serve
 from gpumon.wire import MAX_MESSAGE_BYTES
 from tests.framing import CLOSE, CONTINUED, LAST, NOT_LAST, PING, PONG, RESERVED, TEXT, frame
 from tests.running import until, until_true

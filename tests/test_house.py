@@ -18,7 +18,7 @@ SHARED = [
     {"handshake"},
     {"catalog", "wire", "config"},
     {"problem", "lifecycle", "nameserver", "limits", "certificates"},
-    {"pipe"},
+    {"pipe", "listening"},
     {"serve", "multicast", "systemnames"},
     {"resolver"},
 ]

@@ -12,9 +12,10 @@ from starlette.types import Receive, Scope, Send
 
 from gpumon import limits, pipe
 from gpumon.limits import origin
+from gpumon.listening import listen
 from gpumon.logs import REPEATS, Unrepeated
 from gpumon.refusals import MOST_ADDRESSES, REASONS, Refusals
-from gpumon.serve import listen, serve
+from gpumon.serve import serve
 from tests.running import until_true
 
 LONG = b"x" * 4_000_000

@@ -8,8 +8,8 @@ from websockets.frames import Frame, Opcode
 from websockets.protocol import State
 from websockets.uri import parse_uri
 
+from gpumon.listening import listen
 from gpumon.pipe import text_frame
-from gpumon.serve import listen
 
 
 def test_what_is_written_leaves_at_once_and_a_peer_that_is_gone_is_noticed() -> None:

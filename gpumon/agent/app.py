@@ -28,8 +28,9 @@ from gpumon.agent.simulate import SimulatedReader
 from gpumon.agent.watchdog import Watchdog
 from gpumon.certificates import Shown
 from gpumon.config import AgentSection, DnsSection, TlsSection
+from gpumon.listening import url_of
 from gpumon.refusals import Refusals
-from gpumon.serve import serve, url_of
+from gpumon.serve import serve
 
 log = logging.getLogger(__name__)
 

@@ -38,9 +38,10 @@ from gpumon.hub.proxies import Proxies
 from gpumon.hub.reload import Reload
 from gpumon.hub.roster import Roster, open_roster
 from gpumon.lifecycle import on_reload, open_many_files
+from gpumon.listening import url_of
 from gpumon.problem import LoggedFaults, handlers, problem
 from gpumon.resolver import Resolver
-from gpumon.serve import serve, url_of
+from gpumon.serve import serve
 from gpumon.terminal import write
 
 log = logging.getLogger(__name__)

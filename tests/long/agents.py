@@ -22,7 +22,7 @@ from gpumon.agent.outbox import FULL_SECONDS, THINNED_SECONDS, Outbox
 from gpumon.agent.scenario import Scenario
 from gpumon.config import AgentSection, DnsSection
 from gpumon.lifecycle import run
-from gpumon.serve import listen
+from gpumon.listening import listen
 
 STARTED_A_SECOND = 80
 _agent: ContextVar[str] = ContextVar("agent")
