@@ -142,7 +142,7 @@ def _token(host: str, folder: Path | None) -> str:
         UsageError: there is none.
     """
     from gpumon.hub.auth import TOKEN_FILE
-    from gpumon.hub.door import is_loopback
+    from gpumon.limits import is_loopback
 
     given = os.environ.get(TOKEN_VARIABLE, "").strip()
     if given:

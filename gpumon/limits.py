@@ -37,6 +37,16 @@ def is_spared(address: str) -> bool:
     return ipaddress.ip_network(address).is_loopback
 
 
+def is_loopback(address: str | None) -> bool:
+    """Whether this is an address of the machine itself, by which nobody else reaches it."""
+    try:
+        found = ipaddress.ip_address((address or "").partition("%")[0])
+    except ValueError:
+        return False
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return (mapped or found).is_loopback
+
+
 def origin(peer: object) -> str | None:
     """Whom a connection from ``peer`` (as of a socket) counts for: an IPv4 address, a network /64 of IPv6; None for
     nobody.

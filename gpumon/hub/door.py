@@ -3,7 +3,6 @@
 Synchronous, as all that decides. What an agent says is believed once it is proven (:mod:`gpumon.handshake`).
 """
 
-import ipaddress
 import logging
 import re
 import secrets
@@ -19,7 +18,7 @@ from gpumon.hub.claims import RefusedError
 from gpumon.hub.clock import Clock
 from gpumon.hub.roster import Record, Roster
 from gpumon.hub.waiting import Waiter, WaitingRoom
-from gpumon.limits import is_spared, origin
+from gpumon.limits import is_loopback, is_spared, origin
 from gpumon.model import Fault
 from gpumon.timestamp import rfc3339
 from gpumon.wire import Challenge, Close, Hello, Proof
@@ -342,16 +341,6 @@ class Door:
             return waiters.get(found), records.get(found)
         where = "waits or was revoked" if revoked else "has joined or waits"
         raise UnknownAgentError(f"no agent {where} under {what!r}; gpumon agents list shows them")
-
-
-def is_loopback(address: str | None) -> bool:
-    """Whether this is an address of the machine itself, by which nobody else reaches it."""
-    try:
-        found = ipaddress.ip_address((address or "").partition("%")[0])
-    except ValueError:
-        return False
-    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
-    return (mapped or found).is_loopback
 
 
 def _check_ids(hello: Hello) -> None:

@@ -9,9 +9,10 @@ from collections.abc import Sequence
 from gpumon.config import Push
 from gpumon.handshake import JoinToken
 from gpumon.hub.core import Hub
-from gpumon.hub.door import Door, is_loopback
+from gpumon.hub.door import Door
 from gpumon.hub.proxies import Proxies
 from gpumon.hub.roster import Roster
+from gpumon.limits import is_loopback
 from gpumon.model import Fault
 
 log = logging.getLogger(__name__)

@@ -3,7 +3,6 @@
 Each line is one sentence, and names the key that changes it.
 """
 
-import ipaddress
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -14,6 +13,7 @@ from msgspec import Struct
 from gpumon.certificates import Shown
 from gpumon.config import Config, Privacy
 from gpumon.errors import CertificateError
+from gpumon.limits import is_loopback
 
 Grade = Literal["bad", "weak", "good"]
 WORST_FIRST: Final[tuple[Grade, ...]] = ("bad", "weak", "good")
@@ -62,7 +62,7 @@ def _pushing(config: Config) -> Line:
 def _looking(config: Config) -> Line:
     if config.auth.viewers == "token":
         return Line(grade="good", key="auth.viewers", text="Nobody sees anything without the hub's token.")
-    if is_loopback(config.hub.host):
+    if _is_here(config.hub.host):
         return Line(grade="good", key="auth.viewers", text="Whoever uses this machine may look, and nobody else.")
     return Line(grade="weak", key="auth.viewers", text="Whoever can reach the hub may look, without a login.")
 
@@ -93,7 +93,7 @@ def _commands() -> Line:
 def _certificate(config: Config) -> Line:
     key = "tls.certificate"
     if config.tls.certificate is None:
-        if is_loopback(config.hub.host):
+        if _is_here(config.hub.host):
             return Line(grade="good", key=key, text="Speaks plain HTTP, and with this machine only.")
         if config.auth.viewers == "token":
             text = "Speaks plain HTTP: whoever is on the way has the token of whoever logs in."
@@ -113,7 +113,7 @@ def _certificate(config: Config) -> Line:
 
 def _listening(config: Config) -> Line:
     host, port = config.hub.host, config.hub.port
-    if is_loopback(host):
+    if _is_here(host):
         return Line(grade="good", key="hub.host", text=f"The hub listens on this machine only ({host} port {port}).")
     where = "every network of this machine" if host in ("0.0.0.0", "::") else host
     return Line(grade="weak", key="hub.host", text=f"The hub listens on {where}, port {port}.")
@@ -143,7 +143,7 @@ def _is_open_to_others(path: Path) -> bool:
 
 
 def _polling(config: Config) -> Line:
-    far = [node for node in config.nodes if not is_loopback(node.host)]
+    far = [node for node in config.nodes if not _is_here(node.host)]
     told = [node.name for node in far if node.token and not node.tls]
     plain = [node.name for node in far if not node.tls]
     if told:
@@ -158,7 +158,7 @@ def _polling(config: Config) -> Line:
 
 def _agent(config: Config) -> Line:
     agent = config.agent
-    if is_loopback(agent.host):
+    if _is_here(agent.host):
         return Line(grade="good", key="agent.host", text="An agent with this file answers its own machine only.")
     if agent.token and config.tls.certificate:
         text = "An agent with this file answers those only who know its token, by https."
@@ -175,11 +175,6 @@ def _some(names: Iterable[str]) -> str:
     return f"{first} and {len(more)} more" if more else first
 
 
-def is_loopback(host: str) -> bool:
+def _is_here(host: str) -> bool:
     """Whether ``host`` is this machine and no other can reach it."""
-    if host.rstrip(".").lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
+    return host.rstrip(".").lower() == "localhost" or is_loopback(host)
