@@ -21,8 +21,8 @@ from click.core import ParameterSource
 
 from gpumon import __version__, config
 from gpumon.admin import agents
-from gpumon.commands import SIMULATION, check, probe, show_join, tls_options, token_source
-from gpumon.config import AgentSection, Config, DnsSection, TlsSection
+from gpumon.commands import SIMULATION, check, dcgm_option, probe, show_join, tls_options, token_source
+from gpumon.config import AgentSection, Config, DnsSection, MetricsSection, TlsSection
 from gpumon.errors import UsageError
 from gpumon.logs import OneLine, Unrepeated
 from gpumon.settings import override, read_config, shown_certificate, state_folder, tls_section
@@ -165,6 +165,7 @@ cli.add_command(probe)
     help="Where the hub keeps its secrets.  [default: gpumon in $XDG_STATE_HOME or ~/.local/state]",
 )
 @click.option("--print-join", is_flag=True, help="Only show the command that lets a node join this hub.")
+@dcgm_option
 @tls_options
 def hub(
     host: str | None = None,
@@ -173,6 +174,7 @@ def hub(
     hosts: tuple[str, ...] = (),
     require_login: bool | None = None,
     new_token: bool = False,
+    dcgm_names: bool | None = None,
     state_dir: str | None = None,
     *,
     print_join: bool = False,
@@ -190,7 +192,9 @@ def hub(
         settings = read_config(path or (config.DEFAULT_FILE if config.DEFAULT_FILE.exists() else None))
         section = override(settings.hub, host=host, port=port, hosts=list(hosts) or None, state_dir=state_dir)
         auth = override(settings.auth, viewers="token" if require_login else None)
-        return msgspec.structs.replace(settings, hub=section, auth=auth, tls=tls_section(settings.tls, tls))
+        metrics = override(settings.metrics, dcgm_names=dcgm_names)
+        files = tls_section(settings.tls, tls)
+        return msgspec.structs.replace(settings, hub=section, auth=auth, metrics=metrics, tls=files)
 
     signal.signal(signal.SIGHUP, lambda *_: None)  # until the event loop takes it over
     settings = read()
@@ -279,6 +283,7 @@ def hub(
     show_envvar=True,
     help="The hub's join token, needed once where the hub is another machine; or itself in GPUMON_JOIN_TOKEN.",
 )
+@dcgm_option
 @tls_options
 def agent(
     host: str | None = None,
@@ -292,6 +297,7 @@ def agent(
     simulate: str | None = None,
     state_dir: str | None = None,
     join_token_file: str | None = None,
+    dcgm_names: bool | None = None,
     **tls: str | None,
 ) -> None:
     """Read this machine's GPUs, serve them, and push them to a hub."""
@@ -301,9 +307,13 @@ def agent(
     from gpumon.lifecycle import run
     from gpumon.listening import listen
 
+    metrics = MetricsSection()
+
     def settings() -> tuple[AgentSection, DnsSection, TlsSection]:
         """As the file, flags and environment say now."""
+        nonlocal metrics
         file = read_config(config_path)
+        metrics = override(file.metrics, dcgm_names=dcgm_names)
         section = override(
             file.agent,
             host=host,
@@ -329,7 +339,7 @@ def agent(
     is_kept = scenario is None or section.state_dir is not None
     folder = state_folder(section.state_dir) if is_kept else None
     service = app.Service(settings if config_path else None, folder, token_source(section.join_token_file))
-    run(app.run(section, listener, scenario, dns, service, tls=files, shown=shown))
+    run(app.run(section, listener, scenario, dns, service, tls=files, shown=shown, metrics=metrics))
 
 
 @cli.command()

@@ -138,6 +138,17 @@ def tls_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+dcgm_option = click.option(
+    "--dcgm-names",
+    is_flag=True,
+    default=None,
+    envvar="GPUMON_DCGM_NAMES",
+    show_envvar=True,
+    help="At /metrics, tell under the names of NVIDIA's dcgm-exporter as well.",
+)
+"""An option of hub and agent."""
+
+
 def show_join(settings: Config, folder: Path | None) -> None:
     """Write the command that lets a node join the hub of this configuration, whether that runs or not.
 

@@ -13,10 +13,12 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 # Shared words first; each may import what stands in a row above its own.
 SHARED = [
-    {"errors", "text", "timestamp", "logs", "refusals", "statefile"},
-    {"model", "terminal", "typefaults"},
+    {"errors", "text", "timestamp", "logs", "refusals", "statefile", "looplag"},
+    {"model", "terminal", "typefaults", "exposition"},
     {"handshake"},
     {"catalog", "wire", "config"},
+    {"dcgm"},
+    {"measures"},
     {"problem", "lifecycle", "nameserver", "limits", "certificates"},
     {"pipe", "listening"},
     {"serve", "multicast", "systemnames"},
@@ -52,6 +54,7 @@ AGENT = [
     {"mig"},
     {"fields"},
     {"gpu"},
+    {"metrics"},
     {"nvml", "reader", "link", "server"},
     {"probe", "reload"},
     {"app"},
@@ -83,6 +86,8 @@ HUB = [
     {"fleet"},
     {"core", "fetch"},
     {"agents", "enrolment", "gate", "login", "ingest", "poller", "live", "api", "past", "plain", "reload"},
+    {"gauges"},
+    {"metrics"},
     {"app", "check"},
 ]
 READ_BY_THE_CHILD_ALONE = {"nvml", "calls", "fields", "fieldvalues", "strings", "memory"}
@@ -156,6 +161,7 @@ def test_agent_and_hub_meet_only_in_the_shared_words() -> None:
         ("websockets", {"agent/link.py", "agent/setback.py", "serve.py"}),
         ("aiohttp", {"hub/fetch.py"}),
         ("dns", {"nameserver.py", "multicast.py"}),
+        ("prometheus_client", {"exposition.py"}),
         ("click", {"cli.py", "commands.py", "admin.py"}),
         ("psutil", set()),
         ("argparse", set()),
@@ -167,8 +173,9 @@ def test_a_library_is_known_in_one_place(library: str, files: set[str]) -> None:
 
 def test_starlette_stays_at_the_edges() -> None:
     edges = {"pipe.py", "serve.py", "problem.py", "agent/server.py"}
-    rooms = ("app", "agents", "agentlink", "api", "auth", "gate", "ingest", "live", "login", "page", "past", "plain")
-    edges |= {f"hub/{room}.py" for room in (*rooms, "proxies")}
+    rooms = {"app", "agents", "agentlink", "api", "auth", "gate", "ingest", "live", "login", "metrics", "page", "past"}
+    rooms |= {"plain", "proxies"}
+    edges |= {f"hub/{room}.py" for room in rooms}
     assert files_that_import("starlette") <= edges
 
 

@@ -27,7 +27,7 @@ from gpumon.agent.server import application
 from gpumon.agent.simulate import SimulatedReader
 from gpumon.agent.watchdog import Watchdog
 from gpumon.certificates import Shown
-from gpumon.config import AgentSection, DnsSection, TlsSection
+from gpumon.config import AgentSection, DnsSection, MetricsSection, TlsSection
 from gpumon.listening import url_of
 from gpumon.refusals import Refusals
 from gpumon.serve import serve
@@ -63,6 +63,7 @@ async def run(
     pace: Pace | None = None,
     tls: TlsSection | None = None,
     shown: Shown | None = None,
+    metrics: MetricsSection | None = None,
 ) -> None:
     """Run an agent on ``listener`` until cancelled, by TLS if it has a certificate to be ``shown``; with the GPUs of
     ``simulate`` instead of real ones, if given.
@@ -71,7 +72,8 @@ async def run(
     ``gpumon pause``.
     """
     node = node_name(settings, simulated=simulate is not None)
-    agent = _Agent(settings, dns or DnsSection(), listener, node, service, pace, tls or TlsSection(), shown)
+    sections = (dns or DnsSection(), tls or TlsSection(), metrics or MetricsSection())
+    agent = _Agent(settings, *sections, listener, node, service, pace, shown)
     if simulate is not None:
         seed = zlib.crc32(node.encode())  # another node has other GPUs, and the same one the same again
         await agent.run(SimulatedReader(simulate, seed))
@@ -86,11 +88,12 @@ async def run(
 class _Agent:
     settings: AgentSection
     dns: DnsSection
+    tls: TlsSection
+    metrics: MetricsSection
     listener: socket.socket
     node: str
     service: Service | None
     pace: Pace | None
-    tls: TlsSection
     shown: Shown | None
 
     async def run(self, reader: Reader) -> None:
@@ -119,7 +122,10 @@ class _Agent:
                 if self.shown is not None:
                     group.create_task(self._keep_certificate(self.shown, sampler), name="certificate")
                 refusals = Refusals()
-                served = application(sampler, link.state, refusals, self.settings.token)
+                dcgm = self.metrics.dcgm_names
+                served = application(
+                    sampler, lambda: link.state() if link.hubs else None, refusals, self.settings.token, dcgm_names=dcgm
+                )
                 context = self.shown.context if self.shown is not None else None
                 group.create_task(serve(served, self.listener, refusals=refusals, tls=context), name="server")
                 group.create_task(link.run(), name="link")

@@ -1,6 +1,7 @@
 """The beat: one report an interval, made of one sample of the GPUs."""
 
 import asyncio
+import math
 import resource
 import secrets
 import socket
@@ -14,6 +15,7 @@ from gpumon.agent.advice import advice
 from gpumon.agent.host import HostReader
 from gpumon.agent.meter import resident_bytes
 from gpumon.agent.sample import Reader, Sample
+from gpumon.looplag import LoopLag
 from gpumon.model import MAX_NODE_PROCESSES, MAX_PROCESSES, Cost, Fault, Gpu, Report, ReportStatus
 from gpumon.timestamp import rfc3339
 from gpumon.wire import encode
@@ -41,6 +43,11 @@ class Sampler:
         self.newest_bytes: bytes | None = None
         self.standing_advice: list[Fault] = []
         """What to advise beside what a sample shows."""
+        self.missed_beats = 0
+        """Beats that were left out, since a sample took longer than there was time."""
+        self.reader_restarts: dict[str, int] = {}
+        """How often the process that reads the GPUs has ended, by why."""
+        self.lag = LoopLag()
         self._reader = reader
         self._host = None if reader.simulated else host or HostReader()
         self._account = Account()
@@ -58,11 +65,15 @@ class Sampler:
             self.newest, self.newest_bytes = fitting(report)
             self._newest_tick = time.monotonic()
             deliver(sequence, self.newest_bytes)
-            beat = max(beat + self.interval, loop.time())
+            self.reader_restarts = sample.restarts
+            due, now = beat + self.interval, loop.time()
+            self.missed_beats += max(0, math.ceil((now - due) / self.interval))
+            beat = max(due, now)
             try:
                 async with asyncio.timeout_at(beat):
                     await self._hurry.wait()
             except TimeoutError:
+                self.lag.note(loop.time() - beat)
                 continue
             self._hurry.clear()
             beat = loop.time()
@@ -72,10 +83,20 @@ class Sampler:
         self.interval = interval
         self._hurry.set()
 
+    @property
+    def is_current(self) -> bool:
+        """Whether the newest report tells of the present."""
+        silence = time.monotonic() - self._newest_tick
+        return self.newest is not None and silence <= self._patience
+
+    @property
+    def _patience(self) -> float:
+        return max(OVERDUE_INTERVALS * self.interval, LEAST_OVERDUE_SECONDS)
+
     def health(self) -> tuple[ReportStatus, Fault | None]:
         """Whether reports are being made, in the words of a report."""
         silence = time.monotonic() - self._newest_tick
-        if silence > max(OVERDUE_INTERVALS * self.interval, LEAST_OVERDUE_SECONDS):
+        if silence > self._patience:
             return "error", Fault(code="no_sample", message=f"no sample was made for {silence:.0f} s")
         if self.newest is None:
             return "error", Fault(code="starting", message="the first sample is being made")

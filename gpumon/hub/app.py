@@ -30,6 +30,7 @@ from gpumon.hub.hosts import Hosts
 from gpumon.hub.ingest import Ingest
 from gpumon.hub.live import Live
 from gpumon.hub.login import LoginApi
+from gpumon.hub.metrics import Metrics
 from gpumon.hub.page import Page
 from gpumon.hub.past import PastApi
 from gpumon.hub.plain import STYLE, Plain
@@ -68,6 +69,7 @@ def routes(hub: Hub, ingest: Ingest, auth: Auth, page: Page) -> list[BaseRoute]:
         *AgentsApi(ingest.door, ingest.address_of).routes,
         *PastApi(hub).routes,
         *Api(hub).routes,
+        *Metrics(hub, ingest).routes,
         Route("/api/events", live.events, methods=["GET"]),
         WebSocketRoute("/api/stream", live.stream),
         WebSocketRoute("/api/push", ingest.__call__),
@@ -128,7 +130,7 @@ async def run(
     host, port = listener.getsockname()[:2]
     url = hub_url(config.hub.hosts, host, port, tls=shown is not None)
     known_by = url if shown is None else pinned(url, shown.certificate)
-    hub = Hub(config.nodes, config.hub, url=known_by, privacy=config.auth.privacy)
+    hub = Hub(config.nodes, config.hub, url=known_by, privacy=config.auth.privacy, metrics=config.metrics)
     entrance = Entrance(config, state_folder)
     await entrance.open()
     roster = await _roster(state_folder)
@@ -218,7 +220,10 @@ def _resolver(config: Config) -> Resolver:
 
 async def _judge(hub: Hub, ingest: Ingest) -> None:
     """Judge when the next status falls due, and often enough for the pulse of the hub's clock."""
+    loop = asyncio.get_running_loop()
     while True:
         due = hub.judge()
         ingest.end_silent()
-        await asyncio.sleep(min(max(due, LEAST_JUDGE_SECONDS), BEAT_SECONDS))
+        wake = loop.time() + min(max(due, LEAST_JUDGE_SECONDS), BEAT_SECONDS)
+        await asyncio.sleep(wake - loop.time())
+        hub.lag.note(loop.time() - wake)

@@ -107,6 +107,16 @@ class Ingest:
             log.warning("agent at %s: closed: %s", link.address, error)
         await _close(websocket, error)
 
+    @property
+    def connected(self) -> int:
+        """How many agents' links are open."""
+        return len(self._links)
+
+    @property
+    def blocked(self) -> int:
+        """How many of them do not read what they are told."""
+        return sum(link.pipe.blocked for link in self._links.values())
+
     def address_of(self, agent_id: str) -> str | None:
         """From where the agent of this id is connected, if it is."""
         link = self._newest_of_agent.get(agent_id)
