@@ -35,7 +35,7 @@ class Family:
         ValueError: nothing can be called so.
     """
 
-    __slots__ = ("_chunks", "_lines", "help", "kind", "metric", "name", "sample")
+    __slots__ = ("_chunks", "help", "kind", "lines", "metric", "name", "sample")
 
     def __init__(self, name: str, help: str, kind: Kind = "gauge", unit: str = "") -> None:
         self.metric = Metric(name, help, kind, unit)
@@ -44,23 +44,24 @@ class Family:
         self.name = self.metric.name
         self.sample = self.name + ENDINGS.get(kind, "")
         """What its samples are called."""
-        self._lines: list[str] = []
+        self.lines: list[str] = []
+        """Those not settled yet; always the same list."""
         self._chunks: list[str] = []
 
     def add(self, labels: str, value: float | None, ending: str = "") -> None:
         """A sample with ``labels`` as :func:`labels` writes them; none where the value is not known."""
         if value is not None:
-            self._lines.append(f"{self.sample}{ending}{{{labels}}} {value}\n")
+            self.lines.append(f"{self.sample}{ending}{{{labels}}} {value}\n")
 
     def add_states(self, labels: str, name: str, state: str, states: Iterable[str]) -> None:
         """One sample for each of ``states``, in the label ``name``: 1 for the one that holds, else 0."""
-        self._lines += [f'{self.sample}{{{labels},{name}="{one}"}} {1 if one == state else 0}\n' for one in states]
+        self.lines += [f'{self.sample}{{{labels},{name}="{one}"}} {1 if one == state else 0}\n' for one in states]
 
     def settle(self) -> None:
         """Many small texts become a large one, which takes half the room."""
-        if self._lines:
-            self._chunks.append("".join(self._lines))
-            self._lines.clear()
+        if self.lines:
+            self._chunks.append("".join(self.lines))
+            self.lines.clear()
 
     def chunks(self) -> Sequence[str]:
         """Its samples, as lines of text."""

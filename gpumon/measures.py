@@ -105,6 +105,7 @@ class Measures:
         self._info = Family("gpumon_gpu", "A GPU; the value is always 1.", "info")
         self._status = Family("gpumon_gpu_status", "1 for the state that the GPU is in, else 0.")
         self._columns = [gpu_column(metric) for metric in METRICS if not metric.derived]
+        self._writers = [(one.family.lines.append, one.family.sample, one.scale) for one in self._columns]
         self._values = attrgetter(*(column.field for column in self._columns))
         self._throttled = Family("gpumon_gpu_throttled", "1 while the GPU is slowed down for this reason, else 0.")
         self._xids = Family(
@@ -191,9 +192,10 @@ class Measures:
             self._dcgm.add(node, report, gpu)
         if gpu.status != "ok":
             return
-        for (_, family, scale), value in zip(self._columns, self._values(gpu), strict=True):
-            if value is not None:
-                family.add(own, value if scale is None else scale(value))
+        braces = f"{{{own}}}"
+        for (append, sample, scale), value in zip(self._writers, self._values(gpu), strict=True):
+            if value is not None:  # written here, since this is most of the work
+                append(f"{sample}{braces} {value if scale is None else scale(value)}\n")
         if gpu.throttle_reasons is not None:
             for reason in THROTTLE_REASONS:
                 self._throttled.add(f'{own},reason="{reason}"', int(reason in gpu.throttle_reasons))

@@ -24,7 +24,7 @@ from gpumon.hub.gauges import NodeGauges, own_health
 from gpumon.hub.ingest import Ingest
 
 FRESH_SECONDS: Final = 1.0
-TURN_SECONDS: Final = 0.002
+TURN_SECONDS: Final = 0.001
 SHOW_USERS: Final[frozenset[Privacy]] = frozenset({"users", "commands"})
 
 
