@@ -27,11 +27,12 @@ def answer(
     if newest is not None and sampler.is_current:
         measures.add(sampler.node, newest, shows_users=True)
     form = format_for(accept)
-    families = [*_own_health(sampler, refusals), *_link_health(link), *measures.families]
+    families = [*own_health(sampler, refusals), *link_health(link), *measures.families]
     return b"".join(document(families, form)), form.content_type
 
 
-def _own_health(sampler: Sampler, refusals: Refusals) -> Iterable[Family]:
+def own_health(sampler: Sampler, refusals: Refusals) -> Iterable[Family]:
+    """How the agent itself is."""
     info = Family("gpumon_agent", "The agent; the value is always 1.", "info")
     simulated = "true" if sampler.simulated else "false"
     info.add(labels(node=sampler.node, version=__version__, simulated=simulated), 1)
@@ -53,7 +54,8 @@ def _own_health(sampler: Sampler, refusals: Refusals) -> Iterable[Family]:
     yield lag("gpumon_agent_loop_lag", "How late the sampler was woken, once an interval.", sampler.lag)
 
 
-def _link_health(link: LinkState | None) -> Iterable[Family]:
+def link_health(link: LinkState | None) -> Iterable[Family]:
+    """How its way to a hub is."""
     if link is None:
         return
     yield single("gpumon_agent_link_up", "1 while a hub takes the reports, else 0.", int(link.hub is not None))

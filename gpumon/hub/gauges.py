@@ -93,8 +93,8 @@ class NodeGauges:
         return seconds
 
 
-def own_health(hub: Hub, ingest: Ingest) -> list[Family]:
-    """How the hub itself is."""
+def own_health(hub: Hub, ingest: Ingest, took_seconds: float | None) -> list[Family]:
+    """How the hub itself is. ``took_seconds`` is what it took to make all this the last time."""
     info = Family("gpumon_hub", "The hub; the value is always 1.", "info")
     info.add(labels(version=__version__), 1)
     nodes = Family("gpumon_hub_nodes", "Nodes in each state.")
@@ -136,4 +136,10 @@ def own_health(hub: Hub, ingest: Ingest) -> list[Family]:
             "counter",
         ),
         lag("gpumon_hub_loop_lag", "How late the judge was woken, twice a second or more often.", hub.lag),
+        single(
+            "gpumon_hub_metrics_duration",
+            "Time that it took to make the answer before this one.",
+            took_seconds,
+            unit="seconds",
+        ),
     ]

@@ -16,7 +16,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from gpumon.config import Privacy
-from gpumon.exposition import Family, Format, document, format_for, single
+from gpumon.exposition import Family, Format, document, format_for
 from gpumon.hub import packing
 from gpumon.hub.auth import caller_of
 from gpumon.hub.core import Hub
@@ -75,14 +75,10 @@ class Metrics:
                 nodes.settle()
                 await asyncio.sleep(0)
                 turn_ends = time.perf_counter() + TURN_SECONDS
-        families = [*own_health(self._hub, self._ingest), self._duration(), *nodes.families]
+        families = [*own_health(self._hub, self._ingest, self._took_seconds), *nodes.families]
         made = await asyncio.to_thread(_packed, families, form)
         self._took_seconds = time.perf_counter() - began
         return made
-
-    def _duration(self) -> Family:
-        what = "Time that it took to make the answer before this one."
-        return single("gpumon_hub_metrics_duration", what, self._took_seconds, unit="seconds")
 
 
 def _packed(families: list[Family], form: Format) -> _Made:

@@ -34,7 +34,7 @@ def said_by(world: World, *, dcgm_names: bool = False, shows_users: bool = True)
     for member in world.hub.fleet:
         nodes.add(member)
     ingest = Ingest(world.hub, Door(open_roster(None), "token", world.clock))
-    families = [*own_health(world.hub, ingest), *nodes.families]
+    families = [*own_health(world.hub, ingest, None), *nodes.families]
     return read(b"".join(document(families, format_for(OPENMETRICS["Accept"]))).decode())
 
 
