@@ -101,8 +101,8 @@ def document(families: Iterable[Family], form: Format) -> Iterator[bytes]:
 
 
 def labels(**values: str | int) -> str:
-    """Labels as they stand between the braces of a sample; a name that Python keeps for itself ends with ``_``."""
-    return ",".join([f'{name.rstrip("_")}="{escaped(value)}"' for name, value in values.items()])
+    """Labels as they stand between the braces of a sample."""
+    return ",".join([f'{name}="{escaped(value)}"' for name, value in values.items()])
 
 
 def escaped(value: str | int) -> str:

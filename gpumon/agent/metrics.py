@@ -40,12 +40,7 @@ def own_health(sampler: Sampler, refusals: Refusals) -> Iterable[Family]:
     made = sampler.newest.sequence if sampler.newest is not None else 0
     yield single("gpumon_agent_up", "1 while samples are being made, else 0.", int(sampler.is_current))
     yield single("gpumon_agent_reports", "Reports made since the agent started.", made, "counter")
-    yield single(
-        "gpumon_agent_missed_beats",
-        "Samples that were left out, since the one before took longer than the interval.",
-        sampler.missed_beats,
-        "counter",
-    )
+    yield single("gpumon_agent_overruns", "Samples that took longer than the interval.", sampler.overruns, "counter")
     yield single("gpumon_agent_interval", "Time from one sample to the next.", sampler.interval, unit="seconds")
     if not sampler.simulated:
         why = "Ends of the process that reads the GPUs, by why: no driver, no GPU well, hung or dead, grown or old."
@@ -64,5 +59,5 @@ def link_health(link: LinkState | None) -> Iterable[Family]:
     outbox.add(labels(state="waiting"), link.reports_waiting)
     outbox.add(labels(state="unacknowledged"), link.reports_unacknowledged)
     yield outbox
-    yield single("gpumon_agent_outbox", "Size of those.", link.bytes_waiting, unit="bytes")
+    yield single("gpumon_agent_outbox", "Memory that these reports take.", link.bytes_waiting, unit="bytes")
     yield single("gpumon_agent_dropped_reports", "Reports that no hub will ever get.", link.reports_dropped, "counter")

@@ -1,7 +1,6 @@
 """The beat: one report an interval, made of one sample of the GPUs."""
 
 import asyncio
-import math
 import resource
 import secrets
 import socket
@@ -43,8 +42,8 @@ class Sampler:
         self.newest_bytes: bytes | None = None
         self.standing_advice: list[Fault] = []
         """What to advise beside what a sample shows."""
-        self.missed_beats = 0
-        """Beats that were left out, since a sample took longer than there was time."""
+        self.overruns = 0
+        """Samples that took longer than there was time until the next."""
         self.reader_restarts: dict[str, int] = {}
         """How often the process that reads the GPUs has ended, by why."""
         self.lag = LoopLag()
@@ -67,7 +66,7 @@ class Sampler:
             deliver(sequence, self.newest_bytes)
             self.reader_restarts = sample.restarts
             due, now = beat + self.interval, loop.time()
-            self.missed_beats += max(0, math.ceil((now - due) / self.interval))
+            self.overruns += now > due
             beat = max(due, now)
             try:
                 async with asyncio.timeout_at(beat):

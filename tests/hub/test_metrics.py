@@ -337,3 +337,10 @@ async def test_the_hub_tells_who_is_connected_and_who_looks(fleet: Site) -> None
             return said.value("gpumon_hub_viewers") == 1 and is_timed
 
         await until(is_told)
+
+
+def test_a_hub_follows_the_switch_while_it_runs() -> None:
+    world = World()
+    assert not world.hub.metrics.dcgm_names
+    world.hub.reconfigure(Config(metrics=MetricsSection(dcgm_names=True)))
+    assert world.hub.metrics.dcgm_names

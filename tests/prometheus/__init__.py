@@ -15,8 +15,11 @@ import pytest
 
 from tests.running import free_port
 
-PROMETHEUS = shutil.which("prometheus")
-PROMTOOL = shutil.which("promtool")
+UNPACKED = Path(__file__).parents[1] / ".build/prometheus/usr/bin"
+"""Where tests/setup puts it, if it is not installed."""
+PATH = os.pathsep.join([os.environ.get("PATH", ""), str(UNPACKED)])
+PROMETHEUS = shutil.which("prometheus", path=PATH)
+PROMTOOL = shutil.which("promtool", path=PATH)
 needs_prometheus = pytest.mark.skipif(
     PROMETHEUS is None or PROMTOOL is None, reason="Prometheus is not here (Debian: apt install prometheus)"
 )
