@@ -1,13 +1,16 @@
 """What hub or agent tell Prometheus, read strictly by the library's own parser of OpenMetrics."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
+from prometheus_client.metrics_core import Metric
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.parser import text_string_to_metric_families as text_to_families
 
 from tests.running import Site
 
+strictly: Callable[[str], Iterable[Metric]] = text_string_to_metric_families
+"""What a text in OpenMetrics says; one that breaks its rules raises ValueError."""
 OPENMETRICS = {"Accept": "application/openmetrics-text; version=1.0.0"}
 
 
@@ -32,7 +35,7 @@ class Told(NamedTuple):
 
 def read(text: str, content_type: str = "application/openmetrics-text") -> Told:
     """What ``text`` says. Two samples alike fail the test, as what is not of the format does."""
-    parse = text_string_to_metric_families if content_type.startswith("application/openmetrics") else text_to_families
+    parse = strictly if content_type.startswith("application/openmetrics") else text_to_families
     samples: dict[str, dict[frozenset[tuple[str, str]], float]] = {}
     kinds: dict[str, str] = {}
     for family in parse(text):
