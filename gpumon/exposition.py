@@ -1,8 +1,8 @@
 """Metrics as Prometheus reads them: its own text format, and OpenMetrics (https://prometheus.io/docs/specs/om/).
 
 Which of the two, and what stands above the samples of a metric, is the business of Prometheus' own library; so is what
-the system tells of our process. The samples are written here: by the library those of a thousand nodes take 20 times as
-long (``benchmarks/metrics.py``). Both formats write a sample alike, so that it is written once.
+the system tells of our process. The samples are written here: by the library those of a thousand nodes take more than a
+second (``benchmarks/metrics.py``). Both formats write a sample alike.
 """
 
 import re

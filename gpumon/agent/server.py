@@ -85,10 +85,12 @@ def application(
             body["refused"] = refused.counts
         return Response(orjson.dumps(body), 200 if status in WELL else 503, headers=NO_STORE, media_type=JSON)
 
+    making = asyncio.Lock()
+
     async def metrics(request: Request) -> Response:
-        body, content_type = await asyncio.to_thread(
-            _metrics, sampler, link(), refused, request.headers.get("accept", ""), dcgm_names
-        )
+        accept = request.headers.get("accept", "")
+        async with making:  # one at a time: whoever asks and asks must not crowd out the sampler
+            body, content_type = await asyncio.to_thread(_metrics, sampler, link(), refused, accept, dcgm_names)
         return Response(body, headers=NO_STORE | {"Vary": "Accept"}, media_type=content_type)
 
     routes = (("/gpu-info", gpu_info), ("/health", health), ("/metrics", metrics))
