@@ -1,6 +1,5 @@
 """Debian's Prometheus, which the tests run, and its promtool."""
 
-import json
 import os
 import shutil
 import subprocess
@@ -35,7 +34,7 @@ def promtool(*arguments: str, given: bytes = b"", folder: Path | None = None) ->
 
 
 class Prometheus:
-    """A server that scrapes ``targets``, by job, and answers queries."""
+    """A server that scrapes, and answers queries."""
 
     def __init__(self, port: int, session: aiohttp.ClientSession) -> None:
         self._url = f"http://127.0.0.1:{port}"
@@ -72,13 +71,11 @@ class Prometheus:
 
 
 @contextmanager
-def prometheus(folder: Path, jobs: list[dict[str, Any]], session: aiohttp.ClientSession) -> Iterator[Prometheus]:
-    """Scrape ``jobs`` four times a second."""
+def prometheus(file: Path, session: aiohttp.ClientSession) -> Iterator[Prometheus]:
+    """One of this configuration; what it keeps lies beside that."""
     assert PROMETHEUS is not None
     port = free_port()
-    file = folder / "prometheus.yml"
-    file.write_text(json.dumps({"global": {"scrape_interval": "250ms"}, "scrape_configs": jobs}))
-    options = [f"--config.file={file}", f"--storage.tsdb.path={folder / 'data'}", "--log.level=warn"]
+    options = [f"--config.file={file}", f"--storage.tsdb.path={file.parent / 'data'}", "--log.level=warn"]
     options += [f"--web.listen-address=127.0.0.1:{port}", "--web.console.templates=", "--web.console.libraries="]
     clean = {key: value for key, value in os.environ.items() if "proxy" not in key.lower()}
     with subprocess.Popen([PROMETHEUS, *options], stdout=sys.stderr, env=clean) as process:
@@ -86,8 +83,3 @@ def prometheus(folder: Path, jobs: list[dict[str, Any]], session: aiohttp.Client
             yield Prometheus(port, session)
         finally:
             process.kill()
-
-
-def job(name: str, *ports: int, **more: Any) -> dict[str, Any]:
-    """A job of Prometheus that scrapes these ports of this machine."""
-    return {"job_name": name, "static_configs": [{"targets": [f"127.0.0.1:{port}" for port in ports]}], **more}

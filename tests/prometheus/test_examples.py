@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from gpumon.config import AgentSection, Config, NodeEntry
+from gpumon.config import AgentSection, Config, MetricsSection, NodeEntry
 from tests.fakenvml import datacentre, environment
-from tests.prometheus import Prometheus, job, needs_prometheus, prometheus, promtool
+from tests.prometheus import Prometheus, needs_prometheus, prometheus, promtool
 from tests.running import Site, free_port, running_agent, running_hub, until
 
 pytestmark = [needs_prometheus, pytest.mark.timeout(120)]
@@ -66,6 +66,22 @@ class Scraped(NamedTuple):
     hub: Site
 
 
+def configuration(folder: Path, hub: Site, agent: Site) -> Path:
+    """That of the examples, for these two, who are asked four times a second."""
+    text = (EXAMPLES / "prometheus.yml").read_text()
+    for before, after in (
+        ("scrape_interval: 15s", "scrape_interval: 250ms"),
+        ("localhost:8080", f"127.0.0.1:{hub.port}"),
+        ("localhost:8081", f"127.0.0.1:{agent.port}"),
+        ("prometheus-rules.yml", str(EXAMPLES / "prometheus-rules.yml")),
+    ):
+        assert text.count(before) == 1
+        text = text.replace(before, after)
+    file = folder / "prometheus.yml"
+    file.write_text(text)
+    return file
+
+
 @pytest.fixture
 async def scraped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Scraped]:
     """A Prometheus that scrapes a hub and an agent; one node is well, others are not."""
@@ -75,7 +91,9 @@ async def scraped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
         monkeypatch.setenv(name, value)
     nobody = NodeEntry(name="nobody", host="127.0.0.1", port=free_port())
     async with AsyncExitStack() as stack:
-        hub = await stack.enter_async_context(running_hub(Config(nodes=[nobody])))
+        hub = await stack.enter_async_context(
+            running_hub(Config(nodes=[nobody], metrics=MetricsSection(dcgm_names=True)))
+        )
 
         async def agent(name: str, simulate: str | None) -> Any:
             settings = AgentSection(name=name, hub=[hub.url], interval_seconds=0.2)
@@ -86,17 +104,7 @@ async def scraped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncItera
         await agent("broken", "a100:2,gb10:1,fault=xid79:1")
         async with running_agent(AgentSection(name="gone", hub=[hub.url], interval_seconds=0.2)):
             await hub.node_when("gone", lambda node: node["report"])
-        jobs = [
-            job("gpumon", hub.port),
-            job(
-                "gpumon-agents",
-                real.port,
-                metric_relabel_configs=[
-                    {"source_labels": ["__name__"], "regex": "gpumon_agent_.*|process_.*", "action": "keep"},
-                ],
-            ),
-        ]
-        with prometheus(tmp_path, jobs, hub.session) as server:
+        with prometheus(configuration(tmp_path, hub, real), hub.session) as server:
             await until(server.is_ready)
             yield Scraped(server, hub)
 
@@ -151,3 +159,12 @@ async def test_prometheus_takes_what_hub_and_agent_say(scraped: Scraped) -> None
     assert await scraped.server.value('gpumon_gpu_power_draw_watts{node="real",gpu="1"}') == 512.345
     assert await scraped.server.value("gpumon_agent_link_up") == 1
     assert await scraped.server.query("{pid!=''}") == []
+
+
+async def test_boards_of_dcgm_exporter_find_each_machine_by_its_instance(scraped: Scraped) -> None:
+    async def is_told() -> bool:
+        return await scraped.server.value('DCGM_FI_DEV_GPU_UTIL{instance="real",gpu="1"}') == 91
+
+    await until(is_told)
+    assert await scraped.server.value("count(count by (instance) (DCGM_FI_DEV_FB_USED))") == 3
+    assert await scraped.server.value("count(count by (instance) (gpumon_gpu_info))") == 1
