@@ -11,6 +11,7 @@ from typing import Final, Literal, NamedTuple
 
 from prometheus_client import ProcessCollector
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.exposition import gzip_accepted as gzip_accepted
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 

@@ -3,22 +3,27 @@
 Imported when it is first asked for: most agents are not.
 """
 
-from collections.abc import Iterable
+import gzip
+from collections.abc import Iterable, Mapping
 
 from gpumon import __version__
 from gpumon.agent.linkstate import LinkState
 from gpumon.agent.sampler import Sampler
-from gpumon.exposition import Family, counts, document, format_for, labels, lag, single
+from gpumon.exposition import Family, counts, document, format_for, gzip_accepted, labels, lag, single
 from gpumon.measures import Measures
 from gpumon.refusals import REASONS, Refusals
 
 ENDS = ("driver", "gpus", "child", "recycle")
 
 
+PACKING_LEVEL = 1
+
+
 def answer(
-    sampler: Sampler, link: LinkState | None, refusals: Refusals, accept: str, *, dcgm_names: bool
-) -> tuple[bytes, str]:
-    """The whole text and its content type, as a header ``Accept`` asks for it. ``link`` is None without a hub.
+    sampler: Sampler, link: LinkState | None, refusals: Refusals, asked: Mapping[str, str], *, dcgm_names: bool
+) -> tuple[bytes, dict[str, str]]:
+    """The whole text and the headers that tell of it, in the format and coding that the headers ``asked`` want.
+    ``link`` is None without a hub.
 
     Where no sample was made for long, there is nothing of the GPUs: what was known would be old.
     """
@@ -26,9 +31,13 @@ def answer(
     newest = sampler.newest
     if newest is not None and sampler.is_current:
         measures.add(sampler.node, newest, shows_users=True)
-    form = format_for(accept)
+    form = format_for(asked.get("accept", ""))
     families = [*own_health(sampler, refusals), *link_health(link), *measures.families]
-    return b"".join(document(families, form)), form.content_type
+    body = b"".join(document(families, form))
+    headers = {"Content-Type": form.content_type, "Vary": "Accept, Accept-Encoding"}
+    if gzip_accepted(asked.get("accept-encoding", "")):
+        return gzip.compress(body, PACKING_LEVEL), headers | {"Content-Encoding": "gzip"}
+    return body, headers
 
 
 def own_health(sampler: Sampler, refusals: Refusals) -> Iterable[Family]:

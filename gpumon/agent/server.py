@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import orjson
 from starlette.applications import Starlette
@@ -88,10 +88,9 @@ def application(
     making = asyncio.Lock()
 
     async def metrics(request: Request) -> Response:
-        accept = request.headers.get("accept", "")
         async with making:  # one at a time: whoever asks and asks must not crowd out the sampler
-            body, content_type = await asyncio.to_thread(_metrics, sampler, link(), refused, accept, dcgm_names)
-        return Response(body, headers=NO_STORE | {"Vary": "Accept"}, media_type=content_type)
+            body, headers = await asyncio.to_thread(_metrics, sampler, link(), refused, request.headers, dcgm_names)
+        return Response(body, headers=NO_STORE | headers)
 
     routes = (("/gpu-info", gpu_info), ("/health", health), ("/metrics", metrics))
     starlette = Starlette(
@@ -102,8 +101,8 @@ def application(
 
 
 def _metrics(
-    sampler: Sampler, link: LinkState | None, refusals: Refusals, accept: str, dcgm_names: bool
-) -> tuple[bytes, str]:
+    sampler: Sampler, link: LinkState | None, refusals: Refusals, asked: Mapping[str, str], dcgm_names: bool
+) -> tuple[bytes, dict[str, str]]:
     from gpumon.agent import metrics  # 2 MB that an agent needs only where it is scraped
 
-    return metrics.answer(sampler, link, refusals, accept, dcgm_names=dcgm_names)
+    return metrics.answer(sampler, link, refusals, asked, dcgm_names=dcgm_names)

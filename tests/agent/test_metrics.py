@@ -1,6 +1,7 @@
 """What an agent tells Prometheus: over the real binding and the fake driver, and of simulated GPUs."""
 
 import asyncio
+import gzip
 import subprocess
 import sys
 import time
@@ -16,10 +17,12 @@ from gpumon.agent.sampler import Sampler
 from gpumon.config import AgentSection, MetricsSection
 from gpumon.refusals import Refusals
 from tests.fakenvml import consumer, datacentre, environment, no_driver
+from tests.hub.rawhttp import exchange, get
 from tests.prometheus import needs_prometheus, promtool
 from tests.prometheus.reading import Told, read, told
 from tests.running import Site, free_port, program, running_agent, running_hub, until, until_true
 
+OPENMETRICS_ASKED = {"accept": "application/openmetrics-text"}
 QUICK = AgentSection(name="n", interval_seconds=0.2)
 
 
@@ -56,6 +59,15 @@ async def test_promtool_finds_no_fault_with_it(agent: Site) -> None:
         text = await response.read()
     assert text.count(b"gpumon_gpu_info{") == 8
     assert promtool("check", "metrics", given=text) == ""
+
+
+async def test_it_is_compressed_when_asked(agent: Site) -> None:
+    plain = await exchange(agent, get("/metrics", "Accept-Encoding: identity"))
+    packed = await exchange(agent, get("/metrics", "Accept-Encoding: gzip"))
+    assert "content-encoding" not in plain.head
+    assert "content-encoding: gzip" in packed.head
+    assert len(packed.body) * 3 < len(plain.body)
+    assert read(gzip.decompress(packed.body).decode(), "text").kinds == read(plain.body.decode(), "text").kinds
 
 
 async def test_values_are_the_drivers_in_base_units(agent: Site) -> None:
@@ -179,7 +191,7 @@ async def test_a_sample_that_takes_too_long_is_counted() -> None:
     for _ in range(3):
         await made.get()
     beating.cancel()
-    text, _ = answer(sampler, None, Refusals(), "application/openmetrics-text", dcgm_names=False)
+    text, _ = answer(sampler, None, Refusals(), OPENMETRICS_ASKED, dcgm_names=False)
     said = read(text.decode())
     assert (said.value("gpumon_agent_overruns_total") or 0) >= 1
     assert said.value("gpumon_agent_reader_restarts_total", reason="child") == 2
@@ -194,7 +206,7 @@ async def test_old_numbers_are_not_told(monkeypatch: pytest.MonkeyPatch) -> None
     beating = asyncio.create_task(sampler.run(lambda _sequence, _report: None))
 
     def said() -> Told:
-        return read(answer(sampler, None, Refusals(), "application/openmetrics-text", dcgm_names=False)[0].decode())
+        return read(answer(sampler, None, Refusals(), OPENMETRICS_ASKED, dcgm_names=False)[0].decode())
 
     await until_true(lambda: said().value("gpumon_report_status", status="ok") == 1)
     reader.go_on.clear()
