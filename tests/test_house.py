@@ -127,7 +127,7 @@ def test_imports_point_down(path: Path) -> None:
     side, _, room = module.removeprefix("gpumon.").rpartition(".")
     order = {"agent": AGENT, "hub": HUB, "": SHARED}.get(side)
     if (
-        room in ("", "agent", "hub", "gpumon", "__main__", "cli", "commands", "admin", "settings", "demo")
+        room in ("", "agent", "hub", "gpumon", "__main__", "cli", "commands", "admin", "options", "settings", "demo")
         or order is None
     ):
         return
@@ -156,7 +156,7 @@ def test_agent_and_hub_meet_only_in_the_shared_words() -> None:
         ("websockets", {"agent/link.py", "agent/setback.py", "serve.py"}),
         ("aiohttp", {"hub/fetch.py"}),
         ("dns", {"nameserver.py", "multicast.py"}),
-        ("click", {"cli.py", "commands.py", "admin.py"}),
+        ("click", {"cli.py", "commands.py", "admin.py", "options.py"}),
         ("psutil", set()),
         ("argparse", set()),
     ],
