@@ -193,6 +193,7 @@ def hub(
     variable="GPUMON_AGENT_PORT",
     help="Port to listen on, 0 for any free one.  [default: 8081]",
 )
+@allow_host_option("GPUMON_AGENT_HOSTS", "agent")
 @setting(
     "--hub",
     "hubs",
@@ -236,6 +237,7 @@ def hub(
 def agent(
     host: str | None = None,
     port: int | None = None,
+    hosts: tuple[str, ...] = (),
     hubs: tuple[str, ...] = (),
     name: str | None = None,
     tags: tuple[str, ...] = (),
@@ -261,6 +263,7 @@ def agent(
             file.agent,
             host=host,
             port=port,
+            hosts=list(hosts) or None,
             name=name,
             hub=list(hubs) or None,
             tags=list(tags) or None,

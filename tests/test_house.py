@@ -13,7 +13,7 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 # Shared words first; each may import what stands in a row above its own.
 SHARED = [
-    {"errors", "text", "timestamp", "logs", "refusals", "statefile"},
+    {"errors", "text", "timestamp", "logs", "refusals", "statefile", "hosts"},
     {"model", "terminal", "typefaults"},
     {"handshake"},
     {"catalog", "wire", "config"},
@@ -44,6 +44,7 @@ AGENT = [
         "loads",
         "zeros",
         "calls",
+        "browsers",
     },
     {"joining", "scenario", "notes", "trouble", "driver", "tally", "pci", "advice", "aside", "delivery", "setback"},
     {"device", "known", "processes", "child", "simulate", "sampler", "table", "linkstate"},
@@ -72,7 +73,6 @@ HUB = [
         "roster",
         "history",
         "sheet",
-        "hosts",
         "auth",
     },
     {"activity", "card", "door"},
@@ -166,7 +166,7 @@ def test_a_library_is_known_in_one_place(library: str, files: set[str]) -> None:
 
 
 def test_starlette_stays_at_the_edges() -> None:
-    edges = {"pipe.py", "serve.py", "problem.py", "agent/server.py"}
+    edges = {"pipe.py", "serve.py", "problem.py", "agent/server.py", "agent/browsers.py"}
     rooms = ("app", "agents", "agentlink", "api", "auth", "gate", "ingest", "live", "login", "page", "past", "plain")
     edges |= {f"hub/{room}.py" for room in (*rooms, "proxies")}
     assert files_that_import("starlette") <= edges
