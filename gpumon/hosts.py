@@ -41,7 +41,7 @@ class Hosts:
 
     def configure(self, names: Iterable[str]) -> None:
         """Let these be names of the server, beside its own."""
-        self._configured = frozenset(_plain(name) for name in names)
+        self._configured = frozenset(plain_name(name) for name in names)
         self._good.clear()
 
     def learn(self) -> None:
@@ -51,7 +51,7 @@ class Hosts:
         with contextlib.suppress(OSError, UnicodeError):
             found = socket.getaddrinfo(socket.gethostname(), None, flags=socket.AI_CANONNAME)[0][3]
             if found:
-                self._own |= {_plain(found)}
+                self._own |= {plain_name(found)}
 
     def fault(self, host: bytes | None, origin: bytes | None, scheme: str) -> tuple[int, str] | None:
         """Why a request with these headers, by this scheme, is refused: an HTTP status and words; None if it is not."""
@@ -100,7 +100,7 @@ class Hosts:
 
 def own_names() -> frozenset[str]:
     """What this machine is called, as far as it knows without asking anybody."""
-    name = _plain(socket.gethostname())
+    name = plain_name(socket.gethostname())
     label = name.partition(".")[0]
     return frozenset({name, label, f"{label}.local"} if label else ())
 
@@ -116,8 +116,8 @@ def _name(match: re.Match[bytes] | None) -> str | None:
     return name if name and not name.startswith(".") and ".." not in name and not name.endswith(".") else None
 
 
-def _plain(name: str) -> str:
-    """A name as it stands in ``Host``: small letters, no final dot, ASCII."""
+def plain_name(name: str) -> str:
+    """A host's name as it stands in ``Host``, however it was spelled: small letters, no final dot, ASCII."""
     name = name.lower().removesuffix(".")
     if name.isascii():
         return name.removeprefix("[").removesuffix("]")
