@@ -45,6 +45,7 @@ AGENT = [
         "zeros",
         "calls",
         "browsers",
+        "fitting",
     },
     {"joining", "scenario", "notes", "trouble", "driver", "tally", "pci", "advice", "aside", "delivery", "setback"},
     {"device", "known", "processes", "child", "simulate", "sampler", "table", "linkstate"},
