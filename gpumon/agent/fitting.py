@@ -21,7 +21,9 @@ ADVICE_BYTES: Final = 512
 
 
 def fitting(report: Report) -> tuple[Report, bytes]:
-    """``report`` and its bytes, or as much of it as a hub takes."""
+    """``report`` and its bytes, or as much of it as a hub takes. What is too large without a single process stays so,
+    and the hub refuses it in words.
+    """
     count = sum(len(one.processes or ()) for one in _holders(report))
     if count <= MAX_NODE_PROCESSES:
         for data in (wire.encode(report), _terse(report)):
@@ -50,10 +52,8 @@ def _with_largest(report: Report, count: int) -> Report:
         excess -= len(_terse(process)) + 1  # with the comma
     numbers = itertools.count()
     gpus = [_without(left_out, gpu, numbers) for gpu in report.gpus]
-    told = sum(len(_pids(gpu)) for gpu in gpus)
-    return replace(
-        report, gpus=gpus, advice=[*report.advice, _crowded(told, sum(gpu.processes_truncated for gpu in gpus))]
-    )
+    told, untold = sum(len(_pids(gpu)) for gpu in gpus), sum(gpu.processes_truncated for gpu in gpus)
+    return replace(report, gpus=gpus, advice=[*report.advice, _crowded(told, untold)])
 
 
 def _without(left_out: set[tuple[int, int]], gpu: Gpu, numbers: Iterator[int]) -> Gpu:
