@@ -74,6 +74,7 @@ HUB = [
         "sheet",
         "hosts",
         "auth",
+        "failures",
     },
     {"activity", "card", "door"},
     {"overview"},
