@@ -132,9 +132,8 @@ class Door:
         if self.push != "open" and owner is not None:
             revoke = f"gpumon agents revoke {self.code_of(owner)}"
             self._claimed(owner, _unproven(address, revoke))
-            raise RefusedError(
-                Close.NAME_TAKEN, f"another agent has joined by its name; if that is gone, run here: {revoke}"
-            )
+            reason = f"another agent has joined by its name; if that is gone, run here: {revoke}"
+            raise RefusedError(Close.NAME_TAKEN, reason)
         if record is not None and record.revoked_at is None:
             self._claimed(record, _forged(address))
             raise RefusedError(Close.UNAUTHORISED, NOT_PROVEN)

@@ -410,16 +410,17 @@ async def test_an_agent_on_the_hubs_machine_cannot_be_one_that_has_joined_and_bo
         await agent.say(member.proof(greetings, token_in(tmp_path)))
         assert (await agent.hear())["type"] == "welcome"
     revoke = f"gpumon agents revoke {member.code(greetings[1])}"
-    async with running_hub(state_folder=tmp_path) as hub:
-        async with raw_agent(hub) as agent:
-            await agent.say(hello(agent_id=member.agent_id))
-            code, reason = await agent.closed()
+    async with running_hub(state_folder=tmp_path) as hub, raw_agent(hub) as agent:
+        await member.join(agent)
+        await agent.say(report(1))
+        async with raw_agent(hub) as other:
+            await other.say(hello(agent_id=member.agent_id))
+            code, reason = await other.closed()
             assert code == Close.NAME_TAKEN
             assert reason == f"another agent has joined by its name; if that is gone, run here: {revoke}"
-            node = await hub.node_when("n", lambda node: node["verdict"] and node["verdict"]["code"] == "forged")
-            assert node["verdict"]["hint"].endswith(f"run on the hub's machine: {revoke}")
-        async with raw_agent(hub) as agent:
-            await member.join(agent)
+        node = await hub.node_when("n", lambda node: node["verdict"])
+        assert node["verdict"]["code"] == "forged"
+        assert node["verdict"]["hint"].endswith(f"run on the hub's machine: {revoke}")
 
 
 @pytest.mark.parametrize("push", ["token", "open"])
