@@ -28,6 +28,7 @@ from gpumon.agent.simulate import SimulatedReader
 from gpumon.agent.watchdog import Watchdog
 from gpumon.certificates import Shown
 from gpumon.config import AgentSection, DnsSection, TlsSection
+from gpumon.limits import Visits
 from gpumon.listening import url_of
 from gpumon.refusals import Refusals
 from gpumon.serve import serve
@@ -121,7 +122,7 @@ class _Agent:
                 refusals = Refusals()
                 served = application(sampler, link.state, refusals, self.settings.token)
                 context = self.shown.context if self.shown is not None else None
-                group.create_task(serve(served, self.listener, refusals=refusals, tls=context), name="server")
+                group.create_task(serve(served, self.listener, visits=Visits(refusals), tls=context), name="server")
                 group.create_task(link.run(), name="link")
                 group.create_task(sampler.run(deliver), name="sampler")
 

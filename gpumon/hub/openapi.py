@@ -291,7 +291,7 @@ def _administration(agents: dict[str, Any], joined: dict[str, Any]) -> dict[str,
         "in": "path",
         "required": True,
         "schema": {"type": "string"},
-        "description": "An agent's code; of one that does not wait also its id or its node's name, where that means one",
+        "description": "An agent's code; where it does not wait also its id or its node's name, if that means one",
     }
     found = _get("Who has joined, and who waits", agents)
     return {

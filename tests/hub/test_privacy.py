@@ -266,7 +266,7 @@ async def test_a_stream_that_begins_while_things_change_is_told_what_holds_then(
     pipe.made(sink)
     session = (await auth.open_session()).encode() if shown == "cut, logged in" else b""
     caller = auth.caller(None, auth.cookie.encode() + b"=" + session)
-    scope = {
+    scope: dict[str, Any] = {
         "type": "http",
         "method": "GET",
         "path": "/api/events",
