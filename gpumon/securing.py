@@ -45,20 +45,23 @@ class Securing:
         self._shaking: dict[asyncio.Task[None], None] = {}
 
     async def run(self) -> None:
-        """Take connections until cancelled; what has not shaken hands by then is ended."""
-        loop = asyncio.get_running_loop()
-        async with asyncio.TaskGroup() as group:
-            while True:
-                try:
-                    connection, peer = await loop.sock_accept(self._listener)
-                except ConnectionAbortedError:  # gone before it was taken
-                    continue
-                except OSError as error:
-                    log.error("no connection can be taken: %s", error.strerror or error)
-                    await asyncio.sleep(PAUSE_SECONDS)
-                    continue
-                self._take(connection, peer, group)
-                await asyncio.sleep(0)  # it begins before the next one is taken, and others have their turn
+        """Take connections until cancelled; then what has not shaken hands is ended, and nothing listens any more."""
+        with self._listener:
+            async with asyncio.TaskGroup() as group:
+                while True:
+                    await self._take_one(group)
+
+    async def _take_one(self, group: asyncio.TaskGroup) -> None:
+        try:
+            connection, peer = await asyncio.get_running_loop().sock_accept(self._listener)
+        except ConnectionAbortedError:  # gone before it was taken
+            return
+        except OSError as error:
+            log.error("no connection can be taken: %s", error.strerror or error)
+            await asyncio.sleep(PAUSE_SECONDS)
+            return
+        self._take(connection, peer, group)
+        await asyncio.sleep(0)  # it begins before the next one is taken, and others have their turn
 
     def _take(self, connection: socket.socket, peer: object, group: asyncio.TaskGroup) -> None:
         if not self._visits.greet(peer):

@@ -163,6 +163,7 @@ async def test_a_handshake_that_never_ends_is_ended(own: Signed, monkeypatch: py
             with contextlib.suppress(ConnectionResetError):
                 assert await reader.read() == b""
             writer.close()
+        assert (await hub.get("/health?verbose"))["refused"] == {"silent_connection": 2}
 
 
 async def is_ended(reader: asyncio.StreamReader) -> bool:
