@@ -49,7 +49,9 @@ class Mailbox:
         line.on_writable = self._resume
 
     def begin(self, snapshot: News) -> None:
-        """Tell the first letter, and what has come since."""
+        """Tell the first letter, and what has come since; nothing to who was shown out while it was made."""
+        if self.closed.is_set():
+            return
         self._begun = True
         self._tell(snapshot)
         self._resume()

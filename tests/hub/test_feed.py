@@ -79,6 +79,15 @@ async def test_what_changes_while_the_snapshot_is_made_comes_after_it(state: Sta
     assert told(line) == [("snapshot", {"a": 1, "b": 1}), ("nodes", {"a": 7})]
 
 
+async def test_who_is_shown_out_while_the_snapshot_is_made_is_not_told_of_it(state: State) -> None:
+    line = FakeLine()
+    mailbox = Mailbox(line, as_json)
+    snapshot = state.feed.open(mailbox, 0.0)
+    mailbox.close()
+    mailbox.begin(snapshot)
+    assert line.written == []
+
+
 async def test_a_slow_viewer_gets_the_newest_of_each_node_in_one_letter(state: State) -> None:
     (_, slow), (_, quick) = look(state.feed), look(state.feed)
     slow.told()
