@@ -339,6 +339,7 @@ async def test_who_shakes_hands_and_goes_before_it_is_welcome_has_failed(monkeyp
             await agent.closed()
         async with raw_agent(hub, address) as agent:
             await Candidate().meet(agent)
+        monkeypatch.setattr("gpumon.hub.agentlink.HELLO_SECONDS", 0.3)
         async with raw_agent(hub, address) as agent:
             assert (await agent.closed())[0] == Close.TOO_SLOW
 
