@@ -177,7 +177,7 @@ def list_agents(asking: Asking, *, as_json: bool) -> None:
 @click.argument("agent")
 @click.pass_obj
 def admit(asking: Asking, agent: str) -> None:
-    """Let in the agent that waits, or was revoked, under this code, id or node's name.
+    """Let in the agent that waits under this code; or that was revoked, under its code, id or node's name.
 
     Compare the code with the one in the agent's log: they are the same if nobody sits in between.
     """

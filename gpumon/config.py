@@ -50,6 +50,7 @@ HubUrl = Annotated[str, Meta(min_length=1, max_length=1024, description="a URL s
 NameServer = Annotated[
     str, Meta(max_length=64, description="the IP address of a DNS server, with or without a port: 127.0.0.1:5353")
 ]
+Connections = Annotated[int, Meta(ge=10, le=100_000, description="a whole number from 10 to 100000")]
 Network = Annotated[str, Meta(max_length=64, description="an IP address or a network, such as 10.0.0.5 or 10.0.1.0/24")]
 Folder = Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[^\x00]+\Z", description="the path of a folder")]
 Privacy = Annotated[
@@ -98,14 +99,16 @@ class HubSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the hub listens, polls and judges.
 
     ``hosts`` are names that people call it by, beside those that it knows itself; ``proxies`` those whose
-    ``X-Forwarded-For`` is believed. ``stale_after_seconds`` null means
-    three intervals of the node in question, at least 5 s; ``state_dir`` null the user's own folder for state.
+    ``X-Forwarded-For`` is believed. ``connections_per_address`` counts viewers, and agents until they are welcome.
+    ``stale_after_seconds`` null means three intervals of the node in question, at least 5 s; ``state_dir`` null the
+    user's own folder for state.
     """
 
     host: Host = "0.0.0.0"
     port: ListenPort = 8080
     hosts: HostNames = []
     proxies: Annotated[list[Network], Meta(max_length=64, description="a list of at most 64 addresses")] = []
+    connections_per_address: Connections = 64
     poll_interval_seconds: Interval = 2.0
     stale_after_seconds: Seconds | None = None
     offline_after_seconds: Seconds = 15.0

@@ -18,7 +18,7 @@ SHARED = [
     {"handshake"},
     {"catalog", "wire", "config"},
     {"problem", "lifecycle", "nameserver", "limits", "certificates"},
-    {"pipe", "listening"},
+    {"pipe", "listening", "securing"},
     {"serve", "multicast", "systemnames"},
     {"resolver"},
 ]
@@ -75,6 +75,7 @@ HUB = [
         "history",
         "sheet",
         "auth",
+        "failures",
     },
     {"activity", "card", "door"},
     {"overview"},

@@ -30,7 +30,7 @@ from gpumon.agent.watchdog import Watchdog
 from gpumon.certificates import Shown
 from gpumon.config import AgentSection, DnsSection, TlsSection
 from gpumon.hosts import Hosts
-from gpumon.limits import is_loopback
+from gpumon.limits import Visits, is_loopback
 from gpumon.listening import url_of
 from gpumon.refusals import Refusals
 from gpumon.serve import serve
@@ -127,7 +127,7 @@ class _Agent:
                 refusals = Refusals()
                 served = application(sampler, hosts, link.state, refusals, self.settings.token)
                 context = self.shown.context if self.shown is not None else None
-                group.create_task(serve(served, self.listener, refusals=refusals, tls=context), name="server")
+                group.create_task(serve(served, self.listener, visits=Visits(refusals), tls=context), name="server")
                 group.create_task(link.run(), name="link")
                 group.create_task(sampler.run(deliver), name="sampler")
 
