@@ -35,6 +35,7 @@ Host = Annotated[
         description="a host name or an IP address, without scheme, port or path",
     ),
 ]
+HostNames = Annotated[list[Host], Meta(max_length=64, description="a list of at most 64 host names")]
 Alias = Annotated[
     str,
     Meta(
@@ -49,6 +50,7 @@ HubUrl = Annotated[str, Meta(min_length=1, max_length=1024, description="a URL s
 NameServer = Annotated[
     str, Meta(max_length=64, description="the IP address of a DNS server, with or without a port: 127.0.0.1:5353")
 ]
+Connections = Annotated[int, Meta(ge=10, le=100_000, description="a whole number from 10 to 100000")]
 Network = Annotated[str, Meta(max_length=64, description="an IP address or a network, such as 10.0.0.5 or 10.0.1.0/24")]
 Folder = Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[^\x00]+\Z", description="the path of a folder")]
 Privacy = Annotated[
@@ -97,14 +99,16 @@ class HubSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the hub listens, polls and judges.
 
     ``hosts`` are names that people call it by, beside those that it knows itself; ``proxies`` those whose
-    ``X-Forwarded-For`` is believed. ``stale_after_seconds`` null means
-    three intervals of the node in question, at least 5 s; ``state_dir`` null the user's own folder for state.
+    ``X-Forwarded-For`` is believed. ``connections_per_address`` counts viewers, and agents until they are welcome.
+    ``stale_after_seconds`` null means three intervals of the node in question, at least 5 s; ``state_dir`` null the
+    user's own folder for state.
     """
 
     host: Host = "0.0.0.0"
     port: ListenPort = 8080
-    hosts: Annotated[list[Host], Meta(max_length=64, description="a list of at most 64 host names")] = []
+    hosts: HostNames = []
     proxies: Annotated[list[Network], Meta(max_length=64, description="a list of at most 64 addresses")] = []
+    connections_per_address: Connections = 64
     poll_interval_seconds: Interval = 2.0
     stale_after_seconds: Seconds | None = None
     offline_after_seconds: Seconds = 15.0
@@ -130,13 +134,14 @@ class DnsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class AgentSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the agent listens, samples and reports. ``name`` null means the machine's host name, ``state_dir`` null the
-    user's own folder for state. ``join_token_file`` holds what lets it join a hub. With a ``token``, who asks the
-    agent itself must know it.
+    """How the agent listens, samples and reports. ``hosts`` are names that people call it by in a browser, beside those
+    that it knows itself. ``name`` null means the machine's host name, ``state_dir`` null the user's own folder for
+    state. ``join_token_file`` holds what lets it join a hub. With a ``token``, who asks the agent itself must know it.
     """
 
     host: Host = "0.0.0.0"
     port: ListenPort = DEFAULT_AGENT_PORT
+    hosts: HostNames = []
     hub: Annotated[list[HubUrl], Meta(max_length=16, description="a list of at most 16 URLs")] = []
     name: NodeName | None = None
     tags: Tags = []

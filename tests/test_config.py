@@ -81,6 +81,10 @@ def test_what_the_file_leaves_out_has_its_default() -> None:
         ),
         ('{"hub": {}, "aggregator": {}}', r"^aggregator: is the older name of hub"),
         ('{"hub": {"port": 1, "port": 2}}', r'^"port": this key stands twice'),
+        (
+            '{"hub": {"connections_per_address": 9}}',
+            r"^hub\.connections_per_address: 9 .*a whole number from 10 to 100000$",
+        ),
         ('{"hub": {"poll_interval_seconds": 0}}', r"^hub\.poll_interval_seconds: 0 .*from 0\.2 to 60$"),
         ('{"hub": {"poll_interval_seconds": NaN}}', r"^NaN: not a number of JSON"),
         ('{"hub": {"port": 1e400}}', r"^hub\.port: "),

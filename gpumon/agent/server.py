@@ -14,14 +14,20 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gpumon import __version__
+from gpumon.agent.browsers import NoStrangersPages
 from gpumon.agent.linkstate import LinkState
 from gpumon.agent.sampler import Sampler
+from gpumon.hosts import Hosts
 from gpumon.problem import LoggedFaults, handlers, problem
 from gpumon.refusals import Refusals
 from gpumon.wire import encode
 
 JSON = "application/json"
-NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+NO_STORE = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
 WELL = ("ok", "degraded")
 
 
@@ -49,6 +55,7 @@ def _digest(text: bytes) -> bytes:
 
 def application(
     sampler: Sampler,
+    hosts: Hosts,
     link: Callable[[], LinkState | None] = lambda: None,
     refusals: Refusals | None = None,
     token: str | None = None,
@@ -57,7 +64,8 @@ def application(
 ) -> ASGIApp:
     """The agent's own answers, from what ``sampler`` made last: no question waits for the driver. ``link`` tells how
     the link to the hub is, and ``refusals`` what was refused, for those who ask ``/health?verbose``. With a ``token``,
-    who asks must know it. ``/metrics`` has NVIDIA's names as well if ``dcgm_names``.
+    who asks must know it; without, what a browser asks must be asked by one of ``hosts``. ``/metrics`` has NVIDIA's
+    names as well if ``dcgm_names``.
     """
     refused = refusals or Refusals()
 
@@ -97,7 +105,7 @@ def application(
         routes=[Route(path, endpoint, methods=["GET"]) for path, endpoint in routes], exception_handlers=handlers
     )
     starlette.router.redirect_slashes = False
-    return LoggedFaults(starlette if token is None else Closed(starlette, token))
+    return LoggedFaults(NoStrangersPages(starlette, hosts) if token is None else Closed(starlette, token))
 
 
 def _metrics(

@@ -10,7 +10,6 @@ from typing import get_args
 from gpumon import __version__
 from gpumon.exposition import Family, counts, labels, lag, single
 from gpumon.hub.core import Hub
-from gpumon.hub.history import key
 from gpumon.hub.ingest import Ingest
 from gpumon.hub.member import Member
 from gpumon.measures import Measures
@@ -85,7 +84,7 @@ class NodeGauges:
         idle = member.activity.idle_moments(member.report)
 
         def seconds(gpu: Gpu) -> float | None:
-            since = idle.get(key(gpu))
+            since = idle.get(gpu.key)
             if since is not None:
                 return round(max(0.0, self._now - since), 3)
             return None if gpu.utilization_percent is None else 0
@@ -107,11 +106,12 @@ def own_health(hub: Hub, ingest: Ingest, took_seconds: float | None) -> list[Fam
     notices = Family("gpumon_hub_notice", "1 for what is wrong with the hub as a whole.")
     for notice in hub.notices:
         notices.add(labels(code=notice.code), 1)
+    blocked = sum(link.pipe.blocked for link in ingest.links.values())
     viewers = [mailbox for feed in hub.feeds for mailbox in feed.viewers]
     return [
         info,
-        single("gpumon_hub_agents_connected", "Agents whose link is open.", ingest.connected),
-        single("gpumon_hub_agents_blocked", "Agents that do not read what the hub says.", ingest.blocked),
+        single("gpumon_hub_agents_connected", "Agents whose link is open.", len(ingest.links)),
+        single("gpumon_hub_agents_blocked", "Agents that do not read what the hub says.", blocked),
         nodes,
         reports,
         counts("gpumon_hub_polls", "Polls, by how they went.", "outcome", hub.polls, ("answered", "failed")),

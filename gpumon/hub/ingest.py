@@ -23,14 +23,13 @@ from gpumon.hub.door import NOT_JOINED, REVOKED, Door
 from gpumon.hub.member import Member
 from gpumon.hub.verdict import SPEAKS_SECONDS
 from gpumon.model import Fault
-from gpumon.pipe import pipe_of, text_frame
+from gpumon.pipe import text_frame
 from gpumon.problem import problem
 from gpumon.wire import Ack, Close, FromAgent, Gap, Heartbeat, Hello, Proof, ReportFrame, Welcome
 
 log = logging.getLogger(__name__)
 
 SILENCE_SECONDS = 30.0
-TIRED_SECONDS = 60
 ACK_SECONDS = 10.0
 ACK_REPORTS = 32
 MAX_NODES = 1000
@@ -66,7 +65,8 @@ class Ingest:
         door.on_leave = self._show_out
         door.on_close = self._show_out_strangers
         self._admission = Admission(hub.clock.monotonic)
-        self._links: dict[str, Link] = {}
+        self.links: dict[str, Link] = {}
+        """The connections that are open, by the nodes that they speak for."""
         self._newest_of_agent: dict[str, Link] = {}
         self._new_names = NewNames(hub.clock.monotonic)
 
@@ -77,22 +77,19 @@ class Ingest:
                 problem(400, f"agents speak the WebSocket subprotocol {wire.SUBPROTOCOL}, which was not offered")
             )
             return
-        if not self._admission.admits():
-            pipe_of(websocket.scope).visit.refused("too_many_agents", "too many agents came at once")
-            headers = {"Retry-After": str(retry_after())}
-            await websocket.send_denial_response(problem(503, "too many agents come at once", headers))
-            return
         link = Link(websocket, websocket.client.host if websocket.client else None)
-        if not self.door.trusts(link.address, websocket.scope["headers"]) and self.door.is_tired_of(link.address):
-            link.pipe.visit.refused("not_joined", "an agent after too many that were refused")
-            headers = {"Retry-After": str(TIRED_SECONDS)}
-            await websocket.send_denial_response(problem(429, "too many were refused from your address", headers))
+        counted = self.door.counted(link.address)
+        is_tired = self.door.is_tired_of(counted)
+        if not self._admission.admits(counted, is_tired=is_tired):
+            await _turn_away(link, is_tired=is_tired)
             return
         try:
             async with link.deadline:
                 await websocket.accept(subprotocol=wire.SUBPROTOCOL)
                 await self._converse(link)
         except WebSocketDisconnect:
+            if not link.welcomed:
+                self.door.note_failure(counted)
             return
         except TimeoutError:
             error = link.why()
@@ -101,21 +98,13 @@ class Ingest:
                 error = RefusedError(Close.BAD_MESSAGE, "a fault of the hub's own; its log says more")
         except RefusedError as refused:
             error = refused
+        if not link.welcomed and error.counts:
+            self.door.note_failure(counted)
         if (reason := REASONS.get(error.code)) is not None:
             link.pipe.visit.refused(reason, f"an agent: {error}")
         else:
             log.warning("agent at %s: closed: %s", link.address, error)
         await _close(websocket, error)
-
-    @property
-    def connected(self) -> int:
-        """How many agents' links are open."""
-        return len(self._links)
-
-    @property
-    def blocked(self) -> int:
-        """How many of them do not read what they are told."""
-        return sum(link.pipe.blocked for link in self._links.values())
 
     def address_of(self, agent_id: str) -> str | None:
         """From where the agent of this id is connected, if it is."""
@@ -125,7 +114,7 @@ class Ingest:
     def end_silent(self) -> None:
         """End the connections on which nothing was heard for 30 s, by the hub's forgiving clock."""
         heard_since = self._hub.clock.monotonic() - SILENCE_SECONDS
-        for link in self._links.values():
+        for link in self.links.values():
             if link.heard_at < heard_since:
                 link.expire()
 
@@ -134,6 +123,7 @@ class Ingest:
         proof = await self._proven(link, hello, data)
         link.proven = proof is not None
         with self._admitted(link, hello) as member:
+            link.welcomed = True
             link.pipe.visit.excuse()  # a whole fleet may stand behind one router
             welcome = self._welcome(hello, member, proof)
             link.allowance = Allowance(MESSAGES_PER_SECOND + welcome.late_reports_per_second, self._hub.clock.monotonic)
@@ -163,12 +153,12 @@ class Ingest:
             raise RefusedError(Close.BAD_MESSAGE, "a challenge is answered by proof")
         secret = self.door.admit(hello, (data, challenge), answer, link.address)
         await self.door.roster.save()
-        if not self.door.belongs(hello.agent_id):  # an admin was faster than the disk
+        if not self.door.belongs(hello, secret):  # an admin was faster than the disk
             raise RefusedError(Close.REVOKED, REVOKED)
         return handshake.proof(secret, "hub", data, challenge)
 
     def _welcome(self, hello: Hello, member: Member, proof: str | None) -> Welcome:
-        share = LATE_REPORTS_PER_SECOND / len(self._links)
+        share = LATE_REPORTS_PER_SECOND / len(self.links)
         catches_up = CATCH_UP / max(hello.interval_seconds, LEAST_INTERVAL_SECONDS)
         return Welcome(
             protocol=wire.common_protocol(hello) or wire.PROTOCOL,
@@ -258,7 +248,7 @@ class Ingest:
             self._show_refusal(hello, error)
             raise
         member = self._hub.fleet.admit(hello.node, hello.hostname, hello.port)
-        self._links[hello.node] = link
+        self.links[hello.node] = link
         if hello.agent_id is not None:
             self._newest_of_agent[hello.agent_id] = link
         self._hub.located(member, link.address)
@@ -269,8 +259,8 @@ class Ingest:
         finally:
             if hello.agent_id is not None and self._newest_of_agent.get(hello.agent_id) is link:
                 del self._newest_of_agent[hello.agent_id]
-            if self._links.get(hello.node) is link:
-                del self._links[hello.node]
+            if self.links.get(hello.node) is link:
+                del self.links[hello.node]
                 is_silent = link.end == "lost" and self._silent_seconds(link) > SPEAKS_SECONDS
                 self._hub.link_ended(member, "silent" if is_silent else link.end, link.end_words)
                 log.info("%s: agent at %s disconnected", hello.node, link.address)
@@ -290,7 +280,7 @@ class Ingest:
             and is_elsewhere(twin.claimant, second, self._silent_seconds(twin))
         ):
             self._refuse(twin.claimant, second, copied(twin.claimant))
-        link = self._links.get(hello.node)
+        link = self.links.get(hello.node)
         if link is None or link.claimant is None:
             return second
         if error := refusal(link.claimant, second, self._silent_seconds(link)):
@@ -314,12 +304,12 @@ class Ingest:
         address, visit = link.pipe.visit.address, link.pipe.visit
         if address is None or visit.is_spared or self._hub.fleet.get(hello.node) is not None:
             return
-        if not self._new_names.admits(address, hello.node, lambda name: name not in self._links):
+        if not self._new_names.admits(address, hello.node, lambda name: name not in self.links):
             raise RefusedError(Close.TOO_MANY, f"{NEW_NAMES} new names of {address} were given up within a minute")
 
     def _show_refusal(self, hello: Hello, error: RefusedError) -> None:
         """Let the node that was claimed say so, unless an agent speaks for it, or there is no room for one more."""
-        if hello.node in self._links or (self._hub.fleet.get(hello.node) is None and len(self._hub.fleet) >= MAX_NODES):
+        if hello.node in self.links or (self._hub.fleet.get(hello.node) is None and len(self._hub.fleet) >= MAX_NODES):
             return
         member = self._hub.fleet.admit(hello.node, hello.hostname, hello.port)
         self._hub.link_ended(member, "refused", str(error))
@@ -330,13 +320,13 @@ class Ingest:
 
     def _show_out(self, agent_id: str) -> None:
         """End the connections of an agent that may not come in any longer."""
-        for link in self._links.values():
+        for link in self.links.values():
             if link.claimant is not None and link.claimant.hello.agent_id == agent_id:
                 link.refuse(RefusedError(Close.REVOKED, REVOKED))
 
     def _show_out_strangers(self) -> None:
         """End the connections of agents that came while everybody might."""
-        for link in self._links.values():
+        for link in self.links.values():
             if not link.proven and not self.door.trusts(link.address, link.websocket.scope["headers"]):
                 link.refuse(RefusedError(Close.UNAUTHORISED, NOT_JOINED))
 
@@ -386,6 +376,18 @@ def _check_protocol(hello: Hello) -> None:
 
 def _say(link: Link, message: msgspec.Struct) -> None:
     link.pipe.write(text_frame([wire.encode(message)]))
+
+
+async def _turn_away(link: Link, *, is_tired: bool) -> None:
+    """Tell one that would shake hands while too many do to come again."""
+    headers = {"Retry-After": str(retry_after())}
+    if is_tired:
+        link.pipe.visit.refused("not_joined", "an agent after too many that were not welcome")
+        answer = problem(429, "too many came from your address and were not welcome", headers)
+    else:
+        link.pipe.visit.refused("too_many_agents", "too many agents came at once")
+        answer = problem(503, "too many agents come at once", headers)
+    await link.websocket.send_denial_response(answer)
 
 
 async def _close(websocket: WebSocket, error: RefusedError) -> None:

@@ -328,7 +328,7 @@ export const en = {
     too_many_agents: "agents beyond what a hub takes",
     not_joined: "agents that have not joined, or were revoked",
     no_token: "requests without the token that they take",
-    failed_login: "logins with another token than the hub's",
+    failed_login: "logins, and requests again and again, with another token than the hub's",
     foreign_request: "requests in a foreign name, of a foreign page or of no meaning",
   },
   hubVersion: (version: string) => `gpumon hub ${version}`,

@@ -25,7 +25,7 @@ const verdicts: Readonly<Record<string, FaultText>> = {
   clock_wrong: { message: "它的时钟与中心相差太大。", hint: "在两台机器上比较 timedatectl：其中一台未同步时间。" },
   name_taken: { message: "另一个代理也自称是它。", hint: "给其中一个代理换个名字。" },
   copied: { message: "另一台机器上有相同的代理标识，常见于克隆磁盘之后。", hint: "在克隆出的机器上删除代理的状态目录，然后重启代理。" },
-  forged: { message: "另一个代理自称是它，却无法证明，已被拒绝。", hint: "如果是重新安装的同一台机器，请在中心的机器上用 gpumon agents list 查看并批准。" },
+  forged: { message: "另一个代理自称是它，却无法证明，已被拒绝。" },
   flapping: { message: "最近反复上下线：网络、机器或代理不稳定。", hint: "查看代理日志中每次断开的原因。" },
 };
 

@@ -269,7 +269,7 @@ export const zh: Messages = {
     too_many_agents: "代理超出中心所能接纳的数量",
     not_joined: "尚未加入或已被撤销的代理",
     no_token: "缺少所需令牌的请求",
-    failed_login: "令牌错误的登录",
+    failed_login: "令牌错误的登录，以及反复使用错误令牌的请求",
     foreign_request: "以陌生主机名、来自外部网页或无意义的请求",
   },
   hubVersion: (version) => `gpumon 中心 ${version}`,
