@@ -13,7 +13,7 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 # Shared words first; each may import what stands in a row above its own.
 SHARED = [
-    {"errors", "text", "timestamp", "logs", "refusals", "statefile"},
+    {"errors", "text", "timestamp", "logs", "refusals", "statefile", "command"},
     {"model", "terminal", "typefaults"},
     {"handshake"},
     {"catalog", "wire", "config"},
@@ -38,7 +38,6 @@ AGENT = [
         "xid",
         "pause",
         "cgroup",
-        "command",
         "host",
         "boards",
         "loads",
@@ -57,12 +56,16 @@ AGENT = [
     {"app"},
 ]
 HUB = [
-    {"ring", "destinations", "posture", "xids", "privacy", "proxies"},
+    {"ring", "destinations", "posture", "xids", "privacy", "proxies", "exposition", "secrecy", "strangers"},
     {
         "letters",
         "packing",
         "page",
         "legacy",
+        "gpustat",
+        "dcgm",
+        "smi",
+        "nvitop",
         "clock",
         "gaps",
         "outage",
@@ -75,7 +78,7 @@ HUB = [
         "hosts",
         "auth",
     },
-    {"activity", "card", "door"},
+    {"activity", "card", "door", "kinds"},
     {"overview"},
     {"openapi", "member", "mailbox", "findings"},
     {"liveness", "succession", "feed", "agentlink"},
@@ -155,6 +158,7 @@ def test_agent_and_hub_meet_only_in_the_shared_words() -> None:
         ("uvicorn", {"serve.py"}),
         ("websockets", {"agent/link.py", "agent/setback.py", "serve.py"}),
         ("aiohttp", {"hub/fetch.py"}),
+        ("prometheus_client", {"hub/exposition.py"}),
         ("dns", {"nameserver.py", "multicast.py"}),
         ("click", {"cli.py", "commands.py", "admin.py"}),
         ("psutil", set()),

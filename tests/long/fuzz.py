@@ -97,7 +97,7 @@ def configuration() -> Target:
 
 def redactor() -> Target:
     """What of a command line leaves the node: short, and never a secret that stands in a place for secrets."""
-    from gpumon.agent.command import LIMIT_BYTES, redacted, short_command
+    from gpumon.command import LIMIT_BYTES, redacted, short_command
 
     secret = "hf_Zq8vT2mLx0RkPw4Y"
 
