@@ -56,7 +56,7 @@ AGENT = [
     {"app"},
 ]
 HUB = [
-    {"ring", "destinations", "posture", "xids", "privacy", "proxies", "exposition", "secrecy", "strangers"},
+    {"ring", "destinations", "posture", "xids", "privacy", "proxies", "exposition", "secrecy", "foreign"},
     {
         "letters",
         "packing",

@@ -20,9 +20,9 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from gpumon.agent.cgroup import TEXT_LIMIT, place
-from gpumon.command import LIMIT_BYTES, redacted, short_command
 from gpumon.agent.machine import INITIAL_PID_NAMESPACE
 from gpumon.agent.pipe import plain
+from gpumon.command import LIMIT_BYTES, redacted, short_command
 from gpumon.model import MAX_PROCESSES, Process, ProcessType
 from gpumon.timestamp import rfc3339
 

@@ -125,6 +125,8 @@ def _by_poll(member: Member, hub_url: str) -> Fault | None:
         return None
     if poll == "answered":
         return _late() if member.contact_tick == member.report_tick else _hung(member)
+    if member.kind != "gpumon" and (fault := _by_foreign_poll(member, poll, where)) is not None:
+        return fault
     was_there = member.contact_tick is not None
     match poll.code:
         case "refused" if was_there:
@@ -149,7 +151,7 @@ def _by_poll(member: Member, hub_url: str) -> Fault | None:
             return Fault(
                 code="not_an_agent",
                 message=f"What answers at {where} is no gpumon agent. {poll.message}"[:1024],
-                hint="Check that the port in the configuration is the agent's.",
+                hint=poll.hint or "Check that the port in the configuration is the agent's.",
             )
         case code if code in UNREACHABLE:
             return Fault(
@@ -159,6 +161,31 @@ def _by_poll(member: Member, hub_url: str) -> Fault | None:
                 hint="Check its power and its network, and that no firewall stands between.",
             )
     return poll
+
+
+def _by_foreign_poll(member: Member, poll: Fault, where: str) -> Fault | None:
+    """The same of a node on which another program answers; None where that makes no difference."""
+    kind = member.kind
+    match poll.code:
+        case "refused":
+            return Fault(
+                code="exporter_not_running",
+                message=f"Its machine is up, but nobody listens at {where}: no {kind} runs there.",
+                hint=f"Start {kind} there, or mend nodes[].port in the configuration.",
+            )
+        case "no_answer":
+            return Fault(
+                code="exporter_hangs",
+                message=f"Somebody listens at {where}, but does not answer: {kind} hangs or is suspended.",
+                hint="Look at it there: is it stopped, or is the machine overloaded? Restart it.",
+            )
+        case code if code in STRANGE:
+            return Fault(
+                code="wrong_kind",
+                message=f"What answers at {where} is no {kind}. {poll.message}"[:1024],
+                hint=poll.hint or "Check nodes[].kind, port and path in the configuration.",
+            )
+    return None
 
 
 def _by_link(member: Member, hub_url: str) -> Fault:

@@ -189,6 +189,11 @@ function NodeFacts({ node, now }: { node: Node; now: ReadonlySignal<number> }) {
           {text.source[node.source]}
         </li>
       )}
+      {node.source === "poll" && node.kind !== undefined && node.kind !== "gpumon" && (
+        <li data-field="kind" title={text.viaTitle}>
+          {text.via(node.kind)}
+        </li>
+      )}
       <li data-field="last_seen_at">
         {node.last_seen_at === null ? (
           text.neverSeen
