@@ -7,7 +7,7 @@ that are read here. It tells no processes.
 While a GPU is partitioned by MIG the exporter watches its slices: what belongs to the board, as its temperature, is
 then told with each of them, and memory and utilisation are a slice's own.
 
-Exporters before 2022 also write down what DCGM has no value for, by numbers that stand for "blank" (``DCGM_*_BLANK`` in
+Older exporters also write down what DCGM has no value for, by numbers that stand for "blank" (``DCGM_*_BLANK`` in
 ``dcgm_structs.h``): up to 15 above 2^31 - 16, 2^47 or 2^63 - 16.
 """
 
@@ -142,7 +142,7 @@ def _finish(gpu: _Gpu) -> None:
 
 
 def _add_up(board: Board) -> None:
-    """The size of a memory that is told in parts only. Exporters before 2024 leave out what is reserved."""
+    """The size of a memory that is told in parts only. Older exporters leave out what is reserved."""
     used, free, reserved = (board.values.get(f"memory_{part}_bytes") for part in ("used", "free", "reserved"))
     if "memory_total_bytes" not in board.values and isinstance(used, int) and isinstance(free, int):
         board.number("memory_total_bytes", used + free + (reserved if isinstance(reserved, int) else 0))

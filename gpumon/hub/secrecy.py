@@ -24,9 +24,19 @@ _FIELDS: Final = frozenset(
 
 
 def unsaid(text: str, secret: str | None) -> str:
-    """``text`` without ``secret``, also where it was cut off in the middle of it."""
-    if secret is None:
-        return text
+    """``text`` without ``secret``, also as it stands in JSON or as Python quotes it, and where it was cut off in the
+    middle of it.
+    """
+    for form in () if secret is None else dict.fromkeys((secret, _in_json(secret), repr(secret)[1:-1])):
+        text = _without(text, form)
+    return text
+
+
+def _in_json(secret: str) -> str:
+    return msgspec.json.encode(secret)[1:-1].decode()
+
+
+def _without(text: str, secret: str) -> str:
     text = text.replace(secret, HIDDEN)
     whole = text.rstrip(".")
     piece = next((n for n in range(len(secret) - 1, LEAST_PIECE - 1, -1) if whole.endswith(secret[:n])), 0)
@@ -39,7 +49,7 @@ def unreported(report: Report, secret: str | None) -> Report:
     Raises:
         WireError: it is nothing without it, for the secret is a word that reports are made of.
     """
-    if secret is None or msgspec.json.encode(secret)[1:-1] not in encode(report):
+    if secret is None or _in_json(secret).encode() not in encode(report):
         return report
     try:
         return msgspec.convert(_hidden(msgspec.to_builtins(report), secret), Report)

@@ -68,6 +68,23 @@ def test_the_old_programs_answer_becomes_a_report() -> None:
     assert gpu.unavailable["fan_speed_percent"] == gpu.unavailable["processes.user"] == "not_told"
 
 
+def test_names_of_processes_are_shown_without_folders_and_secrets() -> None:
+    told = {
+        "/home/alice/private/env/bin/python3": "python3",
+        "C:\\Users\\alice\\train.exe": "train.exe",
+        "/opt/My App/run": "run",
+        "python3 --api-key s3cr3t-0123456789abcdef": "python3",
+        "./hf_abcdefghijklmnopqrstuvwxyz0123456789": "***",
+        "": None,
+        "/": None,
+    }
+    processes = [{"pid": pid, "name": name, "used": 1000 - pid} for pid, name in enumerate(told)]
+    answer = {"node_name": "n", "gpus": [{"id": "0:17:00.0", "processes": processes}]}
+    (gpu,) = read_answer(json.dumps(answer).encode())[0].gpus
+    assert gpu.processes is not None
+    assert [one.name for one in gpu.processes] == list(told.values())
+
+
 def test_an_idle_gpu_keeps_its_real_zeros_and_loses_the_impossible_ones() -> None:
     gpu = read_answer(json.dumps(ANSWER).encode())[0].gpus[1]
     assert (gpu.utilization_percent, gpu.memory_used_bytes) == (0.0, 0)
