@@ -51,7 +51,7 @@ HINT_PORT = "Check that the port in the configuration is the agent's."
 HINT_ADDRESS = "The hub never asks there: mend the host in the configuration or in DNS."
 HINT_UNAUTHORIZED = "Give its agent's token in the configuration (nodes[].token)."
 HINT_CLOSED = "Check that the port in the configuration is the agent's; if it serves https, set nodes[].tls to true."
-HINT_KIND = "Check nodes[].kind, port and path in the configuration."
+HINT_KIND = "Check nodes[].kind, port and path in the configuration; gpumon check says what it looks like."
 HINT_TLS = "Mend its certificate or the configuration: nodes[].tls, nodes[].fingerprint, tls.ca."
 HINT_FILES = "Let the hub open more files (ulimit -n, or LimitNOFILE= of its service)."
 
@@ -263,7 +263,7 @@ async def _body(response: aiohttp.ClientResponse, token: str | None) -> bytes:
     if response.status != 200:
         text = (await response.content.read(2000)).decode(errors="replace")
         said = one_line(unsaid(text, token), MAX_SAID)  # before it is cut anywhere
-        hint = HINT_UNAUTHORIZED if response.status == 401 else None
+        hint = {401: HINT_UNAUTHORIZED, 404: HINT_KIND}.get(response.status)
         words = f"It answered with status {response.status}: {said or 'no text'}."
         raise PollError("bad_status", words, hint, answered=True)
     encoding = response.headers.get("Content-Encoding", "identity")

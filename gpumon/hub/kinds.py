@@ -1,7 +1,7 @@
 """The kinds of nodes that are asked as they are: how the answer of each is read, and by what it is recognised."""
 
-from collections.abc import Callable, Mapping
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, Protocol
 
 import msgspec
 from msgspec import Struct
@@ -11,7 +11,14 @@ from gpumon.hub import dcgm, gpustat, nvitop, smi
 from gpumon.model import Kind, Report
 from gpumon.wire import decode
 
-READERS: Final[Mapping[Kind, Callable[[bytes, str], Report]]] = {
+
+class Reader(Protocol):
+    """Reads the ``body`` of an answer as the report of ``node``. Raises :class:`gpumon.errors.WireError`."""
+
+    def __call__(self, body: bytes, node: str) -> Report: ...
+
+
+READERS: Final[Mapping[Kind, Reader]] = {
     "gpustat": gpustat.read,
     "dcgm-exporter": dcgm.read,
     "nvidia-gpu-exporter": smi.read,

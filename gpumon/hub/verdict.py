@@ -55,7 +55,7 @@ def verdict_of(member: Member, tick: float, hub_url: str, *, in_outage: bool) ->
     if member.claim is not None:
         return member.claim
     if member.clock_is_wrong:
-        return _clock_fault(member.clock_offset_seconds or 0.0)
+        return _clock_fault(member)
     return Fault(
         code="flapping",
         message="It has come and gone again and again of late: its network, its machine or its agent is unstable.",
@@ -232,13 +232,15 @@ def _driver_fault(report: Report) -> Fault:
     return replace(why, message=f"{others}GPU {first.index}: {why.message}"[:1024])
 
 
-def _clock_fault(offset: float) -> Fault:
+def _clock_fault(member: Member) -> Fault:
+    offset = member.clock_offset_seconds or 0.0
     step = next(words for least, words in _STEPS if abs(offset) >= least)
-    return Fault(
-        code="clock_wrong",
-        message=f"Its clock is more than {step} {'ahead of' if offset > 0 else 'behind'} the hub's.",
-        hint="Compare 'timedatectl' on both machines: one of them is not synchronised.",
-    )
+    said = f"Its clock is more than {step} {'ahead of' if offset > 0 else 'behind'} the hub's"
+    hint = "Compare 'timedatectl' on both machines: one of them is not synchronised."
+    if member.kind != "gpumon" and offset < 0:
+        said += f", or {member.kind} has not read its GPUs for so long"
+        hint = "Compare 'timedatectl' on both machines, and see whether nvidia-smi works there."
+    return Fault(code="clock_wrong", message=f"{said}.", hint=hint)
 
 
 # ---- evidence ----
@@ -258,7 +260,7 @@ def evidence_of(member: Member, tick: float) -> list[Evidence]:
         return []
     found = [_of_link(member, tick), _of_poll(member), _of_name(member), _of_driver(member)]
     if member.clock_is_wrong:
-        fault = _clock_fault(member.clock_offset_seconds or 0.0)
+        fault = _clock_fault(member)
         found.append(_piece("clock", fault.code, fault.message, member.clock_at, member))
     if member.claim is not None:
         found.append(_piece("claim", member.claim.code, member.claim.message, member.claim_at, member))

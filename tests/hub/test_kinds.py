@@ -16,12 +16,14 @@ from msgspec import json as msgspec_json
 from gpumon.config import Config, HubSection, NodeEntry
 from gpumon.errors import WireError
 from gpumon.hub import check, dcgm, gpustat, nvitop, smi
+from gpumon.hub.core import Hub
 from gpumon.hub.exposition import MAX_LINE, MAX_SERIES, series
 from gpumon.hub.foreign import NULLABLE
 from gpumon.hub.kinds import READERS, recognised
-from gpumon.model import Gpu, Kind, Report
+from gpumon.model import Fault, Gpu, Kind, Node, Report
 from gpumon.wire import decode_report, encode
 from tests.fakenvml import GIB, Process, consumer, environment
+from tests.hub.clocks import SteppedClock
 from tests.hub.recorded.record import SECRET
 from tests.hub.strangers import answer, pages, stranger
 from tests.running import running_hub
@@ -341,6 +343,48 @@ async def test_a_hub_asks_each_at_its_path_and_shows_what_it_is_asked_through(fi
             assert node["report"]["gpus"][0]["uuid"] == H100
             assert asked[0].startswith("GET /there/it?is=1 HTTP/1.1\r\n")
             assert "openmetrics" not in asked[0]
+
+
+POLLED = {
+    "exporter_not_running": (Fault(code="refused", message="No."), "no dcgm-exporter runs there"),
+    "exporter_hangs": (Fault(code="no_answer", message="No."), "dcgm-exporter hangs"),
+    "wrong_kind": (Fault(code="bad_answer", message="It is HTML."), "is no dcgm-exporter. It is HTML."),
+    "host_unreachable": (Fault(code="unreachable", message="No."), "does not answer"),
+}
+
+
+@pytest.mark.parametrize("code", POLLED)
+def test_what_is_wrong_is_said_of_its_program_and_not_of_an_agent(code: str) -> None:
+    fault, words = POLLED[code]
+    hub = Hub([NodeEntry(name="n", host="10.0.0.1", kind="dcgm-exporter")], clock=SteppedClock())
+    member = hub.fleet.admit("n", None, None)
+    hub.fault(member, fault)
+    verdict = msgspec_json.decode(hub.fleet.encoded("n"), type=Node).verdict
+    assert verdict is not None
+    assert verdict.code == code
+    assert words in verdict.message
+    assert "agent" not in verdict.message
+
+
+def test_an_exporter_that_is_stuck_is_not_only_a_wrong_clock() -> None:
+    clock = SteppedClock()
+    hub = Hub([NodeEntry(name="n", host="10.0.0.1", kind="nvidia-gpu-exporter")], clock=clock)
+    for _ in range(10):
+        hub.record(hub.fleet.admit("n", None, None), read("nvidia_gpu_exporter.txt"), "poll")
+        clock.advance(1)
+    verdict = msgspec_json.decode(hub.fleet.encoded("n"), type=Node).verdict
+    assert verdict is not None
+    assert "or nvidia-gpu-exporter has not read its GPUs for so long" in verdict.message
+
+
+def test_a_node_may_become_one_of_another_kind_and_keeps_what_is_known_of_it() -> None:
+    entry = NodeEntry(name="n", host="10.0.0.1", port=9400, kind="dcgm-exporter")
+    hub = Hub([entry], clock=SteppedClock())
+    hub.record(hub.fleet.admit("n", None, None), read("dcgm.txt"), "poll")
+    hub.reconfigure(Config(nodes=[NodeEntry(name="n", host="10.0.0.1", port=9400)]))
+    node = msgspec_json.decode(hub.fleet.encoded("n"), type=Node)
+    assert node.kind == "gpumon"
+    assert node.report == read("dcgm.txt")
 
 
 async def found(*entries: NodeEntry) -> tuple[int, str]:

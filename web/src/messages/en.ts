@@ -93,7 +93,7 @@ export const en = {
     poll: "The hub asks the agent for its reports.",
   } satisfies Record<Source, string>,
   via: (kind: string) => `via ${kind}`,
-  viaTitle: "Another program than gpumon's agent answers on this node, and tells what it tells.",
+  viaTitle: (kind: string) => `The hub asks ${kind} on this node, and shows what that tells.`,
   processType,
   reason,
   reasonUnknown: "no reason was given",

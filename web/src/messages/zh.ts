@@ -21,9 +21,9 @@ export const zh: Messages = {
   link: { connecting: "连接中", live: "实时", polling: "每 5 秒轮询", lost: "与中心失联" },
   linkTitle: "本页获取数据的方式",
   source: { push: "推送", poll: "轮询" },
-  via: (kind) => `经由 ${kind}`,
-  viaTitle: "该节点上应答的不是 gpumon 代理，而是另一个程序：它提供什么就显示什么。",
   sourceTitle: { push: "由代理主动向中心推送报告。", poll: "由中心向代理查询报告。" },
+  via: (kind) => `经由 ${kind}`,
+  viaTitle: (kind) => `中心查询该节点上的 ${kind}：它提供什么就显示什么。`,
   processType: { compute: "计算", graphics: "图形", "compute+graphics": "计算和图形" },
   reason: {
     unsupported: "此 GPU 或驱动不提供该数据",
