@@ -51,7 +51,7 @@ HINT_PORT = "Check that the port in the configuration is the agent's."
 HINT_ADDRESS = "The hub never asks there: mend the host in the configuration or in DNS."
 HINT_UNAUTHORIZED = "Give its agent's token in the configuration (nodes[].token)."
 HINT_CLOSED = "Check that the port in the configuration is the agent's; if it serves https, set nodes[].tls to true."
-HINT_KIND = "Check nodes[].kind, port and path in the configuration; gpumon check says what it looks like."
+HINT_KIND = "Check nodes[].kind, port and path in the configuration."
 HINT_TLS = "Mend its certificate or the configuration: nodes[].tls, nodes[].fingerprint, tls.ca."
 HINT_FILES = "Let the hub open more files (ulimit -n, or LimitNOFILE= of its service)."
 

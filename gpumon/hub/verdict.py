@@ -212,7 +212,8 @@ def _by_link(member: Member, hub_url: str) -> Fault:
 
 
 def _start(member: Member, hub_url: str) -> str:
-    port = f" --port {member.port}" if member.port not in (None, DEFAULT_AGENT_PORT) else ""
+    is_its_own = member.kind == "gpumon" and member.port not in (None, DEFAULT_AGENT_PORT)
+    port = f" --port {member.port}" if is_its_own else ""
     return f"gpumon agent --hub {hub_url} --name {shlex.quote(member.name)}{port}"[:600]
 
 

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 
 from gpumon.config import Config, HubSection, NodeEntry
-from gpumon.errors import WireError
+from gpumon.errors import PollError, WireError
 from gpumon.hub import check
-from gpumon.hub.fetch import MAX_SAID
+from gpumon.hub.fetch import MAX_SAID, fetching
 from gpumon.hub.secrecy import HIDDEN, unreported, unsaid
 from gpumon.model import Fault, Gpu, Process, Report
+from gpumon.resolver import Resolver
 from gpumon.wire import MAX_SAID as MOST_OF_AN_ERROR
 from gpumon.wire import encode
 from tests.hub.strangers import Handler, answer, stranger
@@ -69,6 +70,26 @@ async def test_a_token_that_is_told_back_is_shown_to_nobody(handler: Handler, ca
     shown = json.dumps(node) + "".join(said) + caplog.text
     for piece in (TOKEN, IN_JSON, json.dumps(IN_JSON)[1:-1], TOKEN[:6], IN_JSON[:6]):
         assert piece not in shown
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        f'DCGM_FI_DEV_GPU_TEMP{{gpu="0",UUID="a",modelName="{TOKEN}"}} 1\n',
+        f'DCGM_FI_DEV_GPU_TEMP{{gpu="0",UUID="a",Hostname="{IN_JSON}"}} 1\n',
+        f'DCGM_FI_DEV_GPU_TEMP{{gpu="{TOKEN}\n',
+        f'DCGM_FI_DEV_GPU_TEMP{{gpu="0",xxxxxxxxxxxxxx="{TOKEN}"\n',
+    ],
+)
+async def test_nor_what_another_program_tells_back(page: str) -> None:
+    async with stranger(answer(page.encode())) as port, fetching(Resolver()) as fetcher:
+        entry = NodeEntry(name="n", host="127.0.0.1", port=port, token=TOKEN, kind="dcgm-exporter")
+        try:
+            shown = encode((await fetcher.report(entry)).report).decode()
+        except PollError as error:
+            shown = error.message + (error.hint or "")
+        for piece in (TOKEN, IN_JSON, repr(TOKEN)[1:-1], TOKEN[:6]):
+            assert piece not in shown
 
 
 def test_what_is_hidden_and_what_is_left_as_it_is() -> None:
