@@ -39,20 +39,29 @@ def series(page: bytes, wanted: Set[str]) -> list[Series]:
     except UnicodeDecodeError as error:
         raise WireError(f"byte {error.start} is not UTF-8") from None
     found: list[Series] = []
+    known: dict[str, dict[str, str]] = {}
     for number, line in enumerate(text.split("\n"), 1):
         name = _NAME.match(line)
         if name is None or name[0] not in wanted or len(line) > MAX_LINE:
             continue
         if len(found) == MAX_SERIES:
             raise WireError(f"more than {MAX_SERIES} series of GPUs")
-        found.append(_one(line, number))
+        found.append(_one(line, number, known))
     return found
 
 
-def _one(line: str, number: int) -> Series:
+def _one(line: str, number: int, known: dict[str, dict[str, str]]) -> Series:
+    """A line as a series. ``known`` are labels by how they are written: those of a GPU stand in line after line, and to
+    read them is what costs.
+    """
+    name, brace, rest = line.partition("{")
+    written, _, value = rest.rpartition("}") if brace else ("", "", "")
+    labels = known.get(written) if brace else None
     try:
-        ((sample,),) = (family.samples for family in text_string_to_metric_families(line))
-        labels = {name: printable(value) for name, value in sample.labels.items()}
+        text = line if labels is None else f"{name} {value}"
+        ((sample,),) = (family.samples for family in text_string_to_metric_families(text))
+        if labels is None:
+            labels = known[written] = {label: printable(told) for label, told in sample.labels.items()}
         return Series(sample.name, labels, float(sample.value))
     except (ValueError, OverflowError):
         said = one_line(line, 60)

@@ -259,6 +259,16 @@ def test_a_line_that_is_too_long_is_left_out_and_the_rest_is_read() -> None:
     assert [one.value for one in series(page.encode(), {"a"})] == [2]
 
 
+def test_labels_that_stand_in_several_lines_are_those_of_each() -> None:
+    page = b'a{l="x}",m="1"} 1\nb{l="x}",m="1"} 2 1700000000000\na{m="1",l="x}"} 3\na{} 4\na 5\nb{l="y"} 6\n'
+    found = series(page, {"a", "b"})
+    told = [(one.name, one.labels, one.value) for one in found]
+    both = {"l": "x}", "m": "1"}
+    assert told == [("a", both, 1), ("b", both, 2), ("a", both, 3), ("a", {}, 4), ("a", {}, 5), ("b", {"l": "y"}, 6)]
+    with pytest.raises(WireError, match="line 2 is not"):
+        series(b'a{l="x"} 1\na{l="x"} one\n', {"a"})
+
+
 def test_labels_are_fit_to_be_shown() -> None:
     page = f'{METRIC}{{gpu="0",UUID="\x1b[31mred",modelName="a\\nb\u202e"}} 1\n'
     (gpu,) = dcgm.read(page.encode(), "n").gpus
