@@ -18,6 +18,7 @@ from gpumon.certificates import distrust, pin_of, trusting
 from gpumon.config import hub_url_fault
 from gpumon.errors import UsageError
 from gpumon.model import Problem
+from gpumon.options import json_option, setting, state_dir_option
 from gpumon.settings import state_folder
 from gpumon.terminal import Cell, Column, Grid, line, write
 from gpumon.text import one_line
@@ -95,29 +96,20 @@ def _detail(error: urllib.error.HTTPError) -> str:
 
 
 @click.group()
-@click.option(
+@setting(
     "--hub",
     "url",
     metavar="URL",
     default="http://127.0.0.1:8080",
     show_default=True,
-    envvar="GPUMON_HUB",
-    show_envvar=True,
+    variable="GPUMON_HUB",
     help="The hub that is asked.",
 )
-@click.option(
-    "--state-dir",
-    metavar="FOLDER",
-    envvar="GPUMON_STATE_DIR",
-    show_envvar=True,
-    help="Where a hub on this machine keeps its token, unless GPUMON_TOKEN has it.  "
-    "[default: gpumon in $XDG_STATE_HOME or ~/.local/state]",
-)
-@click.option(
+@state_dir_option("Where a hub on this machine keeps its token, unless GPUMON_TOKEN has it.")
+@setting(
     "--tls-ca",
     metavar="FILE",
-    envvar="GPUMON_TLS_CA",
-    show_envvar=True,
+    variable="GPUMON_TLS_CA",
     help="Authorities to believe, in PEM.  [default: those of this machine]",
 )
 @click.pass_context
@@ -167,7 +159,7 @@ Asking = Callable[[], Administration]
 
 
 @agents.command("list")
-@click.option("--json", "as_json", is_flag=True, envvar="GPUMON_AGENTS_JSON", show_envvar=True, help="One JSON object.")
+@json_option("GPUMON_AGENTS_JSON")
 @click.pass_obj
 def list_agents(asking: Asking, *, as_json: bool) -> None:
     """Show who has joined, and who waits to be admitted."""

@@ -44,6 +44,7 @@ Host = Annotated[
         description="a host name or an IP address, without scheme, port or path",
     ),
 ]
+HostNames = Annotated[list[Host], Meta(max_length=64, description="a list of at most 64 host names")]
 Alias = Annotated[
     str,
     Meta(
@@ -129,7 +130,7 @@ class HubSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     host: Host = "0.0.0.0"
     port: ListenPort = 8080
-    hosts: Annotated[list[Host], Meta(max_length=64, description="a list of at most 64 host names")] = []
+    hosts: HostNames = []
     proxies: Annotated[list[Network], Meta(max_length=64, description="a list of at most 64 addresses")] = []
     poll_interval_seconds: Interval = 2.0
     stale_after_seconds: Seconds | None = None
@@ -156,13 +157,14 @@ class DnsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class AgentSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the agent listens, samples and reports. ``name`` null means the machine's host name, ``state_dir`` null the
-    user's own folder for state. ``join_token_file`` holds what lets it join a hub. With a ``token``, who asks the
-    agent itself must know it.
+    """How the agent listens, samples and reports. ``hosts`` are names that people call it by in a browser, beside those
+    that it knows itself. ``name`` null means the machine's host name, ``state_dir`` null the user's own folder for
+    state. ``join_token_file`` holds what lets it join a hub. With a ``token``, who asks the agent itself must know it.
     """
 
     host: Host = "0.0.0.0"
     port: ListenPort = DEFAULT_AGENT_PORT
+    hosts: HostNames = []
     hub: Annotated[list[HubUrl], Meta(max_length=16, description="a list of at most 16 URLs")] = []
     name: NodeName | None = None
     tags: Tags = []

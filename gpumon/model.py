@@ -201,6 +201,11 @@ class Gpu(Struct, frozen=True, kw_only=True, gc=False):
     suspect: Annotated[list[Text], Meta(max_length=64)] = []
 
     @property
+    def key(self) -> str:
+        """What names it over time, as far as it tells."""
+        return self.uuid or self.pci_bus_id or f"#{self.index}"
+
+    @property
     def throttled_percent(self) -> float | None:
         """100 while it is slowed down by one of :data:`SLOWDOWNS`, else 0: over a time, the share of it."""
         reasons = self.throttle_reasons

@@ -13,7 +13,7 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 # Shared words first; each may import what stands in a row above its own.
 SHARED = [
-    {"errors", "text", "timestamp", "logs", "refusals", "statefile", "command"},
+    {"errors", "text", "timestamp", "logs", "refusals", "statefile", "command", "hosts"},
     {"model", "terminal", "typefaults"},
     {"handshake"},
     {"catalog", "wire", "config"},
@@ -43,6 +43,8 @@ AGENT = [
         "loads",
         "zeros",
         "calls",
+        "browsers",
+        "fitting",
     },
     {"joining", "scenario", "notes", "trouble", "driver", "tally", "pci", "advice", "aside", "delivery", "setback"},
     {"device", "known", "processes", "child", "simulate", "sampler", "table", "linkstate"},
@@ -75,7 +77,6 @@ HUB = [
         "roster",
         "history",
         "sheet",
-        "hosts",
         "auth",
     },
     {"activity", "card", "door", "kinds"},
@@ -130,7 +131,7 @@ def test_imports_point_down(path: Path) -> None:
     side, _, room = module.removeprefix("gpumon.").rpartition(".")
     order = {"agent": AGENT, "hub": HUB, "": SHARED}.get(side)
     if (
-        room in ("", "agent", "hub", "gpumon", "__main__", "cli", "commands", "admin", "settings", "demo")
+        room in ("", "agent", "hub", "gpumon", "__main__", "cli", "commands", "admin", "options", "settings", "demo")
         or order is None
     ):
         return
@@ -160,7 +161,7 @@ def test_agent_and_hub_meet_only_in_the_shared_words() -> None:
         ("aiohttp", {"hub/fetch.py"}),
         ("prometheus_client", {"hub/exposition.py"}),
         ("dns", {"nameserver.py", "multicast.py"}),
-        ("click", {"cli.py", "commands.py", "admin.py"}),
+        ("click", {"cli.py", "commands.py", "admin.py", "options.py"}),
         ("psutil", set()),
         ("argparse", set()),
     ],
@@ -170,7 +171,7 @@ def test_a_library_is_known_in_one_place(library: str, files: set[str]) -> None:
 
 
 def test_starlette_stays_at_the_edges() -> None:
-    edges = {"pipe.py", "serve.py", "problem.py", "agent/server.py"}
+    edges = {"pipe.py", "serve.py", "problem.py", "agent/server.py", "agent/browsers.py"}
     rooms = ("app", "agents", "agentlink", "api", "auth", "gate", "ingest", "live", "login", "page", "past", "plain")
     edges |= {f"hub/{room}.py" for room in (*rooms, "proxies")}
     assert files_that_import("starlette") <= edges

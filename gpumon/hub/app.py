@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 from gpumon import __version__
 from gpumon.certificates import Shown, pinned
 from gpumon.config import Config, name_server
+from gpumon.hosts import Hosts
 from gpumon.hub.agents import AgentsApi
 from gpumon.hub.api import Api
 from gpumon.hub.auth import Auth
@@ -26,7 +27,6 @@ from gpumon.hub.clock import BEAT_SECONDS
 from gpumon.hub.core import Hub
 from gpumon.hub.enrolment import Enrolment, hub_url
 from gpumon.hub.gate import Gate
-from gpumon.hub.hosts import Hosts
 from gpumon.hub.ingest import Ingest
 from gpumon.hub.live import Live
 from gpumon.hub.login import LoginApi

@@ -10,7 +10,6 @@ from typing import Final, NamedTuple
 
 from msgspec import Struct
 
-from gpumon.hub.history import key
 from gpumon.model import (
     SLOWDOWNS,
     Evidence,
@@ -186,7 +185,7 @@ def _look(node: Node, report: Report, seen_at: float | None, before: Sequence[_S
     told_before = "" if seen_at is None else rfc3339(seen_at - IDLE_TOLD_AFTER_SECONDS)
     found = []
     for number, gpu in enumerate(report.gpus):
-        since = node.idle_since.get(key(gpu))
+        since = node.idle_since.get(gpu.key)
         if since is not None and since > told_before:
             since = None
         held = None if gpu.processes is None else list(map(_facts_of_process, gpu.processes))

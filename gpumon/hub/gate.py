@@ -1,6 +1,6 @@
 """The one gate: every request passes it, HTTP and WebSocket alike, before anything else looks at it.
 
-It refuses who asks by a name that is not the hub's, and pages that are not the hub's (:mod:`gpumon.hub.hosts`); it
+It refuses who asks by a name that is not the hub's, and pages that are not the hub's (:mod:`gpumon.hosts`); it
 finds out who asks (:mod:`gpumon.hub.auth`), and lets through only what they may do; and it puts the headers on every
 answer that keep browsers from doing more with it than showing it.
 """
@@ -13,8 +13,8 @@ from typing import Final, Literal
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gpumon.hosts import Hosts
 from gpumon.hub.auth import CALLER, CHALLENGE, LOOKING, NOBODY, Auth
-from gpumon.hub.hosts import Hosts
 from gpumon.hub.proxies import Proxies
 from gpumon.pipe import note_refusal
 from gpumon.problem import problem
