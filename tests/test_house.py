@@ -13,7 +13,7 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 # Shared words first; each may import what stands in a row above its own.
 SHARED = [
-    {"errors", "text", "timestamp", "logs", "refusals", "statefile", "hosts"},
+    {"errors", "text", "timestamp", "logs", "refusals", "statefile", "command", "hosts"},
     {"model", "terminal", "typefaults"},
     {"handshake"},
     {"catalog", "wire", "config"},
@@ -38,7 +38,6 @@ AGENT = [
         "xid",
         "pause",
         "cgroup",
-        "command",
         "host",
         "boards",
         "loads",
@@ -59,12 +58,16 @@ AGENT = [
     {"app"},
 ]
 HUB = [
-    {"ring", "destinations", "posture", "xids", "privacy", "proxies"},
+    {"ring", "destinations", "posture", "xids", "privacy", "proxies", "exposition", "secrecy", "foreign"},
     {
         "letters",
         "packing",
         "page",
         "legacy",
+        "gpustat",
+        "dcgm",
+        "smi",
+        "nvitop",
         "clock",
         "gaps",
         "outage",
@@ -77,7 +80,7 @@ HUB = [
         "auth",
         "failures",
     },
-    {"activity", "card", "door"},
+    {"activity", "card", "door", "kinds"},
     {"overview"},
     {"openapi", "member", "mailbox", "findings"},
     {"liveness", "succession", "feed", "agentlink"},
@@ -157,6 +160,7 @@ def test_agent_and_hub_meet_only_in_the_shared_words() -> None:
         ("uvicorn", {"serve.py"}),
         ("websockets", {"agent/link.py", "agent/setback.py", "serve.py"}),
         ("aiohttp", {"hub/fetch.py"}),
+        ("prometheus_client", {"hub/exposition.py"}),
         ("dns", {"nameserver.py", "multicast.py"}),
         ("click", {"cli.py", "commands.py", "admin.py", "options.py"}),
         ("psutil", set()),
