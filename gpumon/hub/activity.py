@@ -7,7 +7,7 @@ nothing is known of it; nor does it begin one.
 
 from typing import Final
 
-from gpumon.hub.history import key
+from gpumon.availability import key
 from gpumon.model import MAX_GPUS, Report
 from gpumon.timestamp import rfc3339
 
@@ -44,7 +44,7 @@ class _Known:
 
 
 class Activity:
-    """The GPUs of one node, by what names them over time (:func:`gpumon.hub.history.key`)."""
+    """The GPUs of one node, by what names them over time (:func:`gpumon.availability.key`)."""
 
     def __init__(self) -> None:
         self._known: dict[str, _Known] = {}

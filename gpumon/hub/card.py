@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 from msgspec import Struct
 
-from gpumon.hub.history import key
+from gpumon.availability import key
 from gpumon.model import (
     SLOWDOWNS,
     Evidence,

@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, 
 from operator import attrgetter
 from typing import Final
 
+from gpumon.availability import key
 from gpumon.hub.ring import FIELDS, WIDTH, Ring
 from gpumon.hub.xids import XidAt, Xids
 from gpumon.model import MAX_GPUS, Gpu, Report
@@ -129,7 +130,9 @@ _Room = Callable[[_NodePast, str], Series | None]
 
 
 class History:
-    """The past of all GPUs: by node (whatever stands for it), then by what names the GPU there (:func:`key`)."""
+    """The past of all GPUs: by node (whatever stands for it), then by what names the GPU there
+    (:func:`gpumon.availability.key`).
+    """
 
     def __init__(self, max_series: int = MAX_SERIES) -> None:
         self.refused = 0
@@ -220,11 +223,6 @@ def _shift(report: Report, at: float) -> float:
         return at - seconds(report.sampled_at or "")
     except (ValueError, OverflowError):
         return 0.0
-
-
-def key(gpu: Gpu) -> str:
-    """What names a GPU over time, as far as it tells."""
-    return gpu.uuid or gpu.pci_bus_id or f"#{gpu.index}"
 
 
 def step_for(start: float, now: float) -> int:
