@@ -5,7 +5,6 @@ They end with status 3 where the hub cannot be reached or refuses. Each command 
 """
 
 import os
-import re
 import shutil
 import signal
 import sys
@@ -20,6 +19,7 @@ from gpumon.commands import PIPE_COLUMNS, colors, quiet
 from gpumon.config import hub_url_fault
 from gpumon.errors import HubError, UsageError
 from gpumon.model import NodeStatus
+from gpumon.quantities import bytes_of, seconds_of
 from gpumon.settings import given_token
 
 if TYPE_CHECKING:
@@ -29,27 +29,19 @@ if TYPE_CHECKING:
     from gpumon.client.stream import Hub
 
 NO_HUB: Final = 3
-UNITS: Final = {"k": 1, "m": 2, "g": 3, "t": 4}
-SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt])(i?b?)", re.IGNORECASE)
-DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([smhd]?)")
-SECONDS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 ORDERS: Final = ("node", "util", "memory", "temperature", "power", "user", "model", "state")
 
 
-def _size(_: click.Context, __: click.Parameter, text: str) -> int:
-    """Bytes: GiB are 2 to the 30th, GB 10 to the 9th; G alone is GiB."""
-    match = SIZE.fullmatch(text.strip())
-    if match is None:
-        raise click.BadParameter(f"{text!r} is not allowed; allowed: a size such as 40GiB, 80GB or 500MiB")
-    number, unit, rest = match.groups()
-    return int(float(number) * (1000 if rest.lower() == "b" else 1024) ** UNITS[unit.lower()])
+def _read_by(read: Callable[[str], float]) -> Callable[[click.Context, click.Parameter, str | None], float | None]:
+    """A callback for an option whose text ``read`` understands."""
 
+    def callback(_: click.Context, __: click.Parameter, text: str | None) -> float | None:
+        try:
+            return None if text is None else read(text)
+        except ValueError as error:
+            raise click.BadParameter(str(error)) from None
 
-def _seconds(_: click.Context, __: click.Parameter, text: str | None) -> float | None:
-    match = None if text is None else DURATION.fullmatch(text.strip())
-    if text is not None and match is None:
-        raise click.BadParameter(f"{text!r} is not allowed; allowed: a time such as 90s, 15m or 2h")
-    return None if match is None else float(match[1]) * SECONDS[match[2]]
+    return callback
 
 
 def hub_options(command: Callable[..., int]) -> Callable[..., int]:
@@ -101,6 +93,8 @@ _HUB_OPTIONS: Final = (
         help="Colours; auto: on a terminal, unless NO_COLOR is set, or wherever FORCE_COLOR is.",
     ),
 )
+SIZE: Final = _read_by(bytes_of)
+TIME: Final = _read_by(seconds_of)
 TAG: Final = click.option(
     "--tag", "tags", multiple=True, metavar="TAG", help="Only nodes with this tag; with each, where it is given again."
 )
@@ -217,19 +211,19 @@ def top(
 
 @click.command()
 @click.option("--gpus", type=click.IntRange(1, 128), default=1, show_default=True, help="So many, all on one node.")
-@click.option("--memory", metavar="SIZE", default="0M", callback=_size, help="Free memory of each, such as 40GiB.")
+@click.option("--memory", metavar="SIZE", default="0M", callback=SIZE, help="Free memory of each, such as 40GiB.")
 @click.option("--model", default="", metavar="TEXT", help="What occurs in the name of each, such as H100.")
 @click.option("--mig", "is_slice", is_flag=True, help="A slice of a GPU that is partitioned (MIG), not a whole one.")
 @TAG
 @click.option("--node", "names", multiple=True, metavar="NAME", help="Only such nodes: a part of a name, or a pattern.")
 @click.option("--wait", "waits", is_flag=True, help="Wait until there are some.")
-@click.option("--timeout", metavar="TIME", callback=_seconds, help="With --wait: for so long, such as 30m or 2h.")
+@click.option("--timeout", metavar="TIME", callback=TIME, help="With --wait: for so long, such as 30m or 2h.")
 @click.option(
     "--settle",
     metavar="TIME",
     default="3s",
     show_default=True,
-    callback=_seconds,
+    callback=TIME,
     envvar="GPUMON_FIND_SETTLE",
     show_envvar=True,
     help="With --wait: for how long they must have been free.",
@@ -263,14 +257,14 @@ def find(
     from gpumon.client.choice import Choice
     from gpumon.client.offers import Wanted
 
-    for number in (signal.SIGTERM, signal.SIGINT):  # 0 would mean that there are some
-        signal.signal(number, lambda number, _: os._exit(128 + number))
     if is_slice and gpus > 1:
         raise UsageError(f"--gpus: {gpus} with --mig; allowed: 1, since a process sees one slice only")
     if timeout is not None and not waits:
         raise UsageError("--timeout: it goes with --wait")
     if shell and as_json:
         raise UsageError("--shell, --json: one of the two")
+    for number in (signal.SIGTERM, signal.SIGINT):  # 0 would mean that there are some
+        signal.signal(number, lambda number, _: os._exit(128 + number))
     wanted = Wanted(gpus, memory, model, is_slice, Choice(names, tags, ("online",)))
     form: finding.Form = "json" if as_json else "shell" if shell else "line"
     if waits:

@@ -13,7 +13,7 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 # Shared words first; each may import what stands in a row above its own.
 SHARED = [
-    {"errors", "text", "timestamp", "logs", "refusals", "statefile"},
+    {"errors", "text", "timestamp", "logs", "refusals", "statefile", "quantities"},
     {"model", "terminal", "typefaults"},
     {"handshake", "availability"},
     {"catalog", "wire", "config"},

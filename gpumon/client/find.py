@@ -6,17 +6,15 @@ Nothing is reserved: who is told of a GPU has it once a process of theirs runs o
 import asyncio
 import contextlib
 import shlex
-from collections.abc import Iterable
 from typing import Final, Literal
 
 from msgspec import Struct
 
 from gpumon.client.listing import Page, show_json
-from gpumon.client.offers import Offer, Wanted, best_offer, free_parts, is_possible, is_simulated
+from gpumon.client.offers import FreeSince, Offer, Wanted, best_offer, is_possible, is_simulated
 from gpumon.client.stream import Hub
 from gpumon.client.watch import Watch, look
 from gpumon.errors import HubError
-from gpumon.model import Node
 from gpumon.text import printable
 from gpumon.timestamp import rfc3339
 
@@ -68,7 +66,7 @@ class Vigil:
         self._wanted = wanted
         self._settle = settle_seconds
         self._changed = asyncio.Event()
-        self._free_since: dict[tuple[str, str], float] | None = None
+        self.seen = FreeSince(is_slice=wanted.is_slice)
         self._has_warned = False
 
     async def offer(self) -> Offer:
@@ -96,26 +94,14 @@ class Vigil:
         """What is free and settled now; nothing while nobody tells how it is."""
         watch, fleet = self._watch, self._watch.fleet
         if watch.trouble is not None or not watch.has_told:
-            self._free_since = None  # what happens meanwhile is not seen
+            self.seen.doubt()
             return None
         nodes, at = fleet.nodes, fleet.now()
         if not self._has_warned and not is_possible(nodes, self._wanted):
             self._has_warned = True
             self._page.say(f"{NEVER}: waiting for a node that has")
-        since = self._free_since = self._seen_free(nodes, at)
-        return best_offer(nodes, self._wanted, at, lambda node, part: at - since[node.name, part.name] >= self._settle)
-
-    def _seen_free(self, nodes: Iterable[Node], at: float) -> dict[tuple[str, str], float]:
-        """Since when what is free now has been, as far as we have seen; at first the hub's word is taken. If by that it
-        was busy in between, it counts from then.
-        """
-        before, found = self._free_since, {}
-        for node in nodes:
-            for part in free_parts(node, at, is_slice=self._wanted.is_slice):
-                told = part.idle_since
-                known = (at if told is None else told) if before is None else before.get((node.name, part.name), at)
-                found[node.name, part.name] = known if told is None else max(known, min(told, at))
-        return found
+        self.seen.look(nodes, at)
+        return best_offer(nodes, self._wanted, at, lambda node, part: self.seen.seconds(node, part, at) >= self._settle)
 
 
 # ---- in words ----

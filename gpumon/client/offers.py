@@ -156,3 +156,31 @@ def host_of(node: Node) -> str | None:
     """Where to log in: its host name, else its address; None where neither could be one."""
     hostname = None if node.report is None else node.report.hostname
     return next((one for one in (node.host, hostname, node.address) if one and HOST.fullmatch(one)), None)
+
+
+class FreeSince:
+    """Since when what is free has been, as far as we have seen it. Moments are by the hub's clock."""
+
+    def __init__(self, *, is_slice: bool = False) -> None:
+        self._is_slice = is_slice
+        self._since: dict[tuple[str, str], float] | None = None
+
+    def look(self, nodes: Iterable[Node], now: float) -> None:
+        """See what is free now; what is not starts over when it comes back. At first the hub's word is taken for how
+        long it has been idle; if by that it was busy in between two looks, it counts from then.
+        """
+        before, found = self._since, {}
+        for node in nodes:
+            for part in free_parts(node, now, is_slice=self._is_slice):
+                told = part.idle_since
+                known = (now if told is None else told) if before is None else before.get((node.name, part.name), now)
+                found[node.name, part.name] = known if told is None else max(known, min(told, now))
+        self._since = found
+
+    def doubt(self) -> None:
+        """What happens from now on is not seen."""
+        self._since = None
+
+    def seconds(self, node: Node, part: Part, now: float) -> float:
+        """For how long a part has been seen free; negative where it has not."""
+        return now - (self._since or {}).get((node.name, part.name), float("inf"))

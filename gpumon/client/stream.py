@@ -136,7 +136,7 @@ def _trouble(hub: Hub, error: Exception) -> HubError:
         return HubError(f"{hub.url}: no answer within {OPEN_SECONDS:g} s")
     reason = str(error) or type(error).__name__
     if isinstance(error, OSError) and error.errno:  # asyncio's own text for it tells the address once more, no reason
-        reason = error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno)
+        reason = (error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno)) or reason
     return HubError(f"{hub.url}: the hub cannot be reached: {one_line(reason, MOST_SAID)}")
 
 
