@@ -144,7 +144,7 @@ def completion(context: click.Context, shell: str) -> None:
 @click.command()
 @click.pass_context
 def man(context: click.Context) -> None:
-    """Write the manual page, for man: gpumon man | man -l -."""
+    """Write the manual page, for man: gpumon man | man -l -"""
     from gpumon.manual import manual
 
     click.echo(manual(context.find_root()), nl=False)

@@ -5,9 +5,19 @@ from typing import Final
 
 import click
 
-from gpumon import __version__
-
 ABOUT: Final = "every NVIDIA GPU of a lab, live"
+OF_CLICK: Final = {
+    "help": ("-h, --help", "Show help, of gpumon or of a command, and exit."),
+    "version": ("--version", "Show the version and exit."),
+}
+"""Options whose words are the library's: here they are ours, whatever its version."""
+METAVARS: Final = {
+    "integer": "NUMBER",
+    "integer range": "NUMBER",
+    "float": "NUMBER",
+    "float range": "NUMBER",
+    "path": "FILE",
+}
 STATUSES: Final = (
     ("0", "All is well; of find: there are such GPUs. Hub and agent end with it when they are told to."),
     ("1", "Nothing is found, a node is not well, or a hub does not do as asked."),
@@ -26,7 +36,7 @@ VARIABLES: Final = (
 def manual(context: click.Context) -> str:
     """The page of the program that ``context`` is of."""
     lines = [
-        f'.TH GPUMON 1 "" "gpumon {__version__}" "User Commands"',
+        '.TH GPUMON 1 "" "gpumon" "User Commands"',
         ".SH NAME",
         f"gpumon \\- {ABOUT}",
         ".SH SYNOPSIS",
@@ -35,6 +45,7 @@ def manual(context: click.Context) -> str:
         ".SH DESCRIPTION",
         *_paragraphs(context.command.help or ""),
         *_options(context),
+        *_terms(OF_CLICK.values()),
         ".SH COMMANDS",
     ]
     for inner in _commands(context):
@@ -56,7 +67,10 @@ def _commands(context: click.Context) -> Iterator[click.Context]:
 
 
 def _command(context: click.Context) -> Iterator[str]:
-    words = " ".join(context.command.collect_usage_pieces(context))
+    arguments = [parameter for parameter in context.command.params if isinstance(parameter, click.Argument)]
+    words = " ".join(["[OPTIONS]", *(one.metavar or (one.name or "").upper() for one in arguments)])
+    if isinstance(context.command, click.Group):
+        words += " COMMAND"
     yield f".SS {_quoted(context.command_path + ' ' + words)}"
     yield from _paragraphs(context.command.help or "")
     yield from _options(context)
@@ -66,10 +80,26 @@ def _command(context: click.Context) -> Iterator[str]:
 
 def _options(context: click.Context) -> Iterator[str]:
     for parameter in context.command.get_params(context):
-        if (record := parameter.get_help_record(context)) is not None:
+        if isinstance(parameter, click.Option) and not parameter.hidden and parameter.name not in OF_CLICK:
             yield ".TP"
-            yield f".B {_text(record[0])}"
-            yield _text(" ".join(record[1].split()))
+            yield f".B {_text(', '.join(parameter.opts) + _value_of(parameter))}"
+            yield _text(" ".join(f"{parameter.help or ''} {_notes_of(parameter)}".split()))
+
+
+def _value_of(option: click.Option) -> str:
+    """What stands behind its name."""
+    if option.is_flag:
+        return ""
+    if isinstance(option.type, click.Choice):
+        return " " + "|".join(option.type.choices)
+    return f" {option.metavar or METAVARS.get(option.type.name, 'TEXT')}"
+
+
+def _notes_of(option: click.Option) -> str:
+    """Its default, where its text does not tell, and the variable that stands for it."""
+    variables = [option.envvar] if isinstance(option.envvar, str) else list(option.envvar or ())
+    default = f"[default: {option.default}] " if option.show_default else ""
+    return default + (f"[{', '.join(variables)}]" if variables else "")
 
 
 def _paragraphs(text: str) -> Iterator[str]:

@@ -4,7 +4,6 @@ Nothing is reserved: who is told of a GPU has it once a process of theirs runs o
 """
 
 import asyncio
-import contextlib
 import shlex
 from typing import Final, Literal
 
@@ -67,10 +66,14 @@ class Vigil:
         self._settle = settle_seconds
         self._changed = asyncio.Event()
         self.seen = FreeSince(is_slice=wanted.is_slice)
-        self._has_warned = False
+        self._has_looked = False
 
     async def offer(self) -> Offer:
-        """The best one, as soon as there is one. Raises HubError as :func:`wait` does."""
+        """The best one, as soon as there is one: by what the hub has just told, never by time that has passed alone.
+
+        Raises:
+            HubError: as :func:`wait` does.
+        """
         async with asyncio.TaskGroup() as group:
             following = group.create_task(self._follow())
             while not following.done():
@@ -78,9 +81,7 @@ class Vigil:
                 if (offer := self._look()) is not None:
                     following.cancel()
                     return offer
-                with contextlib.suppress(TimeoutError):  # time passes as well where nothing changes
-                    async with asyncio.timeout(max(self._settle / 4, 0.1)):
-                        await self._changed.wait()
+                await self._changed.wait()
         raise following.result()
 
     async def _follow(self) -> HubError:
@@ -97,9 +98,9 @@ class Vigil:
             self.seen.doubt()
             return None
         nodes, at = fleet.nodes, fleet.now()
-        if not self._has_warned and not is_possible(nodes, self._wanted):
-            self._has_warned = True
+        if not self._has_looked and not is_possible(nodes, self._wanted):
             self._page.say(f"{NEVER}: waiting for a node that has")
+        self._has_looked = True
         self.seen.look(nodes, at)
         return best_offer(nodes, self._wanted, at, lambda node, part: self.seen.seconds(node, part, at) >= self._settle)
 

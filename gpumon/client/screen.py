@@ -39,6 +39,7 @@ class Screen:
     ) -> None:
         self._draw = draw
         self._press = press
+        self._fault: Exception | None = None
         keys = KeyBindings()
         keys.add(Keys.Any)(self._on_key)
         for key in (Keys.Up, Keys.Down, Keys.PageUp, Keys.PageDown, Keys.Home, Keys.End, Keys.Escape, Keys.F4):
@@ -60,8 +61,10 @@ class Screen:
         self._app.ttimeoutlen = ESCAPE_SECONDS
 
     async def run(self) -> None:
-        """Show, until :meth:`leave`, or cancelled. The terminal is then as it was."""
+        """Show, until :meth:`leave`, or cancelled; where drawing fails, raise that. The terminal is then as it was."""
         await self._app.run_async(handle_sigint=False, set_exception_handler=False)
+        if self._fault is not None:
+            raise self._fault
 
     def leave(self) -> None:
         """Have :meth:`run` end."""
@@ -75,7 +78,13 @@ class Screen:
     def _text(self) -> StyleAndTextTuples:
         size = self._app.output.get_size()
         found: StyleAndTextTuples = []
-        for number, line in enumerate(self._draw(size.columns, size.rows)):
+        try:
+            lines = list(self._draw(size.columns, size.rows))
+        except Exception as error:  # here it would be logged, and the screen stand still
+            self._fault = self._fault or error
+            self.leave()
+            lines = []
+        for number, line in enumerate(lines):
             if number:
                 found.append(("", "\n"))
             found += [(" ".join(STYLES.get(word, word) for word in style.split()), text) for style, text in line]

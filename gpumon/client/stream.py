@@ -146,7 +146,7 @@ def _refusal(hub: Hub, error: websockets.InvalidStatus) -> HubError:
         detail = msgspec.json.decode(error.response.body or b"", type=Problem).detail
     except (msgspec.MsgspecError, UnicodeError):
         detail = ""
-    if not detail and status not in (401, 403):
+    if not detail and status != 401:
         return HubError(f"{hub.url}: {NOT_A_HUB} (status {status})")
     said = f": {one_line(detail, MOST_SAID)}" if detail else ""
     hint = TOKEN if status == 401 else ""

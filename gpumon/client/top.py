@@ -37,7 +37,7 @@ HEADS: Final[dict[Order, str]] = {
     "state": "STATE",
 }
 NODE_HEADS: Final[dict[Order, str]] = HEADS | {"temperature": "HOTTEST °C", "user": "USERS", "state": "FREE"}
-KEYS: Final = "q quit  h help  f filter  o sort  / reverse  t nodes or GPUs"
+KEYS: Final = "q quit  h help  f filter  o sort  t by node"
 
 
 class Top:

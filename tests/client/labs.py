@@ -8,11 +8,14 @@ from typing import Any
 
 from gpumon.client.listing import Page
 from gpumon.client.stream import Hub
+from gpumon.config import Config, HubSection
 from gpumon.model import Gpu, Node, Process, Report
 from tests.hub.agents import RawAgent, hello, raw_agent, report
 from tests.running import Site, program, running_hub
 
 GIB = 2**30
+PATIENT = Config(hub=HubSection(stale_after_seconds=3600, offline_after_seconds=3600))
+"""Agents of tests speak when they are told to, however long that takes on a machine that is busy."""
 HOSTILE = "\x1b]0;owned\x07\u202e\x9b2J[red]<b>机器\n"
 
 
@@ -63,7 +66,7 @@ class Lab:
 
 @asynccontextmanager
 async def lab(port: int = 0, **options: Any) -> AsyncIterator[Lab]:
-    async with running_hub(port=port, **options) as site, AsyncExitStack() as stack:
+    async with running_hub(PATIENT, port=port, **options) as site, AsyncExitStack() as stack:
         yield Lab(site, stack)
 
 
@@ -113,4 +116,5 @@ def free_gpu(index: int, memory_gib: float = 80, **more: Any) -> Gpu:
 
 def busy_gpu(index: int, **more: Any) -> Gpu:
     process = Process(pid=1, user="alice", command="python train.py", type="compute", memory_used_bytes=70 * GIB)
-    return free_gpu(index, **({"memory_used_bytes": 70 * GIB, "processes": [process]} | more))
+    values: dict[str, Any] = {"memory_used_bytes": 70 * GIB, "processes": [process]}
+    return free_gpu(index, **(values | more))

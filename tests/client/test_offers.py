@@ -80,13 +80,9 @@ def test_simulated_gpus_are_offered_only_where_there_are_no_others_and_labelled(
 def test_a_partitioned_gpu_is_had_by_slices_and_one_that_is_not_as_a_whole() -> None:
     def slice_of(index: int, memory_gib: int, **more: Any) -> MigDevice:
         size = memory_gib * GIB
-        values: dict[str, Any] = {
-            "uuid": f"MIG-{index}",
-            "name": "NVIDIA A100 MIG",
-            "memory_free_bytes": size,
-            "memory_used_bytes": 0,
-        }
-        return MigDevice(index=index, **(values | {"memory_total_bytes": size, "processes": []} | more))
+        values: dict[str, Any] = {"uuid": f"MIG-{index}", "name": "NVIDIA A100 MIG", "processes": []}
+        values |= {"memory_total_bytes": size, "memory_free_bytes": size, "memory_used_bytes": 0}
+        return MigDevice(index=index, **(values | more))
 
     busy = slice_of(2, 10, processes=[Process(pid=1)])
     mig = free_gpu(1, mig_enabled=True, mig_devices=[slice_of(0, 40), slice_of(1, 10), busy, slice_of(3, 5, uuid=None)])
