@@ -178,7 +178,7 @@ def _gpu_cells(row: GpuRow) -> list[Cell]:
         Cell(figure(gpu.utilization_percent, "%"), grey),
         Cell("" if is_old else bar(load, BAR_COLUMNS), "green"),
         Cell(pair(gib(gpu.memory_used_bytes), gib(gpu.memory_total_bytes)), grey),
-        Cell("" if is_old else bar(memory, BAR_COLUMNS), "magenta"),
+        Cell("" if is_old else bar(memory, BAR_COLUMNS), "cyan"),
         Cell(figure(gpu.temperature_celsius), grey or ("red bold" if is_hot else "")),
         Cell(pair(figure(gpu.power_draw_watts), figure(gpu.power_limit_watts)), grey),
         tags,
