@@ -26,6 +26,7 @@ from gpumon.text import printable
 
 FOLDS_FROM_GPUS: Final = 200
 """Where there are more, a row is a node, until somebody wants it otherwise."""
+MEASURED_ROWS: Final = 500
 HEADS: Final[dict[Order, str]] = {
     "node": "NODE",
     "util": "UTIL",
@@ -59,15 +60,27 @@ class Top:
         controls, rows = self._controls, self.rows()
         controls.settle(sum(row.gpu is not None for row in rows), FOLDS_FROM_GPUS)
         head = [*self._head(rows, columns), []]
-        table = self._help(columns) if controls.is_helping else self._table(rows, columns)
         if lines is None:
-            return [*head, *table]
+            return [*head, *self._table(rows, columns)]
         room = max(1, lines - len(head) - 2)  # the heading and the foot stay
-        count = len(table) - 1
-        first = 0 if controls.is_helping else controls.window(count, room)
-        shown = table[1 + first : 1 + first + room]
+        (heading, *shown), first, count = self._part(rows, columns, room)
         blank: list[Line] = [[]] * (room - len(shown))
-        return [*head, table[0], *shown, *blank, self._foot(first, len(shown), count, columns)][-lines:]
+        return [*head, heading, *shown, *blank, self._foot(first, len(shown), count, columns)][-lines:]
+
+    def _part(self, rows: list[GpuRow], columns: int, room: int) -> tuple[list[Line], int, int]:
+        """What there is room for, under its heading; the first of it, and how many there are.
+
+        Columns are as wide as all rows need, unless these are so many that it takes long to see.
+        """
+        controls = self._controls
+        if controls.is_helping:
+            return self._help(columns)[: room + 1], 0, 0
+        if not controls.is_folded and len(rows) > MEASURED_ROWS:
+            first = controls.window(len(rows), room)
+            return self._table(rows[first : first + room], columns), first, len(rows)
+        table = self._table(rows, columns)
+        first = controls.window(len(table) - 1, room)
+        return [table[0], *table[1 + first : 1 + first + room]], first, len(table) - 1
 
     def _head(self, rows: list[GpuRow], columns: int) -> list[Line]:
         watch = self._watch

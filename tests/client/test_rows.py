@@ -274,3 +274,14 @@ async def test_where_the_hub_is_gone_the_picture_says_since_when() -> None:
     assert "No word from the hub since " in picture
     assert "the link" in picture
     assert "alice" in picture
+
+
+def test_of_very_many_gpus_the_part_that_is_shown_is_the_part_that_is_asked_for() -> None:
+    fleet = [node(f"n{number:03}", *map(free_gpu, range(8))) for number in range(80)]
+    controls = Controls(fold="gpu")
+    top = top_of(fleet, controls)
+    assert "1-20 of 640" in painted(top.picture(100, 24), color=False)
+    controls.press("end")
+    last = painted(top.picture(100, 24), color=False)
+    assert "621-640 of 640" in last
+    assert "n079    7  free" in re.sub(r"(n079) +(7)", r"\1    \2", last)
