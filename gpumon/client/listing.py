@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import msgspec
 
 from gpumon.client.choice import Choice
-from gpumon.client.picture import Line, node_table, painted, running, summary, troubles
+from gpumon.client.picture import Line, node_table, notices, painted, running, summary, troubles
 from gpumon.client.rows import gpu_rows, node_rows
 from gpumon.client.stream import Hub
 from gpumon.client.watch import look
@@ -47,7 +47,7 @@ async def run(page: Page, hub: Hub, choice: Choice, *, as_json: bool) -> int:
         lines += [[], *node_table(node_rows(rows), columns)]
     else:
         lines += [[], *([("", one)] for one in wrap(NONE_CHOSEN if fleet.nodes else NONE_YET, columns))]
-    said = troubles(nodes, columns)
+    said = [*notices(fleet.notices, columns), *troubles(nodes, columns)]
     page.write(painted([*lines, *([[]] if said else []), *said], color=page.color))
     return 0
 

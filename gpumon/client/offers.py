@@ -75,8 +75,9 @@ def best_offer(
 
     Simulated nodes are offered where there is no other with GPUs.
     """
-    chosen = wanted.choice.among(nodes)
-    if any(_has_gpus(node) and not is_simulated(node) for node in chosen):
+    known = list(nodes)
+    chosen = wanted.choice.among(known)
+    if any(_has_gpus(node) and not is_simulated(node) for node in _everywhere(wanted).among(known)):
         chosen = [node for node in chosen if not is_simulated(node)]
     offers = [offer for node in chosen for offer in _offers(node, wanted, now, is_settled)]
     return min(offers, key=_fit, default=None)
@@ -84,8 +85,7 @@ def best_offer(
 
 def is_possible(nodes: Iterable[Node], wanted: Wanted) -> bool:
     """Whether some node has as many such GPUs, or slices, whoever uses them now."""
-    everywhere = wanted.choice._replace(statuses=())
-    for node in everywhere.among(nodes):
+    for node in _everywhere(wanted).among(nodes):
         gpus = node.report.gpus if node.report is not None else ()
         parts = [part for gpu in gpus for part in _all_parts(gpu, is_slice=wanted.is_slice)]
         if sum(_is_wanted(part, wanted) for part in parts) >= wanted.gpus:
@@ -96,6 +96,11 @@ def is_possible(nodes: Iterable[Node], wanted: Wanted) -> bool:
 def is_simulated(node: Node) -> bool:
     """Whether its GPUs do not exist."""
     return node.report is not None and node.report.simulated
+
+
+def _everywhere(wanted: Wanted) -> Choice:
+    """The nodes that could be chosen if they were well."""
+    return wanted.choice._replace(statuses=())
 
 
 def _has_gpus(node: Node) -> bool:

@@ -12,7 +12,7 @@ from typing import Final
 from gpumon.availability import State
 from gpumon.client.figures import NULL, bar, figure, gib, pair, share, watts
 from gpumon.client.rows import GpuRow, NodeRow
-from gpumon.model import Node, NodeStatus, Process
+from gpumon.model import Fault, Node, NodeStatus, Process
 from gpumon.terminal import Cell, Column, Grid, cut, paint, spans, width, wrap
 from gpumon.text import printable
 from gpumon.timestamp import seconds
@@ -124,6 +124,12 @@ def gpu_table(rows: Sequence[GpuRow], columns: int, *, sorted_by: str = "") -> l
 def node_table(rows: Sequence[NodeRow], columns: int, *, sorted_by: str = "") -> list[Line]:
     """The same of nodes."""
     return _table(NODE_COLUMNS, NODE_TAGS, [_node_cells(row) for row in rows], columns, sorted_by)
+
+
+def notices(faults: Iterable[Fault], columns: int) -> list[Line]:
+    """What is wrong with the hub as a whole, in sentences."""
+    said = [f"hub: {fault.message} {fault.hint or ''}".strip() for fault in faults]
+    return [[("yellow", line)] for one in said for line in wrap(one, columns, rest=2)]
 
 
 def troubles(nodes: Iterable[Node], columns: int) -> list[Line]:

@@ -25,12 +25,14 @@ View = Literal["full", "overview"]
 
 OPEN_SECONDS: Final = 10.0
 PING_SECONDS: Final = 5.0
-"""A hub that is gone without a word is missed after twice this."""
+PONG_SECONDS: Final = 15.0
+"""A hub that is gone without a word is missed after both: the answer may stand behind a snapshot on a slow line."""
 CLOSE_SECONDS: Final = 1.0
 MAX_BYTES: Final = 256 * 1024 * 1024
 """More than the snapshot of the largest fleet that a hub tells of."""
 MOST_SAID: Final = 300
 NOT_A_HUB: Final = "does not answer as a hub does: is this one?"
+NOT_OUR_WORDS: Final = f"says what gpumon {__version__} does not understand: is it a hub, and no newer one?"
 TOKEN: Final = "; the hub's token is told by --token-file or GPUMON_TOKEN"  # noqa: S105  (a sentence)
 
 
@@ -86,7 +88,7 @@ def _connect(hub: Hub, view: View, pace_seconds: float) -> _Connect:
         proxy=None,  # the environment's http_proxy is not meant for a hub in the lab
         open_timeout=OPEN_SECONDS,
         ping_interval=PING_SECONDS,
-        ping_timeout=PING_SECONDS,
+        ping_timeout=PONG_SECONDS,
         close_timeout=CLOSE_SECONDS,
         max_size=MAX_BYTES,
         max_queue=4,
@@ -104,7 +106,7 @@ async def _messages(hub: Hub, connection: websockets.ClientConnection) -> AsyncI
         try:
             yield decoder.decode(data)
         except (msgspec.MsgspecError, UnicodeError) as error:
-            raise HubError(f"{hub.url}: {NOT_A_HUB} ({one_line(str(error), MOST_SAID)})", is_refusal=True) from None
+            raise HubError(f"{hub.url}: {NOT_OUR_WORDS} ({one_line(str(error), MOST_SAID)})", is_refusal=True) from None
 
 
 def _stream_url(url: str, view: View, pace_seconds: float) -> str:

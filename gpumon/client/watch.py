@@ -7,11 +7,13 @@ from collections.abc import Callable
 from typing import Final, NoReturn
 
 from gpumon.client.fleet import Fleet
-from gpumon.client.stream import NOT_A_HUB, OPEN_SECONDS, Hub, Message, View, opened
+from gpumon.client.stream import MOST_SAID, NOT_A_HUB, NOT_OUR_WORDS, OPEN_SECONDS, Hub, Message, View, opened
 from gpumon.errors import HubError
+from gpumon.text import one_line
 
 FIRST_SECONDS: Final = 0.5
 MOST_SECONDS: Final = 15.0
+SNAPSHOT_SECONDS: Final = 30.0
 HELD_SECONDS: Final = 10.0
 """A link that has held for so long was a good one: the delays start over."""
 
@@ -41,7 +43,7 @@ class Watch:
             began = None
             try:
                 async with opened(self._hub, self._view, self._pace) as messages:
-                    async with asyncio.timeout(OPEN_SECONDS) as patience:
+                    async with asyncio.timeout(SNAPSHOT_SECONDS) as patience:
                         async for message in messages:
                             patience.reschedule(None)
                             _take(self.fleet, self._hub, message)
@@ -74,7 +76,7 @@ async def look(hub: Hub, view: View) -> Fleet:
     """
     fleet = Fleet()
     try:
-        async with asyncio.timeout(2 * OPEN_SECONDS):
+        async with asyncio.timeout(OPEN_SECONDS + SNAPSHOT_SECONDS):
             async with opened(hub, view, 1.0) as messages:
                 async for message in messages:
                     _take(fleet, hub, message)
@@ -89,4 +91,4 @@ def _take(fleet: Fleet, hub: Hub, message: Message) -> None:
     try:
         fleet.take(message)
     except ValueError as error:
-        raise HubError(f"{hub.url}: {NOT_A_HUB} ({error})", is_refusal=True) from None
+        raise HubError(f"{hub.url}: {NOT_OUR_WORDS} ({one_line(str(error), MOST_SAID)})", is_refusal=True) from None

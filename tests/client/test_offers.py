@@ -75,6 +75,7 @@ def test_simulated_gpus_are_offered_only_where_there_are_no_others_and_labelled(
     assert offer is not None
     assert offer.variables == {"GPUMON_SIMULATED": "1", "CUDA_VISIBLE_DEVICES": "GPU-00000000"}
     assert best(simulated, node("real", busy_gpu(0))) is None
+    assert best(simulated, node("real", free_gpu(0), status="offline")) is None
 
 
 def test_a_partitioned_gpu_is_had_by_slices_and_one_that_is_not_as_a_whole() -> None:

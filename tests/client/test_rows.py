@@ -12,7 +12,7 @@ from gpumon.client.choice import Choice
 from gpumon.client.controls import HELP, Controls
 from gpumon.client.figures import bar
 from gpumon.client.listing import run
-from gpumon.client.picture import gpu_table, node_table, painted, running, summary, troubles
+from gpumon.client.picture import gpu_table, node_table, notices, painted, running, summary, troubles
 from gpumon.client.rows import ORDERS, Order, gpu_rows, matching, node_rows, sorted_nodes, sorted_rows
 from gpumon.client.top import Top, once
 from gpumon.client.watch import Watch
@@ -101,6 +101,14 @@ def test_whatever_strangers_say_no_line_is_too_wide_and_none_is_a_command(fleet:
         least = 60  # what cannot be left out, of columns as narrow as can be
         assert len({width("".join(text for _, text in line)) for line in table}) == 1
         assert width("".join(text for _, text in table[0])) <= max(columns, least)
+
+
+def test_what_is_wrong_with_the_hub_is_told_in_sentences() -> None:
+    fault = Fault(code="open_push", message=f"Anybody may report. {HOSTILE}", hint="Close it.")
+    lines = painted(notices([fault], 40), color=False).splitlines()
+    assert lines[0].startswith("hub: Anybody may report.")
+    assert lines[-1].endswith("Close it.")
+    assert all(line.isprintable() and width(line) <= 40 for line in lines)
 
 
 def test_at_80_columns_there_is_who_uses_it_and_at_140_everything() -> None:
