@@ -114,8 +114,8 @@ def cli(context: click.Context, log_level: str, mode: str | None, port: int | No
             )
 
 
-for command in (agents, check, completion, find, man, nodes, probe, top):
-    cli.add_command(command)
+for one in (agents, check, completion, find, man, nodes, probe, top):
+    cli.add_command(one)
 
 
 @cli.command()

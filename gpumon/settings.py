@@ -66,13 +66,13 @@ def _with_flag(fault: str) -> str:
 
 
 def given_token(file: str | None) -> str | None:
-    """The hub's token, for who asks it: what the environment says, else what stands in ``file``; None without both.
+    """The hub's token, for who asks it: what stands in ``file``, else what the environment says; None without both.
 
     Raises:
         UsageError: it cannot be read, or is none.
     """
     where, given = TOKEN_VARIABLE, os.environ.get(TOKEN_VARIABLE, "")
-    if not given and file is not None:
+    if file is not None:
         where = f"--token-file: {file}"
         try:
             with Path(file).expanduser().open("rb") as one:

@@ -21,7 +21,7 @@ from gpumon.errors import HubError
 from tests.authority import self_made
 from tests.client.labs import gpu, lab
 from tests.hub.lock import locked_hub
-from tests.running import free_port, running_agent, running_hub, until_true
+from tests.running import free_port, program, running_agent, running_hub, until_true
 
 SNAPSHOT = {"type": "snapshot", "sent_at": "2026-11-23T14:00:00.000Z", "notices": [], "nodes": []}
 
@@ -126,6 +126,28 @@ async def test_a_hub_is_believed_by_the_pin_in_its_url_and_no_other_is(tmp_path:
                 await look(Hub(site.url, tls=trusting(None, pin)), "full")
         with pytest.raises(HubError):
             await look(Hub(site.url.replace("https", "http")), "full")
+
+
+async def test_the_program_takes_token_and_pin_as_it_is_given_them(tmp_path: Path) -> None:
+    own = self_made(tmp_path)
+
+    def asked(*arguments: str, **environment: str) -> tuple[int, str]:
+        with program("nodes", *arguments, environment=environment) as command:
+            return command.status(), command.said
+
+    async with running_hub(Config(tls=own.files)) as site:
+        assert await asyncio.to_thread(asked, "--hub", f"{site.url}#sha256={own.fingerprint}") == (0, "")
+        assert await asyncio.to_thread(asked, "--hub", site.url, "--tls-ca", str(own.certificate)) == (0, "")
+        status, said = await asyncio.to_thread(asked, "--hub", site.url)
+        assert (status, "unknown authority" in said) == (3, True)
+    async with locked_hub(tmp_path, AuthSection(viewers="token")) as locked:
+        (tmp_path / "token").write_text(f"{locked.token}\n")
+        where = ("--hub", locked.site.url)
+        file = ("--token-file", str(tmp_path / "token"))
+        assert await asyncio.to_thread(asked, *where, *file, GPUMON_TOKEN="another") == (0, "")
+        assert await asyncio.to_thread(asked, *where, GPUMON_TOKEN=locked.token) == (0, "")
+        status, said = await asyncio.to_thread(asked, *where)
+        assert (status, "--token-file or GPUMON_TOKEN" in said) == (3, True)
 
 
 async def test_a_redirect_is_not_followed_with_the_token() -> None:
