@@ -19,6 +19,12 @@ from tests.running import until_true
 
 ROOT = Path(__file__).parent.parent.parent
 ALTERNATE, BACK, CURSOR = b"\x1b[?1049h", b"\x1b[?1049l", b"\x1b[?25h"
+TAKE_TERMINAL = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.argv[1], sys.argv[1:])"
+)
+"""A program is told of the window's size where the terminal is its own. Between fork and exec nothing of Python may
+run, for the tests have threads.
+"""
 
 
 class Terminal:
@@ -34,13 +40,12 @@ class Terminal:
         clean = {key: value for key, value in os.environ.items() if not key.startswith(("GPUMON_", "LC_", "NO_COLOR"))}
         terminal = {"TERM": "xterm-256color", "LANG": "C.UTF-8", "PYTHONPATH": str(ROOT)}
         self.process = subprocess.Popen(
-            [sys.executable, *command],
+            [sys.executable, "-ISc", TAKE_TERMINAL, sys.executable, *command],
             stdin=self._slave,
             stdout=self._slave,
             stderr=self._slave,
             env=clean | terminal | environment,
             start_new_session=True,
-            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # so that it is told of the window's size
         )
 
     def begin(self) -> None:
