@@ -27,7 +27,6 @@ from benchmarks._agents import Words, agents, paced, words_of
 from benchmarks._figures import Figure, percentile, show
 from benchmarks._processes import HOST, a_hub
 from gpumon.catalog import METRICS
-from gpumon.exposition import document, format_for
 from gpumon.hub.core import Hub
 from gpumon.hub.door import Door
 from gpumon.hub.gauges import NodeGauges
@@ -36,6 +35,7 @@ from gpumon.hub.metrics import Metrics
 from gpumon.hub.packing import whole
 from gpumon.hub.roster import open_roster
 from gpumon.measures import gpu_column
+from gpumon.prometheus import document, format_for
 from gpumon.wire import ReportFrame, decode_from_agent
 
 TICK_SECONDS = 0.002

@@ -1,6 +1,5 @@
 """``gpumon agents``: who has joined a hub and who waits, asked of the hub that runs, with its token."""
 
-import os
 import ssl
 import urllib.error
 import urllib.request
@@ -19,7 +18,7 @@ from gpumon.config import hub_url_fault
 from gpumon.errors import UsageError
 from gpumon.model import Problem
 from gpumon.options import json_option, setting, state_dir_option
-from gpumon.settings import state_folder
+from gpumon.settings import TOKEN_VARIABLE, given_token, state_folder
 from gpumon.terminal import Cell, Column, Grid, line, write
 from gpumon.text import one_line
 
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 SECONDS: Final = 10.0
 MOST_SAID: Final = 300
 MAX_BYTES: Final = 4 * 1024 * 1024
-TOKEN_VARIABLE: Final = "GPUMON_TOKEN"  # noqa: S105  (the name of a variable)
 JOINED: Final = tuple(Column(head, right=False) for head in ("NODE", "STATE", "SINCE", "BY", "ADDRESS", "CODE"))
 WAITING: Final = tuple(Column(head, right=False) for head in ("NODE", "WAITS SINCE", "LAST TRY", "ADDRESS", "CODE"))
 WIDE: Final = 10_000
@@ -136,10 +134,8 @@ def _token(host: str, folder: Path | None) -> str:
     from gpumon.hub.auth import TOKEN_FILE
     from gpumon.limits import is_loopback
 
-    given = os.environ.get(TOKEN_VARIABLE, "").strip()
-    if given:
-        if not given.isascii() or not given.isprintable():
-            raise UsageError(f"{TOKEN_VARIABLE}: this is no token: it holds signs that none has")
+    given = given_token(None)
+    if given is not None:
         return given
     if host != "localhost" and not is_loopback(host):
         raise UsageError(f"{TOKEN_VARIABLE}: missing; it must be given for a hub on another machine")

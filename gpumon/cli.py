@@ -1,5 +1,5 @@
-"""The command line: with :mod:`gpumon.commands`, :mod:`gpumon.admin` and :mod:`gpumon.settings` the only reader of
-arguments and environment, and the only one that sets up logging.
+"""The command line: with :mod:`gpumon.commands`, :mod:`gpumon.viewing`, :mod:`gpumon.admin` and :mod:`gpumon.settings`
+the only reader of arguments and environment, and the only one that sets up logging.
 
 Every setting has an environment variable (what is asked for once, such as --print-join, has none); the order is flag,
 environment, configuration file, default. The flags of the program that gpumon replaces work as they did:
@@ -21,7 +21,7 @@ from click.core import ParameterSource
 
 from gpumon import __version__, config
 from gpumon.admin import agents
-from gpumon.commands import check, probe, show_join, token_source
+from gpumon.commands import check, completion, man, probe, show_join, token_source
 from gpumon.config import AgentSection, Config, DnsSection, MetricsSection, TlsSection
 from gpumon.errors import UsageError
 from gpumon.logs import OneLine, Unrepeated
@@ -37,6 +37,7 @@ from gpumon.options import (
     tls_options,
 )
 from gpumon.settings import override, read_config, shown_certificate, state_folder, tls_section
+from gpumon.viewing import find, nodes, top
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 CHATTY = ("uvicorn.error", "websockets", "asyncio")
@@ -117,9 +118,8 @@ def cli(context: click.Context, log_level: str, mode: str | None, port: int | No
             )
 
 
-cli.add_command(agents)
-cli.add_command(check)
-cli.add_command(probe)
+for one in (agents, check, completion, find, man, nodes, probe, top):
+    cli.add_command(one)
 
 
 @cli.command()

@@ -1,4 +1,5 @@
-"""The commands that show something and end: ``check``, ``probe``. :mod:`gpumon.cli` is where they hang.
+"""The commands that show something and end: ``check``, ``probe``, ``completion``, ``man``. :mod:`gpumon.cli` is where
+they hang.
 
 Each command imports what it needs.
 """
@@ -45,10 +46,10 @@ def check(context: click.Context, *, config_path: Path | None, as_json: bool, co
     if config_path is None and not path.exists():
         raise UsageError(f"{path}: there is none in this folder; --config names another")
     settings = config.load(path)
-    _quiet(context)
+    quiet(context)
     columns = shutil.get_terminal_size((PIPE_COLUMNS, 24)).columns
     folder = state_folder(settings.hub.state_dir)
-    looks = {"color": _colors(color), "as_json": as_json}
+    looks = {"color": colors(color), "as_json": as_json}
     return run(check.run(path, settings, write, columns, **looks, state_folder=folder))
 
 
@@ -87,9 +88,34 @@ def probe(
     scenario = None if simulate is None else Scenario.parse(simulate)
     if scenario is None:
         check_binding()
-    _quiet(context)
-    screen = probe.Screen(write, shutil.get_terminal_size, _colors(color), sys.stdout.isatty())
+    quiet(context)
+    screen = probe.Screen(write, shutil.get_terminal_size, colors(color), sys.stdout.isatty())
     return run(probe.run(screen, scenario, interval if watch else None, as_json=as_json))
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
+    """Write what makes SHELL complete commands and options of gpumon.
+
+    For bash, in ~/.bashrc: eval "$(gpumon completion bash)"; for zsh the same, behind compinit; for fish: gpumon
+    completion fish > ~/.config/fish/completions/gpumon.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    found = get_completion_class(shell)
+    assert found is not None
+    click.echo(found(context.find_root().command, {}, "gpumon", "_GPUMON_COMPLETE").source())
+
+
+@click.command()
+@click.pass_context
+def man(context: click.Context) -> None:
+    """Write the manual page, for man: gpumon man | man -l -"""
+    from gpumon.manual import manual
+
+    click.echo(manual(context.find_root()), nl=False)
 
 
 def show_join(settings: Config, folder: Path | None) -> None:
@@ -134,13 +160,13 @@ def token_source(file: str | None) -> "TokenSource":
     return TokenSource(token, Path(file).expanduser() if file else None)
 
 
-def _quiet(context: click.Context) -> None:
+def quiet(context: click.Context) -> None:
     """What the log would tell, the command tells, unless someone asked for the log."""
     if context.find_root().get_parameter_source("log_level") is ParameterSource.DEFAULT:
         logging.getLogger().setLevel(logging.ERROR)
 
 
-def _colors(wish: str) -> bool:
+def colors(wish: str) -> bool:
     """Whether to colour standard output: as wished, else as the variables that people set once for all say."""
     if wish != "auto":
         return wish == "always"

@@ -7,22 +7,31 @@ and of the page.
 
 import ipaddress
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from math import inf
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import force_setattr
 
 from gpumon.errors import ConfigError
-from gpumon.model import NodeName, Tags
+from gpumon.model import Kind, NodeName, Tags
 from gpumon.typefaults import SECRET, allowed, items, read_json, show, type_faults
 
 DEFAULT_FILE = Path("config.json")
 MAX_BYTES = 4 * 1024 * 1024
 DEFAULT_AGENT_PORT = 8081
+PLACES: Final[Mapping[Kind, tuple[int, str]]] = {
+    "gpumon": (DEFAULT_AGENT_PORT, "/gpu-info"),
+    "gpustat": (80, "/gpustat.json"),
+    "dcgm-exporter": (9400, "/metrics"),
+    "nvidia-gpu-exporter": (9835, "/metrics"),
+    "nvitop-exporter": (8000, "/metrics"),
+}
+"""Where each kind of node is asked unless told otherwise: the port that its program listens at, and the path."""
 
 Port = Annotated[int, Meta(ge=1, le=65535, description="a whole number from 1 to 65535")]
 ListenPort = Annotated[int, Meta(ge=0, le=65535, description="a whole number from 0 (any free port) to 65535")]
@@ -42,6 +51,15 @@ Alias = Annotated[
         max_length=256,
         pattern=r"^[^\x00-\x1f\x7f\ud800-\udfff]*\Z",
         description="text of at most 256 characters without control characters",
+    ),
+]
+NodeKind = Annotated[Kind, Meta(description=", ".join(f'"{kind}"' for kind in PLACES))]
+UrlPath = Annotated[
+    str,
+    Meta(
+        max_length=1024,
+        pattern=r"^(?!//)/[!-\"$-~]*\Z",
+        description="a path such as /metrics, perhaps with a query: ASCII without spaces and '#'",
     ),
 ]
 Interval = Annotated[float, Meta(ge=0.2, le=60, description="seconds from 0.2 to 60")]
@@ -79,7 +97,8 @@ Token = Annotated[
 
 
 class NodeEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A node that the hub polls while it does not push. An empty ``alias`` means the name.
+    """A node that the hub polls while it does not push. An empty ``alias`` means the name; a ``port`` or ``path`` that
+    is not told is that of its ``kind``.
 
     With ``tls`` it is asked by https; ``fingerprint`` is that of its certificate, where no authority vouches for it.
     ``token`` is its agent's.
@@ -87,12 +106,19 @@ class NodeEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     name: NodeName
     host: Host
-    port: Port = DEFAULT_AGENT_PORT
+    port: Port = 0
     alias: Alias = ""
+    kind: NodeKind = "gpumon"
+    path: UrlPath = ""
     tls: Flag = False
     fingerprint: Fingerprint | None = None
     token: Token | None = None
     tags: Tags = []
+
+    def __post_init__(self) -> None:
+        port, path = PLACES[self.kind]
+        force_setattr(self, "port", self.port or port)
+        force_setattr(self, "path", self.path or path)
 
 
 class HubSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -11,9 +11,9 @@ from operator import attrgetter
 from typing import Final, NamedTuple, get_args
 
 from gpumon.catalog import METRICS, Metric
-from gpumon.dcgm import DcgmNames
-from gpumon.exposition import Family, escaped, labels
+from gpumon.dcgmnames import DcgmNames
 from gpumon.model import SLOWDOWNS, Cost, Gpu, GpuStatus, Host, MigDevice, Report, ReportStatus
+from gpumon.prometheus import Family, escaped, labels
 
 Scale = Callable[[float], float]
 UNITS: Final[dict[str, tuple[str, Scale | None]]] = {

@@ -9,6 +9,7 @@ import asyncio
 import logging
 import socket
 import ssl
+from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable
 from functools import partial
 
@@ -21,6 +22,10 @@ GOODBYE_SECONDS = 20.0
 """How long a peer may take for what is left of an answer, and for its own goodbye."""
 MAX_HANDSHAKES = 512
 """At once, of all addresses: of more, the one that has taken longest gives way, for who means well is quick."""
+READ_BYTES = 32 * 1024
+"""What a connection keeps ready for what comes, the room of two records: asyncio's own choice of 256 KiB would be most
+of what an agent costs a hub.
+"""
 PAUSE_SECONDS = 1.0
 """Until the next try where the machine has no more files."""
 
@@ -38,6 +43,7 @@ class Securing:
         protocol: Callable[[], asyncio.Protocol],
     ) -> None:
         listener.setblocking(False)
+        SSLProtocol.max_size = READ_BYTES
         self._listener = listener
         self._tls = tls
         self._visits = visits

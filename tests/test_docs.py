@@ -15,14 +15,14 @@ from gpumon.agent.scenario import FAULTS, Scenario
 from gpumon.agent.simulate import SimulatedReader
 from gpumon.agent.words import MEASURED, REASONS
 from gpumon.catalog import METRICS
-from gpumon.dcgm import DcgmNames
-from gpumon.exposition import Family
+from gpumon.dcgmnames import DcgmNames
 from gpumon.hub.door import Door
 from gpumon.hub.gauges import NodeGauges, own_health
 from gpumon.hub.ingest import Ingest
 from gpumon.hub.roster import open_roster
 from gpumon.measures import UNITS
 from gpumon.model import Cost, Fault, Gpu, Host, MigDevice, Process, Reason, RemappedRows, Xid
+from gpumon.prometheus import Family
 from gpumon.refusals import Refusals
 from tests.hub.world import World
 

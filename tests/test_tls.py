@@ -7,6 +7,8 @@ import signal
 import socket
 import ssl
 import threading
+import tracemalloc
+from asyncio import sslproto
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -143,6 +145,20 @@ async def test_what_a_stuck_viewer_costs_is_bounded(hub: Site, own: Signed, monk
                 transport = blocked._transport
                 assert transport is not None
                 assert transport.get_write_buffer_size() <= 2 * pipe.PIECE_BYTES
+
+
+async def test_a_connection_keeps_little_ready_for_what_comes(hub: Site, own: Signed) -> None:
+    tracemalloc.start()
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", hub.port, ssl=pinning(own))
+        writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert b"200" in await reader.readline()
+        only = tracemalloc.Filter(inclusive=True, filename_pattern=sslproto.__file__)
+        kept = sum(trace.size for trace in tracemalloc.take_snapshot().filter_traces([only]).statistics("filename"))
+        writer.close()
+    finally:
+        tracemalloc.stop()
+    assert 2 * securing.READ_BYTES <= kept < 4 * securing.READ_BYTES  # the hub's end and the one here
 
 
 async def test_a_plain_request_to_a_port_of_tls_is_ended_and_harms_nobody(hub: Site) -> None:

@@ -9,8 +9,8 @@ from collections.abc import Iterable, Mapping
 from gpumon import __version__
 from gpumon.agent.linkstate import LinkState
 from gpumon.agent.sampler import Sampler
-from gpumon.exposition import Family, counts, document, format_for, gzip_accepted, labels, lag, single
 from gpumon.measures import Measures
+from gpumon.prometheus import Family, counts, document, format_for, gzip_accepted, labels, lag, single
 from gpumon.refusals import REASONS, Refusals
 
 ENDS = ("driver", "gpus", "child", "recycle")

@@ -16,6 +16,7 @@ from gpumon.model import (
     Fault,
     Gpu,
     GpuStatus,
+    Kind,
     MemoryKind,
     Name,
     Node,
@@ -136,6 +137,7 @@ class NodeCard(Struct, frozen=True, kw_only=True, omit_defaults=True):
     port: int | None = None
     address: Text | None = None
     configured: bool = False
+    kind: Kind = "gpumon"
     status: NodeStatus = "pending"
     status_since: Timestamp
     source: Source | None = None
@@ -206,6 +208,7 @@ def _node_card(node: Node, gpus: list[GpuCard]) -> NodeCard:
         port=node.port,
         address=node.address,
         configured=node.configured,
+        kind=node.kind,
         status=node.status,
         status_since=node.status_since,
         source=node.source,

@@ -8,12 +8,12 @@ from collections.abc import Callable
 from typing import get_args
 
 from gpumon import __version__
-from gpumon.exposition import Family, counts, labels, lag, single
 from gpumon.hub.core import Hub
 from gpumon.hub.ingest import Ingest
 from gpumon.hub.member import Member
 from gpumon.measures import Measures
 from gpumon.model import Gpu, NodeStatus
+from gpumon.prometheus import Family, counts, labels, lag, single
 from gpumon.refusals import REASONS
 
 STATES: tuple[NodeStatus, ...] = get_args(NodeStatus)

@@ -129,7 +129,9 @@ _Room = Callable[[_NodePast, str], Series | None]
 
 
 class History:
-    """The past of all GPUs: by node (whatever stands for it), then by what names the GPU there (:func:`key`)."""
+    """The past of all GPUs: by node (whatever stands for it), then by what names the GPU there
+    (:func:`gpumon.availability.key`).
+    """
 
     def __init__(self, max_series: int = MAX_SERIES) -> None:
         self.refused = 0

@@ -16,12 +16,12 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from gpumon.config import Privacy
-from gpumon.exposition import Family, Format, document, format_for
 from gpumon.hub import packing
 from gpumon.hub.auth import caller_of
 from gpumon.hub.core import Hub
 from gpumon.hub.gauges import NodeGauges, own_health
 from gpumon.hub.ingest import Ingest
+from gpumon.prometheus import Family, Format, document, format_for
 
 FRESH_SECONDS: Final = 1.0
 TURN_SECONDS: Final = 0.001

@@ -10,13 +10,13 @@ import pytest
 from msgspec.structs import replace
 
 from gpumon.config import AgentSection, AuthSection, Config, MetricsSection
-from gpumon.exposition import document, format_for
 from gpumon.hub import metrics
 from gpumon.hub.door import Door
 from gpumon.hub.gauges import NodeGauges, own_health
 from gpumon.hub.ingest import Ingest
 from gpumon.hub.roster import open_roster
 from gpumon.model import Gpu, MigDevice, Process, RemappedRows, Report, Xid
+from gpumon.prometheus import document, format_for
 from tests.hub.lock import locked_hub
 from tests.hub.rawhttp import exchange, get
 from tests.hub.world import World

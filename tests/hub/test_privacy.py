@@ -12,13 +12,13 @@ import msgspec
 import pytest
 from starlette.requests import Request
 
+from gpumon.availability import state_of
 from gpumon.config import AuthSection, Config, HubSection, Privacy
 from gpumon.hub.auth import CALLER, TOKEN_FILE, Auth
 from gpumon.hub.card import SHOWN, card_of
 from gpumon.hub.core import Hub
 from gpumon.hub.live import Live
 from gpumon.hub.privacy import veiled
-from gpumon.hub.sheet import state_of
 from gpumon.limits import Visit, Visits
 from gpumon.model import Gpu, MigDevice, Node, Process, Report
 from gpumon.pipe import Pipe
@@ -178,7 +178,7 @@ def test_every_gap_has_its_reason_and_every_state_stays(tier: Privacy) -> None:
                     assert new.unavailable[f"processes.{field}"] == "private"
         if old.processes and not new.processes:
             assert (new.unavailable["processes"], new.processes_truncated) == ("private", 1)
-        assert state_of(new, after) == state_of(old, before)
+        assert state_of(new, after, 0.0) == state_of(old, before, 0.0)
     assert (veiled(before, tier) == before) is (tier == "commands")
     card = json.loads(card_of(after, None).json)["report"]["gpus"][0]
     assert {name for name in after.report.gpus[0].unavailable if name.startswith("processes")} <= set(SHOWN)

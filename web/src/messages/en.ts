@@ -56,6 +56,7 @@ const reason: Record<Reason, string> = {
   timeout: "the driver did not answer in time",
   error: "reading it failed",
   private: "this hub tells it to those only who have logged in",
+  not_told: "the program that this node is asked through does not tell it",
 };
 const reportStatus: Record<ReportStatus, string> = {
   ok: "The agent is well.",
@@ -91,6 +92,8 @@ export const en = {
     push: "The agent pushes its reports to the hub.",
     poll: "The hub asks the agent for its reports.",
   } satisfies Record<Source, string>,
+  via: (kind: string) => `via ${kind}`,
+  viaTitle: (kind: string) => `The hub asks ${kind} on this node, and shows what that tells.`,
   processType,
   reason,
   reasonUnknown: "no reason was given",

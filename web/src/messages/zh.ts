@@ -22,6 +22,8 @@ export const zh: Messages = {
   linkTitle: "本页获取数据的方式",
   source: { push: "推送", poll: "轮询" },
   sourceTitle: { push: "由代理主动向中心推送报告。", poll: "由中心向代理查询报告。" },
+  via: (kind) => `经由 ${kind}`,
+  viaTitle: (kind) => `中心查询该节点上的 ${kind}：它提供什么就显示什么。`,
   processType: { compute: "计算", graphics: "图形", "compute+graphics": "计算和图形" },
   reason: {
     unsupported: "此 GPU 或驱动不提供该数据",
@@ -33,6 +35,7 @@ export const zh: Messages = {
     timeout: "驱动未及时响应",
     error: "读取失败",
     private: "本中心仅向已登录者提供",
+    not_told: "该节点上应答的程序不提供此项",
   },
   reasonUnknown: "未说明原因",
   notAvailable: (why) => `无数据：${why}`,

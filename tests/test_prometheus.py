@@ -7,8 +7,8 @@ from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families as text_to_families
 from prometheus_client.registry import Collector, CollectorRegistry
 
-from gpumon.exposition import Family, counts, document, format_for, labels, lag, single
 from gpumon.looplag import BOUNDS, LoopLag
+from gpumon.prometheus import Family, counts, document, format_for, labels, lag, single
 from tests.prometheus.reading import read, strictly
 
 OPENMETRICS = format_for("application/openmetrics-text")

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from gpumon.catalog import METRICS
-from gpumon.exposition import Family, Kind, labels
 from gpumon.model import Gpu, Report
+from gpumon.prometheus import Family, Kind, labels
 
 MIB: Final = 2**20
 PREFIX: Final = "DCGM_FI_DEV_"
