@@ -24,7 +24,7 @@ from gpumon.terminal import write
 
 PORT_VARIABLE = {"agent": "GPUMON_AGENT_PORT", "hub": "GPUMON_HUB_PORT"}
 SECRET_VARIABLES = {"agent": ("GPUMON_JOIN_TOKEN", "GPUMON_AGENT_TOKEN"), "hub": ()}
-SETTLING_SECONDS = 5.0
+SETTLING_SECONDS = 3.0
 NO_SYSTEMD = (
     "systemd does not run this machine, so there is nothing to install a service into; start `gpumon {role}` by what "
     "does (an init script, a container's command, a supervisor), restarted whenever it ends"

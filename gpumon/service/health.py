@@ -24,6 +24,17 @@ class Complaint(Struct, frozen=True):
     hint: str | None = None
 
 
+class Notice(Struct, frozen=True):
+    """What a hub tells everybody who looks."""
+
+    code: str
+    message: str
+    hint: str | None = None
+
+    def as_complaint(self) -> Complaint:
+        return Complaint(self.message, self.hint)
+
+
 class _Link(Struct, frozen=True):
     hub: str | None = None
     last_error: str | None = None
@@ -35,7 +46,7 @@ class Health(Struct, frozen=True):
     status: str
     error: Complaint | None = None
     link: _Link | None = None
-    notices: list[Complaint] = []
+    notices: list[Notice] = []
 
 
 def ask(host: str, port: int, token: str | None, *, tls: bool) -> Health | Complaint:
@@ -48,16 +59,14 @@ def ask(host: str, port: int, token: str | None, *, tls: bool) -> Health | Compl
     context = ssl.create_default_context()
     context.check_hostname = False  # it is our own socket, and the certificate may be for any name
     context.verify_mode = ssl.CERT_NONE
-    https = urllib.request.HTTPSHandler(context=context)
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
     try:
         try:
-            with urllib.request.build_opener(urllib.request.ProxyHandler({}), https).open(
-                request, timeout=SECONDS
-            ) as got:
+            with opener.open(request, timeout=SECONDS) as got:
                 body = got.read(MAX_BYTES)
         except urllib.error.HTTPError as error:  # an agent that is not well says so with status 503
             body = error.read(MAX_BYTES)
-            if error.code not in (503,):
+            if error.code != 503:
                 return Complaint(f"{url} refuses with status {error.code}")
         return _clean(msgspec.json.decode(body, type=Health))
     except (msgspec.MsgspecError, UnicodeError):
@@ -70,16 +79,17 @@ def ask(host: str, port: int, token: str | None, *, tls: bool) -> Health | Compl
 
 def _clean(health: Health) -> Health:
     """Somebody else may be what answers there."""
-    link = health.link
     return Health(
         one_line(health.status, MOST_SAID),
         health.error and _fit(health.error),
-        link
-        and _Link(link.hub and one_line(link.hub, MOST_SAID), link.last_error and one_line(link.last_error, MOST_SAID)),
-        [_fit(notice) for notice in health.notices],
+        health.link and _Link(_fit_text(health.link.hub), _fit_text(health.link.last_error)),
+        [Notice(one.code, one_line(one.message, MOST_SAID), _fit_text(one.hint)) for one in health.notices],
     )
 
 
 def _fit(complaint: Complaint) -> Complaint:
-    hint = complaint.hint and one_line(complaint.hint, MOST_SAID)
-    return Complaint(one_line(complaint.message, MOST_SAID), hint)
+    return Complaint(one_line(complaint.message, MOST_SAID), _fit_text(complaint.hint))
+
+
+def _fit_text(text: str | None) -> str | None:
+    return None if text is None else one_line(text, MOST_SAID)

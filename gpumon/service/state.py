@@ -30,14 +30,16 @@ STATUSES = {
     "228": "this system does not know a filter of system calls",
 }
 """Exit statuses that are systemd's own, from before the program began (``systemd.exec(5)``)."""
+NO_FAULTS = ("agents_waiting", "open_push")
+"""Notices of a hub that is well."""
 _RESULT = re.compile(r"gpumon-\w+\.service: Failed with result '([\w-]+)'")
 _OWN_WORDS = re.compile(r"(?:^gpumon: |^[\d-]+ [\d:,]+ (?:ERROR|CRITICAL) [\w.]+: )(.*)")
 
 
 class State(Struct, frozen=True, kw_only=True):
-    """A service as it is. ``state`` is systemd's word (``active``, ``activating``, ``failed``, ``inactive``), null if it
-    is not installed; ``since`` when it became active, if it is; ``said`` its own line on how it goes. ``complaints`` are
-    what is wrong with it, worst first.
+    """A service as it is. ``state`` is systemd's word (``active``, ``activating``, ``failed``, ``inactive``), null if
+    it is not installed; ``since`` when it became active, if it is; ``said`` its own line on how it goes.
+    ``complaints`` are what is wrong with it, worst first.
     """
 
     role: Role
@@ -110,7 +112,8 @@ def _unwell(
     if isinstance(health, Complaint):
         return [health]
     has_hub = bool(variables.get("GPUMON_AGENT_HUB") or content.agent.hub)
-    return [*_ill(health), *health.notices, *(_unlinked(health) if has_hub else [])]
+    notices = [notice.as_complaint() for notice in health.notices if notice.code not in NO_FAULTS]
+    return [*_ill(health), *notices, *(_unlinked(health) if has_hub else [])]
 
 
 def _ill(health: Health) -> list[Complaint]:
@@ -136,14 +139,13 @@ def _down(place: Place, found: Mapping[str, str], lines: list[str]) -> Complaint
     again = ", and is started again and again" if found.get("ActiveState") == "activating" else ""
     last = next((match[1] for line in reversed(lines) if (match := _OWN_WORDS.match(line))), None)
     said = f"; it said: {one_line(last, MOST_SAID)}" if last else ""
-    return Complaint(
-        f"It {why}{again}{said}.", f"mend that, then: gpumon service install {_named(place)}; all it said: {log}"
-    )
+    return Complaint(f"It {why}{again}{said}.", log)
 
 
 def _why(found: Mapping[str, str], lines: list[str]) -> str:
-    result = found.get("Result", "success")
-    result = _last_result(lines) if result == "success" else result
+    result: str | None = found.get("Result", "success")
+    if result == "success":
+        result = _last_result(lines)
     status = found.get("ExecMainStatus", "")
     if result == "exit-code":
         return f"ended at its start, since {STATUSES[status]}" if status in STATUSES else f"ended with status {status}"
@@ -182,10 +184,9 @@ def words(state: State) -> str:
     else:
         head = f"{name}: not running"
     lines = [head]
-    if state.said and state.state == "active":
+    if state.said and state.state == "active" and not state.complaints:
         lines.append(f"  {state.said}")
-    for complaint in state.complaints if state.state is not None else []:
-        lines.append(f"  {complaint.message}")
+    lines += [f"  {complaint.message}" for complaint in state.complaints if state.state is not None]
     hints = [complaint.hint for complaint in state.complaints if complaint.hint]
     lines += [f"  Next: {hint}" for hint in hints]
     return "".join(f"{line}\n" for line in lines)
