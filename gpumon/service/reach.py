@@ -32,9 +32,9 @@ def group_of(file: Path, root: Path = Path("/")) -> str | None:
         UsageError: no group helps; the text says how to mend that.
     """
     try:
+        group = file.stat().st_gid
         if (why := hidden(file.resolve(), root)) is None and _closed(file.resolve(), root) is None:
             return None
-        group = file.stat().st_gid
         closed = next((one for one in _way(file.resolve(), root) if not _opens(one, group)), None)
         name = grp.getgrgid(group).gr_name
     except OSError as error:
