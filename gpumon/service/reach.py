@@ -19,7 +19,7 @@ def obstacle(program: Program, role: str, root: Path = Path("/")) -> str | None:
             if (why := hidden(one, root) or _closed(one, root)) is not None:
                 return (
                     f"{one}: a service of the machine cannot read it, since {why}; install gpumon where all may read "
-                    "it (python3 -m venv /opt/gpumon && /opt/gpumon/bin/pip install gpumon-fleet) and ask that one, "
+                    "it (python3 -m venv /opt/gpumon, and into that by its pip) and ask that one, "
                     f"or make it a service of your own: gpumon service install {role} --user"
                 )
     return None
