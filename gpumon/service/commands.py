@@ -99,10 +99,12 @@ def install_command(
 
 
 def _settled(place: Place, systemd: Systemd) -> State:
-    """How it is when it has had a moment to find its way."""
+    """How it is when it has had a moment to find its way: until nothing is wrong any more, or the same as before."""
     deadline = time.monotonic() + SETTLING_SECONDS
-    while (state := look(place, systemd, _settings(place))).complaints and time.monotonic() < deadline:
-        time.sleep(SETTLING_SECONDS / 10)
+    before, state = None, look(place, systemd, _settings(place))
+    while state.complaints and state.complaints != before and time.monotonic() < deadline:
+        time.sleep(SETTLING_SECONDS / 6)
+        before, state = state.complaints, look(place, systemd, _settings(place))
     return state
 
 

@@ -27,6 +27,8 @@ PATIENCE_SECONDS = 40.0
 AGENT, HUB = "gpumon-agent.service", "gpumon-hub.service"
 SCENARIO = "/opt/gpumon/scenario"
 PROGRAM = "/opt/gpumon/bin/gpumon"
+HALT = signal.SIGRTMIN + 14
+"""Lets systemd power off its machine at once (``systemd(1)``, signals)."""
 FAKE_DRIVER = "/opt/driver"
 
 BOOT = r"""
@@ -47,7 +49,11 @@ rm -rf etc/systemd/system/*.wants etc/systemd/system/*.requires etc/systemd/syst
 mkdir -p opt/gpumon/bin
 cp "$work.start" opt/gpumon/bin/gpumon
 chmod 0755 opt opt/gpumon opt/gpumon/bin opt/gpumon/bin/gpumon
-exec "$@"
+status=133  # what systemd-nspawn ends with when the machine is to be started anew
+while [ "$status" = 133 ]; do
+    status=0
+    "$@" || status=$?
+done
 """
 
 START = """\
@@ -127,8 +133,29 @@ def _remove(group: Path) -> None:
 class Machine:
     """It runs; what is run on it is run by root."""
 
-    def __init__(self, init: int) -> None:
-        self._init = init
+    def __init__(self, container: "Popen[bytes]", log: Path) -> None:
+        self._container = container
+        self._log = log
+        self._init = 0
+        self._await()
+
+    def _await(self) -> None:
+        """Until all of it is there, and another one than before."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        before = self._init
+        while time.monotonic() < deadline and self._container.poll() is None:
+            for init in (one for container in _children(self._container.pid) for one in _children(container)):
+                self._init = init
+                said = self.run("systemctl", "is-system-running", status=None).strip()
+                if init != before and said in ("running", "degraded"):
+                    return
+            time.sleep(0.05)
+        raise AssertionError(f"no machine came up:\n{self._log.read_text(errors='replace')}")
+
+    def reboot(self) -> None:
+        """Start it anew, as a machine is whose button is pressed."""
+        self.run("systemctl", "reboot", status=None)
+        self._await()
 
     def run(self, *command: str, status: int | None = 0, environment: dict[str, str] | None = None) -> str:
         """What a program says, on both streams. It has to end with ``status``, if that is given."""
@@ -230,29 +257,24 @@ def booted() -> Iterator[Machine]:
                 start_new_session=True,
             )
         try:
-            yield _running(container, log)
+            yield Machine(container, log)
         finally:
-            container.send_signal(signal.SIGTERM)
+            for init in (one for child in _children(container.pid) for one in _children(child)):
+                os.kill(init, HALT)
             try:
                 container.wait(timeout=PATIENCE_SECONDS)
             except subprocess.TimeoutExpired:
-                container.kill()
+                os.killpg(container.pid, signal.SIGKILL)
                 container.wait()
+
+
+def _children(process: int) -> list[int]:
+    try:
+        return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+    except OSError:  # it ended
+        return []
 
 
 def _enter(groups: list[Path]) -> None:
     for group in groups:
         (group / "cgroup.procs").write_text(str(os.getpid()))
-
-
-def _running(container: "Popen[bytes]", log: Path) -> Machine:
-    """The machine, when all of it is there."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline and container.poll() is None:
-        for child in Path(f"/proc/{container.pid}/task/{container.pid}/children").read_text().split():
-            machine = Machine(int(child))
-            said = machine.run("systemctl", "is-system-running", status=None)
-            if said.strip() in ("running", "degraded"):
-                return machine
-        time.sleep(0.05)
-    raise AssertionError(f"no machine came up:\n{log.read_text(errors='replace')}")

@@ -92,3 +92,20 @@ def test_neither_says_a_secret_in_its_unit_or_to_the_log(lab: Machine) -> None:
     token = lab.run("cat", "/var/lib/gpumon/hub/viewers.token").strip()
     for unit in (AGENT, HUB):
         assert token not in lab.log(unit) + lab.run("systemctl", "show", unit)
+
+
+def test_they_are_there_again_after_a_boot_and_are_who_they_were(lab: Machine) -> None:
+    identity = "/var/lib/gpumon/agent/agent-node-1.json"
+    before = lab.run("cat", identity)
+    lab.reboot()
+    lab.until_said("1 online", PROGRAM, "service", "status")
+    lab.until_said("2 GPUs; connected to", PROGRAM, "service", "status")
+    assert lab.run("cat", identity) == before
+
+
+def test_the_hubs_own_commands_find_its_state(lab: Machine) -> None:
+    state = ("--state-dir", "/var/lib/gpumon/hub")
+    assert "GPUMON_JOIN_TOKEN=gpumon-join-" in lab.gpumon("hub", *state, "--print-join")
+    assert (
+        lab.gpumon("agents", *state, "list") == "No agent has joined, and none waits.\n"
+    )  # from its own machine none need
