@@ -21,6 +21,9 @@ HEADING = """\
 """
 CONFIG_VARIABLE = {"agent": "GPUMON_AGENT_CONFIG", "hub": "GPUMON_HUB_CONFIG"}
 
+PACKAGED = (Path("/usr/lib/systemd/system"), Path("/lib/systemd/system"))
+"""Where packages have their units. One of ours counts before it; what it was told was theirs before."""
+
 Say = Callable[[str], None]
 
 
@@ -107,8 +110,10 @@ def install(place: Place, order: Order, systemd: Systemd, say: Say) -> None:
 def _write(place: Place, order: Order) -> list[Path]:
     """The files that are other than they were."""
     written = []
-    place.settings.mkdir(mode=0o755, parents=True, exist_ok=True)
-    place.units.mkdir(mode=0o755, parents=True, exist_ok=True)
+    for folder in (place.settings, place.units):
+        if not folder.is_dir():
+            folder.mkdir(parents=True)
+            folder.chmod(0o755)  # whatever the umask says: the service has to get at what lies in there
     told = order.told
     variables = dict(told.variables)
     if told.config is not None and told.content is not None:
@@ -143,6 +148,10 @@ def remove(place: Place, systemd: Systemd, say: Say, *, keep: bool) -> bool:
         ServiceError: systemd does not stop it.
     """
     was_there = place.unit.exists()
+    of_package = [path for folder in PACKAGED if (path := folder / place.name).exists() and not place.is_of_user]
+    if of_package and not was_there:
+        raise UsageError(f"{of_package[0]}: this service came with a package, and goes with that")
+    keep = keep or bool(of_package)
     if was_there:
         systemd.forget(place.name)
         say(f"{place.name} is stopped, and starts no more")

@@ -67,10 +67,11 @@ TasksMax=128
 LimitNOFILE=65536
 """.splitlines()
 
-# The numbers as well as the names: the names are looked up when the service starts, and the driver may come later.
+# The number as well as the names: the names are looked up when the service starts, and the driver may come later.
+# Whoever makes the device files (MAKE_NODES) is held to this as well.
 AGENT_DEVICES = """\
 DevicePolicy=closed
-DeviceAllow=char-195 rw
+DeviceAllow=char-195 rwm
 DeviceAllow=char-nvidia rw
 DeviceAllow=char-nvidia-frontend rw
 DeviceAllow=char-nvidiactl rw

@@ -90,14 +90,27 @@ def test_a_port_below_1024_and_a_key_that_only_a_group_reads_are_no_reason_for_r
         machine.run("rm", "-r", "/srv/tls")
 
 
+def test_device_files_that_nothing_else_has_made_are_asked_for(machine: Machine) -> None:
+    machine.run("mount", "-t", "tmpfs", "tmpfs", "/usr/local/sbin")
+    try:
+        makes = "#!/bin/sh\n[ $# = 0 ] || mknod -m 666 /dev/nvidiactl c 195 $2\n"
+        machine.write("/usr/local/sbin/nvidia-modprobe", makes, "0755")
+        machine.install_agent()
+        assert machine.run("stat", "--format=%F %t,%T", "/dev/nvidiactl") == "character special file c3,ff\n"
+    finally:
+        machine.run("umount", "/usr/local/sbin")
+        machine.run("rm", "-f", "/dev/nvidiactl")
+
+
 def test_installed_again_it_keeps_what_it_was_told_and_takes_what_is_new(machine: Machine) -> None:
     said = machine.install_agent("--name=node-1", "--port=9000")
     assert "wrote /etc/systemd/system/gpumon-agent.service" in said
     assert "wrote" not in machine.gpumon("service", "install", "agent")
-    said = machine.gpumon("service", "install", "agent", "--name=node-2")
+    name = """it's "2" $HOME `id` 50% #a"""
+    said = machine.gpumon("service", "install", "agent", f"--name={name}")
     assert "wrote /etc/gpumon/agent.env" in said
     assert "wrote /etc/systemd" not in said
-    assert machine.ask("9000/health")["node"] == "node-2"
+    assert machine.ask("9000/health")["node"] == name
 
 
 def test_removed_with_keep_its_settings_and_its_identity_stay(machine: Machine) -> None:
