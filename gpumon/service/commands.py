@@ -66,7 +66,7 @@ def install_command(
     is_of_user: bool,
     only_print: bool,
 ) -> int:
-    """Write, enable and start a systemd unit; again, it is brought up to date.
+    """Install, enable and start it, or bring it up to date.
 
     The options of `gpumon agent` or `gpumon hub` are taken as well, and kept in the service's settings:
     `gpumon service install agent --hub http://hub:8080`.
@@ -121,7 +121,9 @@ def _settings(place: Place) -> tuple[dict[str, str], Config] | None:
 @_user_option
 @click.option("--json", "as_json", is_flag=True, envvar="GPUMON_SERVICE_JSON", show_envvar=True, help="One JSON array.")
 def status_command(role: Role | None, *, is_of_user: bool, as_json: bool) -> int:
-    """Say how a service is, and what is wrong with it; without a name, of those that are installed.
+    """Say how it is, and what is wrong with it.
+
+    Without a name, of those that are installed.
 
     Ends with status 0 if it is well, 1 if it runs and is not, 3 if it does not run, and 4 if it is not installed.
     """
@@ -145,7 +147,7 @@ def status_command(role: Role | None, *, is_of_user: bool, as_json: bool) -> int
 @_user_option
 @click.option("--keep", is_flag=True, help="Keep its settings and its state.")
 def remove_command(role: Role, *, is_of_user: bool, keep: bool) -> int:
-    """Stop a service and delete all that belongs to it: unit, settings, state."""
+    """Stop it, and delete its unit, settings, state."""
     place = _place(role, is_of_user=is_of_user)
     _check_may(place)
     try:

@@ -113,3 +113,14 @@ def test_a_program_that_unpacks_itself_may_speak_as_a_child() -> None:
 )
 def test_a_word_of_a_command_means_itself(text: str, word: str) -> None:
     assert quoted(text) == word
+
+
+@pytest.mark.parametrize("role", ["agent", "hub"])
+def test_every_line_is_explained(role: Role) -> None:
+    text = (Path(__file__).parents[2] / "docs/service.md").read_text(encoding="utf-8")
+    wish = Wish(("/usr/bin/true",), has_secret_config=True, groups=("daemon",))
+    names = {line.partition("=")[0] for line in lines(role, wish, Machine(254)) if "=" in line and line[0] != "#"}
+    families = [name[:-1] for name in re.findall(r"`(\w+\*)`", text)]
+    names -= {"Description", "ExecStart", "WantedBy", "StateDirectoryMode", "RuntimeDirectoryMode"}
+    missing = {one for one in names if f"`{one}" not in text and not one.startswith(tuple(families))}
+    assert missing == set()
