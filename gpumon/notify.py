@@ -32,7 +32,6 @@ class Manager:
     def __init__(self, address: str | None = None, watchdog_seconds: float | None = None) -> None:
         self._address = address
         self._watchdog = watchdog_seconds
-        self._said: dict[str, str] = {}
 
     def ready(self) -> None:
         """The service does what it is for."""

@@ -11,7 +11,7 @@ import msgspec
 from gpumon.config import Config
 from gpumon.errors import ServiceError, UsageError
 from gpumon.service import reach
-from gpumon.service.installing import Order, config_is_secret, effective, files_to_read, install, remove
+from gpumon.service.installing import PORT_VARIABLE, Order, config_is_secret, effective, files_to_read, install, remove
 from gpumon.service.machine import this_machine
 from gpumon.service.options import told
 from gpumon.service.place import ROLES, Place, Role, of_machine, of_user
@@ -22,7 +22,6 @@ from gpumon.service.told import Told
 from gpumon.service.unit import Wish, unit
 from gpumon.terminal import write
 
-PORT_VARIABLE = {"agent": "GPUMON_AGENT_PORT", "hub": "GPUMON_HUB_PORT"}
 SECRET_VARIABLES = {"agent": ("GPUMON_JOIN_TOKEN", "GPUMON_AGENT_TOKEN"), "hub": ()}
 SETTLING_SECONDS = 3.0
 NO_SYSTEMD = (
@@ -93,6 +92,9 @@ def install_command(
     except ServiceError as error:
         raise click.ClickException(f"{error}; gpumon service status {role} says more") from None
     write(words(_settled(place, systemd)))
+    if role == "hub":
+        file = f" --config {place.config}" if place.config.exists() else ""
+        write(f"How nodes join: gpumon hub --state-dir {place.state}{file} --print-join\n")
     if is_of_user and not lingers():
         write("It ends when you log out, and starts when you log in; all the time: loginctl enable-linger\n")
     return 0

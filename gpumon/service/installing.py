@@ -20,6 +20,8 @@ HEADING = """\
 # They may be secrets, such as GPUMON_JOIN_TOKEN: this file is its owner's alone.
 """
 CONFIG_VARIABLE = {"agent": "GPUMON_AGENT_CONFIG", "hub": "GPUMON_HUB_CONFIG"}
+PORT_VARIABLE = {"agent": "GPUMON_AGENT_PORT", "hub": "GPUMON_HUB_PORT"}
+MOST_PORT = 65535
 
 PACKAGED = (Path("/usr/lib/systemd/system"), Path("/lib/systemd/system"))
 """Where packages have their units. One of ours counts before it; what it was told was theirs before."""
@@ -59,6 +61,9 @@ def effective(place: Place, told: Told) -> tuple[dict[str, str], Config]:
         variables = environment.read(place.environment) | told.variables
     except OSError as error:
         raise UsageError(f"{place.environment}: cannot be read: {error.strerror}") from None
+    port = variables.get(name := PORT_VARIABLE[place.role], "0")
+    if not port.isdecimal() or int(port) > MOST_PORT:
+        raise UsageError(f"{place.environment}: {name}: {port!r} is not allowed; allowed: a port from 0 to {MOST_PORT}")
     content = told.content
     if content is None:
         content = config.load(place.config) if place.config.exists() else Config()

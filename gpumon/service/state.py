@@ -30,6 +30,7 @@ STATUSES = {
     "228": "this system does not know a filter of system calls",
 }
 """Exit statuses that are systemd's own, from before the program began (``systemd.exec(5)``)."""
+HUB_VARIABLES = ("GPUMON_AGENT_HUB", "GPUMON_HUB")
 NO_FAULTS = ("agents_waiting", "open_push")
 """Notices of a hub that is well."""
 _RESULT = re.compile(r"gpumon-\w+\.service: Failed with result '([\w-]+)'")
@@ -111,7 +112,7 @@ def _unwell(
     )
     if isinstance(health, Complaint):
         return [health]
-    has_hub = bool(variables.get("GPUMON_AGENT_HUB") or content.agent.hub)
+    has_hub = any(variables.get(name) for name in HUB_VARIABLES) or bool(content.agent.hub)
     notices = [notice.as_complaint() for notice in health.notices if notice.code not in NO_FAULTS]
     return [*_ill(health), *notices, *(_unlinked(health) if has_hub else [])]
 

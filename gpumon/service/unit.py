@@ -177,7 +177,7 @@ def _storage(place: Place, copy: str | None) -> list[str]:
 
 def _copy(place: Place) -> str:
     """Lets the service read a file that is root's alone: it is copied into a folder that is the service's alone."""
-    return f"/usr/bin/install -m 0444 {quoted(str(place.config))} {run_copy(place)}"
+    return f"/usr/bin/install -T -m 0444 {quoted(str(place.config))} {run_copy(place)}"
 
 
 def run_copy(place: Place) -> str:

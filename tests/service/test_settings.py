@@ -11,7 +11,7 @@ import pytest
 from gpumon.cli import cli
 from gpumon.errors import ServiceError, UsageError
 from gpumon.service import environment, reach
-from gpumon.service.installing import config_is_secret
+from gpumon.service.installing import config_is_secret, effective
 from gpumon.service.options import told
 from gpumon.service.place import of_machine, of_user
 from gpumon.service.program import Program, this_program
@@ -95,6 +95,14 @@ def test_a_value_that_could_become_another_line_is_refused(value: str, tmp_path:
     with pytest.raises(UsageError, match="allowed: one line without control characters"):
         environment.write(tmp_path / "agent.env", {"A": value}, "")
     assert not (tmp_path / "agent.env").exists()
+
+
+def test_a_port_that_is_none_is_named_with_its_file(tmp_path: Path) -> None:
+    place = of_user("agent", tmp_path, tmp_path)
+    place.settings.mkdir()
+    place.environment.write_text("GPUMON_AGENT_PORT=http\n")
+    with pytest.raises(UsageError, match=r"agent\.env: GPUMON_AGENT_PORT: 'http' is not allowed; allowed: a port"):
+        effective(place, Told())
 
 
 def test_a_configuration_is_roots_alone_where_it_has_a_token(tmp_path: Path) -> None:
