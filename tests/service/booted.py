@@ -33,7 +33,8 @@ FAKE_DRIVER = "/opt/driver"
 
 BOOT = r"""
 set -e
-work=$1; shift
+work=$1; groups=$2; shift 2
+for group in $groups; do echo $$ > "$group/cgroup.procs"; done
 mount -t tmpfs -o mode=0755 tmpfs "$work"
 mkdir -p "$work/root" "$work/etc.upper" "$work/etc.work"
 cd "$work/root"
@@ -239,7 +240,7 @@ def booted() -> Iterator[Machine]:
             str(fakenvml.build()): FAKE_DRIVER,
         }
         command = [
-            "unshare", "--mount", "--propagation=private", "/bin/sh", "-c", BOOT, "boot", str(work),
+            "unshare", "--mount", "--propagation=private", "/bin/sh", "-c", BOOT, "boot", str(work), " ".join(map(str, groups)),
             "systemd-nspawn", "--quiet", f"--directory={work}/root", "--boot", "--register=no", "--keep-unit",
             f"--machine=gpumon-{os.getpid()}", "--console=read-only", "--link-journal=no", "--private-network",
             "--system-call-filter=bpf",  # with it systemd holds services to the devices that they may open
@@ -273,8 +274,3 @@ def _children(process: int) -> list[int]:
         return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
     except OSError:  # it ended
         return []
-
-
-def _enter(groups: list[Path]) -> None:
-    for group in groups:
-        (group / "cgroup.procs").write_text(str(os.getpid()))
