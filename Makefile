@@ -58,6 +58,10 @@ picture: $(STAMPS)/dev ## the picture in the README, anew from a browser test
 	@tests/setup/run-tests $(PYTHON) tests/browser/test_picture.py
 	cp tests/artifacts/readme.png docs/page.png
 
+.PHONY: man
+man: $(STAMPS)/run ## the manual page, anew from the options
+	.venv/bin/gpumon man >docs/gpumon.1
+
 .PHONY: dist
 dist: $(STAMPS)/dev ## wheel and sdist, with the page in them, into dist/
 	rm -rf dist

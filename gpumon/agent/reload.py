@@ -10,13 +10,14 @@ from gpumon.agent.link import Link
 from gpumon.agent.sampler import Sampler
 from gpumon.config import AgentSection, DnsSection, TlsSection
 from gpumon.errors import UsageError
+from gpumon.hosts import Hosts
 from gpumon.lifecycle import on_reload
 from gpumon.notify import NOBODY, Manager
 
 log = logging.getLogger(__name__)
 
 Settings = tuple[AgentSection, DnsSection, TlsSection]
-AT_ONCE = frozenset({"hub", "interval_seconds", "tags"})
+AT_ONCE = frozenset({"hosts", "hub", "interval_seconds", "tags"})
 
 
 class Reload:
@@ -30,6 +31,7 @@ class Reload:
         read_again: Callable[[], Settings] | None,
         sampler: Sampler,
         link: Link,
+        hosts: Hosts,
         manager: Manager = NOBODY,
     ) -> None:
         self._settings, self._dns, self._tls = begun
@@ -37,6 +39,7 @@ class Reload:
         self._sampler = sampler
         self._link = link
         self._manager = manager
+        self._hosts = hosts
         self._asked = asyncio.Event()
 
     async def run(self) -> None:
@@ -75,6 +78,7 @@ class Reload:
         if settings.interval_seconds != self._settings.interval_seconds:
             self._sampler.pace(settings.interval_seconds)
         self._sampler.tags = settings.tags
+        self._hosts.configure(settings.hosts)
         if settings.hub != self._settings.hub or dns != self._dns:
             self._link.reconfigure(settings.hub, dns)
         taken = [f"agent.{key}" for key in changed if key in AT_ONCE] + (["dns"] if dns != self._dns else [])

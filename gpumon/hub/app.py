@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 from gpumon import __version__
 from gpumon.certificates import Shown, pinned
 from gpumon.config import Config, name_server
+from gpumon.hosts import Hosts
 from gpumon.hub.agents import AgentsApi
 from gpumon.hub.api import Api
 from gpumon.hub.auth import Auth
@@ -26,7 +27,6 @@ from gpumon.hub.clock import BEAT_SECONDS
 from gpumon.hub.core import Hub
 from gpumon.hub.enrolment import Enrolment, hub_url
 from gpumon.hub.gate import Gate
-from gpumon.hub.hosts import Hosts
 from gpumon.hub.ingest import Ingest
 from gpumon.hub.live import Live
 from gpumon.hub.login import LoginApi
@@ -39,6 +39,7 @@ from gpumon.hub.reload import Reload
 from gpumon.hub.roster import Roster, open_roster
 from gpumon.hub.standing import look_after
 from gpumon.lifecycle import on_reload, open_many_files
+from gpumon.limits import Visits
 from gpumon.listening import url_of
 from gpumon.notify import NOBODY, Manager
 from gpumon.problem import LoggedFaults, handlers, problem
@@ -168,12 +169,16 @@ async def run(
     works = [enrolment.run(), hub.feed.run(), hub.veiled_feed.run(), _judge(hub, ingest, judged), poller.run()]
     works += [reload.run()] if reload else []
     works += [_keep_certificate(hub, shown, url)] if shown else []
-    served = application(hub, ingest, entrance)
-    tls = shown.context if shown else None
-    works += [serve(served, listener, hub.close_feeds, hub.refusals, tls, entrance.proxies.has)]
-    works += [look_after(manager, hub, judged, OwnDoor(listener, tls=tls is not None))]
+    works += [_serve(hub, ingest, entrance, listener, shown)]
+    works += [look_after(manager, hub, judged, OwnDoor(listener, tls=shown is not None))]
     with contextlib.closing(roster):
         await _together(works)
+
+
+async def _serve(hub: Hub, ingest: Ingest, entrance: Entrance, listener: socket.socket, shown: Shown | None) -> None:
+    served = application(hub, ingest, entrance)
+    visits = Visits(hub.refusals, entrance.proxies.has, lambda: hub.settings.connections_per_address)
+    await serve(served, listener, hub.close_feeds, visits, shown.context if shown else None)
 
 
 async def _together(works: list[Coroutine[Any, Any, None]]) -> None:

@@ -240,7 +240,8 @@ def booted() -> Iterator[Machine]:
             str(fakenvml.build()): FAKE_DRIVER,
         }
         command = [
-            "unshare", "--mount", "--propagation=private", "/bin/sh", "-c", BOOT, "boot", str(work), " ".join(map(str, groups)),
+            "unshare", "--mount", "--propagation=private", "/bin/sh", "-c", BOOT,
+            "boot", str(work), " ".join(map(str, groups)),
             "systemd-nspawn", "--quiet", f"--directory={work}/root", "--boot", "--register=no", "--keep-unit",
             f"--machine=gpumon-{os.getpid()}", "--console=read-only", "--link-journal=no", "--private-network",
             "--system-call-filter=bpf",  # with it systemd holds services to the devices that they may open
@@ -254,7 +255,6 @@ def booted() -> Iterator[Machine]:
                 stdout=out,
                 stderr=STDOUT,
                 env={**os.environ, "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1"},
-                preexec_fn=lambda: _enter(groups),
                 start_new_session=True,
             )
         try:
