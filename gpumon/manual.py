@@ -22,8 +22,8 @@ STATUSES: Final = (
     ("0", "All is well; of find: there are such GPUs. Hub and agent end with it when they are told to."),
     ("1", "Nothing is found, a node is not well, or a hub does not do as asked."),
     ("2", "What was asked for cannot be done as asked: one line for each fault."),
-    ("3", "Of nodes, top and find: the hub cannot be reached, or refuses. Of service status: the service does not run."),
-    ("4", "Of service status: the service is not installed."),
+    ("3", "Of nodes, top and find: the hub cannot be reached, or refuses. Of service status: it does not run."),
+    ("4", "Of service status: it is not installed."),
     ("70", "Of an agent: it has hung, and is to be started anew."),
     ("130, 143", "Of find: it was interrupted."),
 )

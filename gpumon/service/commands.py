@@ -45,7 +45,7 @@ ROLE = click.Choice(ROLES)
 
 
 @service.command("install", context_settings={"ignore_unknown_options": True})
-@click.argument("role", type=ROLE)
+@click.argument("role", type=ROLE, metavar="agent|hub")
 @_user_option
 @click.option("--print", "--dry-run", "only_print", is_flag=True, help="Only show the unit, and change nothing.")
 @click.option(
@@ -54,7 +54,7 @@ ROLE = click.Choice(ROLES)
     metavar="FILE",
     help="What the unit starts, for who makes packages.  [default: this gpumon]",
 )
-@click.argument("options", nargs=-1, type=click.UNPROCESSED, metavar="[OPTIONS OF gpumon agent|hub]...")
+@click.argument("options", nargs=-1, type=click.UNPROCESSED, metavar="[THEIR OPTIONS]...")
 @click.pass_context
 def install_command(
     context: click.Context,
@@ -119,7 +119,7 @@ def _settings(place: Place) -> tuple[dict[str, str], Config] | None:
 
 
 @service.command("status")
-@click.argument("role", type=ROLE, required=False)
+@click.argument("role", type=ROLE, required=False, metavar="[agent|hub]")
 @_user_option
 @click.option("--json", "as_json", is_flag=True, envvar="GPUMON_SERVICE_JSON", show_envvar=True, help="One JSON array.")
 def status_command(role: Role | None, *, is_of_user: bool, as_json: bool) -> int:
@@ -145,7 +145,7 @@ def status_command(role: Role | None, *, is_of_user: bool, as_json: bool) -> int
 
 
 @service.command("remove")
-@click.argument("role", type=ROLE)
+@click.argument("role", type=ROLE, metavar="agent|hub")
 @_user_option
 @click.option("--keep", is_flag=True, help="Keep its settings and its state.")
 def remove_command(role: Role, *, is_of_user: bool, keep: bool) -> int:
