@@ -36,7 +36,8 @@ from gpumon.options import (
     state_dir_option,
     tls_options,
 )
-from gpumon.settings import override, read_config, shown_certificate, state_folder, tls_section
+from gpumon.service.commands import service
+from gpumon.settings import override, read_config, service_manager, shown_certificate, state_folder, tls_section
 from gpumon.viewing import find, nodes, top
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -118,7 +119,7 @@ def cli(context: click.Context, log_level: str, mode: str | None, port: int | No
             )
 
 
-for one in (agents, check, completion, find, man, nodes, probe, top):
+for one in (agents, check, completion, find, man, nodes, probe, service, top):
     cli.add_command(one)
 
 
@@ -187,7 +188,7 @@ def hub(
         if folder is None:
             raise UsageError("--new-token: there is no folder to keep it in; --state-dir names one")
         renew(folder)
-    run(app.run(settings, listener, read, folder, shown=shown))
+    run(app.run(settings, listener, read, folder, shown=shown, manager=service_manager()))
 
 
 @cli.command()
@@ -295,8 +296,9 @@ def agent(
     listener = listen(section.host, section.port, "agent.host, agent.port")
     is_kept = scenario is None or section.state_dir is not None
     folder = state_folder(section.state_dir) if is_kept else None
-    service = app.Service(settings if config_path else None, folder, token_source(section.join_token_file))
-    run(app.run(section, listener, scenario, dns, service, tls=files, shown=shown, metrics=metrics))
+    tokens = token_source(section.join_token_file)
+    itself = app.Service(settings if config_path else None, folder, tokens, service_manager())
+    run(app.run(section, listener, scenario, dns, itself, tls=files, shown=shown, metrics=metrics))
 
 
 @cli.command()

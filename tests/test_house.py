@@ -14,7 +14,7 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 # Shared words first; each may import what stands in a row above its own.
 SHARED = [
     {"errors", "text", "timestamp", "logs", "refusals", "statefile", "command", "hosts", "quantities", "looplag"},
-    {"model", "terminal", "typefaults", "prometheus"},
+    {"model", "terminal", "typefaults", "prometheus", "notify", "vitals"},
     {"handshake", "availability"},
     {"catalog", "wire", "config"},
     {"dcgmnames"},
@@ -57,7 +57,7 @@ AGENT = [
     {"gpu"},
     {"metrics"},
     {"nvml", "reader", "link", "server"},
-    {"probe", "reload"},
+    {"probe", "reload", "standing"},
     {"app"},
 ]
 HUB = [
@@ -90,10 +90,15 @@ HUB = [
     {"verdict"},
     {"fleet"},
     {"core", "fetch"},
-    {"agents", "enrolment", "gate", "login", "ingest", "poller", "live", "api", "past", "plain", "reload"},
+    {"agents", "enrolment", "gate", "login", "ingest", "poller", "live", "api", "past", "plain", "reload", "standing"},
     {"gauges"},
     {"metrics"},
     {"app", "check"},
+]
+SERVICE = [
+    {"place", "machine", "program", "environment", "systemd", "told", "health"},
+    {"unit", "reach"},
+    {"installing", "state"},
 ]
 CLIENT = [
     {"choice", "figures", "overview"},
@@ -128,7 +133,8 @@ def imports_of(path: Path) -> frozenset[str]:
 
 def rooms_of(path: Path) -> set[str]:
     """The modules of gpumon among them."""
-    modules = {module_of(file) for file in FILES} - {"gpumon", "gpumon.agent", "gpumon.client", "gpumon.hub"}
+    packages = {"gpumon", "gpumon.agent", "gpumon.client", "gpumon.hub", "gpumon.service"}
+    modules = {module_of(file) for file in FILES} - packages
     return set(imports_of(path) & modules) - {module_of(path)}
 
 
@@ -144,8 +150,8 @@ def files_that_import(library: str) -> set[str]:
 def test_imports_point_down(path: Path) -> None:
     module = module_of(path)
     side, _, room = module.removeprefix("gpumon.").rpartition(".")
-    order = {"agent": AGENT, "client": CLIENT, "hub": HUB, "": SHARED}.get(side)
-    if room in ("", "agent", "client", "hub", "gpumon", "__main__", "demo", *COMMAND_LINE) or order is None:
+    order = {"agent": AGENT, "client": CLIENT, "hub": HUB, "service": SERVICE, "": SHARED}.get(side)
+    if room in ("", "agent", "client", "hub", "service", "gpumon", "__main__", "demo", *COMMAND_LINE) or order is None:
         return
     row = next((place for place, rooms in enumerate(order) if room in rooms), None)
     assert row is not None, f"{module} has no place in the house: give it one in this test and docs/architecture.md"
@@ -175,7 +181,7 @@ def test_agent_hub_and_client_meet_only_in_the_shared_words() -> None:
         ("aiohttp", {"hub/fetch.py"}),
         ("prometheus_client", {"prometheus.py", "hub/exposition.py"}),
         ("dns", {"nameserver.py", "multicast.py"}),
-        ("click", {f"{room}.py" for room in COMMAND_LINE}),
+        ("click", {f"{room}.py" for room in COMMAND_LINE} | {"service/commands.py", "service/options.py"}),
         ("psutil", set()),
         ("argparse", set()),
     ],
