@@ -537,11 +537,20 @@ async def test_who_was_of_the_hubs_machine_is_shown_out_when_a_proxy_is_there_no
             await hub.node_when("n", lambda node: node["report"])
 
 
-@pytest.mark.parametrize("change", [{"secret": "0" * 64}, {"secret": None, "key": "0" * 32}, {"machine_id": "0" * 32}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"secret": "0" * 64},
+        {"secret": None, "key": "0" * 32},
+        {"machine_id": "0" * 32},
+        {"node": "another"},
+        {"revoked_at": "2026-01-01T00:00:00.000Z"},
+    ],
+)
 async def test_who_is_another_by_the_time_that_it_is_kept_does_not_come_in(
     change: dict[str, Any], hub: Site, token: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An admin admits another under the same id while the disk is written."""
+    """An admin revokes it, or admits another under the same id, while the disk is written."""
     member, save = Candidate(), Roster.save
     async with raw_agent(hub) as agent:
         await member.join(agent, token)
