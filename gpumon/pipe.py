@@ -24,6 +24,40 @@ TEXT = 0x81
 """The first byte of a text message in one frame."""
 
 
+class _Gone(asyncio.Transport):
+    """In the place of a transport whose connection has ended."""
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:  # noqa: ANN401, ARG002
+        return default
+
+    def is_closing(self) -> bool:
+        return True
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        pass
+
+    def write_eof(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def abort(self) -> None:
+        pass
+
+    def pause_reading(self) -> None:
+        pass
+
+    def resume_reading(self) -> None:
+        pass
+
+
+_GONE = _Gone()
+
+
 class Pipe:
     """The connection under a response or a WebSocket, for what is said so often that ASGI would cost more than it.
 
@@ -66,6 +100,19 @@ class Pipe:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
         transport.set_write_buffer_limits(PIECE_BYTES)  # what plain ones have; those of TLS keep eight times as much
+
+    def lost(self) -> None:
+        """The connection has ended: let go of it. By TLS it holds a quarter of a megabyte, and is one of a circle of
+        objects that Python would find much later, when thousands of others have ended.
+        """
+        self._transport = _GONE
+        self._waiting.clear()
+        self.on_writable = self.on_message = None
+
+    @property
+    def transport(self) -> asyncio.Transport:
+        """What it goes out by."""
+        return self._transport or _GONE
 
     def write(self, data: bytes) -> None:
         """Send ``data``, or keep it until the peer takes it. Without effect once the connection ends.
@@ -169,15 +216,14 @@ class Pipe:
 class InOrder:
     """The transport as a protocol writes to it: behind what ``pipe`` still keeps, never into the middle of it."""
 
-    def __init__(self, transport: asyncio.Transport, pipe: Pipe) -> None:
-        self._transport = transport
+    def __init__(self, pipe: Pipe) -> None:
         self._pipe = pipe
         self.write = pipe.write
         self.close = pipe.close
         self.is_closing = pipe.is_closing
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401  (whatever a transport has)
-        return getattr(self._transport, name)
+        return getattr(self._pipe.transport, name)
 
 
 class Behind:

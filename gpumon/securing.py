@@ -92,10 +92,12 @@ class Securing:
                 ssl_handshake_timeout=HANDSHAKE_SECONDS,
                 ssl_shutdown_timeout=GOODBYE_SECONDS,
             )
-        except ConnectionAbortedError:
+        except ConnectionAbortedError as error:
+            _let_go(error)
             words = f"a TLS handshake that was not complete within {HANDSHAKE_SECONDS:g} s"
             self._visits.refusals.note("silent_connection", origin(peer), words)
         except OSError as error:  # what does not speak TLS, or trusts us not
+            _let_go(error)
             log.debug("a TLS handshake failed: %s", error)
         except Exception:
             log.exception("a TLS handshake failed by a fault of gpumon's own")
@@ -103,3 +105,12 @@ class Securing:
     def _ended(self, peer: object, task: asyncio.Task[None]) -> None:
         self._shaking.pop(task, None)
         self._visits.greeted(peer)
+
+
+def _let_go(error: BaseException | None) -> None:
+    """Part ``error`` from the frames that it came through: they hold it as well, and a quarter of a megabyte, and
+    Python looks for such circles only when thousands more have ended so.
+    """
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__context__

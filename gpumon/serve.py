@@ -59,9 +59,8 @@ class _Http(H11Protocol):
         self.conn = self._requests = BoundedRequests()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        self._raw = transport
         self._pipe.made(transport)
-        super().connection_made(cast("asyncio.Transport", InOrder(transport, self._pipe)))
+        super().connection_made(cast("asyncio.Transport", InOrder(self._pipe)))
         if not self._visit.begin(transport.get_extra_info("peername")):
             most = self._visits.most_connections()
             self._end(429, "too_many_connections", f"allowed: {most} connections from one address")
@@ -88,8 +87,10 @@ class _Http(H11Protocol):
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         self._visit.request_finished()
         self._requests.is_in_body = False
-        self.transport = self._raw
+        self.transport = self._pipe.transport
         super().handle_websocket_upgrade(event)
+        self._pipe.lost()  # the WebSocket has one of its own
+        self.transport = self._pipe.transport
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002  (uvicorn's, and always the same)
         status, words = self._requests.fault
@@ -110,6 +111,7 @@ class _Http(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._visit.end()
         super().connection_lost(exc)
+        self._pipe.lost()
 
     def shutdown(self) -> None:
         try:
@@ -153,11 +155,12 @@ class WebSocketProtocol(WebSocketsSansIOProtocol, asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._pipe.made(transport)
         # A pong must not land within a letter that is sent piece by piece.
-        super().connection_made(cast("asyncio.Transport", InOrder(cast("asyncio.Transport", transport), self._pipe)))
+        super().connection_made(cast("asyncio.Transport", InOrder(self._pipe)))
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._visit.end()
         super().connection_lost(exc)
+        self._pipe.lost()
 
     def pause_writing(self) -> None:
         super().pause_writing()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 import signal
 import socket
@@ -9,6 +10,7 @@ import ssl
 import threading
 import tracemalloc
 from asyncio import sslproto
+from asyncio.sslproto import SSLProtocol
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -236,6 +238,53 @@ async def test_of_all_that_shake_hands_who_has_taken_longest_gives_way(
         assert [await is_ended(reader) for reader, _ in silent[1:]] == [False] * 4
         for _, writer in silent:
             writer.close()
+
+
+GET = b"GET /health HTTP/1.1\r\nHost: localhost\r\n"
+UPGRADE = (
+    b"GET /api/stream HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("is_secure", "said"),
+    [
+        pytest.param(True, GET + b"\r\n", id="answered"),
+        pytest.param(True, GET, id="half a head"),
+        pytest.param(True, UPGRADE, id="WebSocket"),
+        pytest.param(False, GET + b"\r\n", id="no TLS"),
+        pytest.param(False, b"", id="silent"),
+    ],
+)
+async def test_what_a_connection_held_is_free_once_it_has_ended(
+    is_secure: bool, said: bytes, hub: Site, own: Signed
+) -> None:
+    """By itself, without Python looking for circles of garbage, which it does after thousands of them."""
+
+    def visit() -> None:
+        with contextlib.ExitStack() as end:
+            one = end.enter_context(socket.create_connection(("127.0.0.1", hub.port), 10))
+            if is_secure:
+                one = end.enter_context(pinning(own).wrap_socket(one))
+            one.sendall(said)
+            if said.endswith(b"\r\n\r\n"):
+                with contextlib.suppress(ConnectionResetError):
+                    one.recv(100)
+
+    def held() -> int:
+        return sum(type(one) is SSLProtocol for one in gc.get_objects())
+
+    await hub.session.close()
+    gc.collect()
+    gc.disable()
+    try:
+        before = held()
+        for _ in range(5):
+            await asyncio.to_thread(visit)
+        await until_true(lambda: held() <= before)
+    finally:
+        gc.enable()
 
 
 def secure(own: Signed) -> tuple[str, ...]:

@@ -44,19 +44,20 @@ def refusal(first: Claimant, second: Claimant, silent_seconds: float) -> Refused
     - The same agent (by its id, from the same machine as far as is known): the newest connection is the right one.
       Unless it gave way to the first before: then there are two of them at once.
     - The same id from another machine: a disk was copied. The first stays while it is alive.
-    - Another agent, or the same id with another key: the first stays while it is alive, for 10 s; where both come from
-      one host, for three beats, since it is most likely the same one, restarted without its id.
+    - Another agent, or the same id with another key, or with none where the first has one: the first stays while it is
+      alive, for 10 s; where both come from one host, for three beats, since it is most likely the same one, restarted
+      without its id.
     """
     one, two = first.hello, second.hello
     alive = silent_seconds <= PATIENCE_SECONDS
-    is_other_key = None not in (one.key, two.key) and one.key != two.key
+    is_other_key = one.key not in (None, two.key)  # ids and runs are told to everybody who looks, a key is not
     if one.agent_id is not None and one.agent_id == two.agent_id and not is_other_key:
         is_copy = _are_two_machines(one, two) or two.boot_id in first.ousted
         return copied(first) if is_copy and alive else None
     if one.boot_id == two.boot_id and not is_other_key:
         return None
     if (first.address, one.hostname) == (second.address, two.hostname):
-        alive = silent_seconds <= RESTART_BEATS * min(two.interval_seconds, HEARTBEAT_SECONDS)
+        alive = silent_seconds <= RESTART_BEATS * min(one.interval_seconds, HEARTBEAT_SECONDS)
     if not alive:
         return None
     return RefusedError(
@@ -65,8 +66,9 @@ def refusal(first: Claimant, second: Claimant, silent_seconds: float) -> Refused
 
 
 def is_elsewhere(first: Claimant, second: Claimant, silent_seconds: float) -> bool:
-    """Whether the living agent ``first``, of another name, has the id of ``second`` and another machine."""
-    return silent_seconds <= PATIENCE_SECONDS and _are_two_machines(first.hello, second.hello)
+    """Whether the living agent ``first``, of another name, has the id and the key of ``second`` and another machine."""
+    one, two = first.hello, second.hello
+    return silent_seconds <= PATIENCE_SECONDS and one.key == two.key and _are_two_machines(one, two)
 
 
 def copied(first: Claimant) -> RefusedError:

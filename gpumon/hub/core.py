@@ -182,9 +182,9 @@ class Hub:
         """Note that another claims to be this node."""
         self.fleet.claimed(member, fault)
 
-    def link_opened(self, member: Member, boot_id: str, agent_id: str | None) -> None:
+    def link_opened(self, member: Member, boot_id: str, agent_id: str | None, key: str | None = None) -> None:
         """Note that an agent's connection is open."""
-        self.fleet.link_opened(member, boot_id, agent_id)
+        self.fleet.link_opened(member, boot_id, agent_id, key)
         self._decide_polling(member)
 
     def link_ended(self, member: Member, how: LinkState, words: str = "") -> None:

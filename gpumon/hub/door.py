@@ -165,7 +165,7 @@ class Door:
             return self._joined(hello, greetings, proof, address)
         else:
             reason = NOT_JOINED
-        waits = record is None and self._has_key(hello, greetings, proof)
+        waits = record is None and self._may_wait(hello, greetings, proof)
         if waits:
             self._wait(hello, address)
         # Who only waits tries nothing; it comes again and again, perhaps from behind a router that others share.
@@ -182,8 +182,12 @@ class Door:
             and handshake.is_same(self._secret(hello, record), secret)
         )
 
-    def _has_key(self, hello: Hello, greetings: tuple[bytes, bytes], proof: Proof) -> bool:
-        """Whether an agent that is not known has the key that it shows: else it could be listed for another."""
+    def _may_wait(self, hello: Hello, greetings: tuple[bytes, bytes], proof: Proof) -> bool:
+        """Whether an agent that is not known is listed: it has the key that it shows, or it could be listed for
+        another. That takes milliseconds to find out, which nobody gets for whom the list has no room.
+        """
+        if not self.waiting.has_room_for(self._waiter(hello, None).code):
+            return False
         return handshake.is_same(handshake.proof(self._shared(hello), "agent", *greetings), proof.proof)
 
     def _secret(self, hello: Hello, record: Record | None) -> str:
@@ -244,10 +248,15 @@ class Door:
         return secret
 
     def _wait(self, hello: Hello, address: str | None) -> None:
+        one = self._waiter(hello, address)
+        if self.waiting.note(one):
+            log.warning("an agent at %s that calls itself %s waits to be admitted: %s", address, one.node, one.code)
+
+    def _waiter(self, hello: Hello, address: str | None) -> Waiter:
         assert hello.key is not None
         assert hello.agent_id is not None
         key = handshake.fingerprint(hello.key)
-        one = Waiter(
+        return Waiter(
             agent_id=hello.agent_id,
             node=hello.node,
             address=address,
@@ -257,8 +266,6 @@ class Door:
             first_seen_at=self._now(),
             last_seen_at=self._now(),
         )
-        if self.waiting.note(one):
-            log.warning("an agent at %s that calls itself %s waits to be admitted: %s", address, one.node, one.code)
 
     def _claimed(self, record: Record, fault: Fault) -> None:
         log.warning("%s: %s", record.node, fault.message)

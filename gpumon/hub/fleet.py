@@ -124,9 +124,9 @@ class Fleet:
 
     # ---- what is heard of a node ----
 
-    def link_opened(self, member: Member, boot_id: str, agent_id: str | None) -> None:
+    def link_opened(self, member: Member, boot_id: str, agent_id: str | None, key: str | None = None) -> None:
         """Note that an agent's connection is open, and which run of which agent speaks."""
-        member.greeted(boot_id, agent_id)
+        member.greeted(boot_id, agent_id, key)
         member.link_is("open", "", self._moment())
         self.contact(member)
 

@@ -252,7 +252,7 @@ class Ingest:
         if hello.agent_id is not None:
             self._newest_of_agent[hello.agent_id] = link
         self._hub.located(member, link.address)
-        self._hub.link_opened(member, hello.boot_id, hello.agent_id)
+        self._hub.link_opened(member, hello.boot_id, hello.agent_id, hello.key)
         log.info("%s: agent %s at %s connected", hello.node, hello.agent_version, link.address)
         try:
             yield member

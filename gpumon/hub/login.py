@@ -50,15 +50,15 @@ class LoginApi:
         key = await _key(request)
         address = request.client.host if request.client is not None else ""
         now = time.monotonic()
+        if self._auth.is_token(key.token.encode(errors="surrogatepass")):  # others come from where somebody fails
+            return self._with_cookie(request, await self._auth.open_session(), SESSION_SECONDS)
         if wait := self._failures.wait_seconds(address, now):
             seconds = str(int(wait) + 1)
             note_refusal(request.scope, "failed_login", "a login after too many that have failed")
             return problem(429, f"too many logins have failed; again in {seconds} s", {"Retry-After": seconds})
-        if not self._auth.is_token(key.token.encode(errors="surrogatepass")):
-            self._failures.add(address, now)
-            note_refusal(request.scope, "failed_login", "a login with a token that is not this hub's")
-            return problem(401, "this is not the token of this hub", CHALLENGE)
-        return self._with_cookie(request, await self._auth.open_session(), SESSION_SECONDS)
+        self._failures.add(address, now)
+        note_refusal(request.scope, "failed_login", "a login with a token that is not this hub's")
+        return problem(401, "this is not the token of this hub", CHALLENGE)
 
     async def _leave(self, request: Request) -> Response:
         if (session := caller_of(request.scope).session) is not None:

@@ -86,6 +86,7 @@ class Member:
     contact_tick: float | None = None
     seen_wall: float | None = None
     pushed_boot_id: str | None = None
+    pushed_key: str | None = None
     pushed_sequence: int = 0
     polled_boot_id: str | None = None
     polled_sequences: set[int] = field(default_factory=set)
@@ -133,11 +134,13 @@ class Member:
         """It gave a sign of life."""
         self.contact_tick, self.seen_wall = now
 
-    def greeted(self, boot_id: str, agent_id: str | None) -> None:
-        """Its agent says which run of which agent it is."""
+    def greeted(self, boot_id: str, agent_id: str | None, key: str | None) -> None:
+        """Its agent says which run of which agent it is. Runs are told to all who look: what one with another ``key``
+        has said under the same is not this one's.
+        """
         self.agent_id = agent_id
-        if boot_id != self.pushed_boot_id:
-            self.pushed_boot_id, self.pushed_sequence = boot_id, 0
+        if (boot_id, key) != (self.pushed_boot_id, self.pushed_key):
+            self.pushed_boot_id, self.pushed_key, self.pushed_sequence = boot_id, key, 0
             self.reports_late, self.gaps = 0, Gaps()
 
     def takes_polled(self, report: Report) -> bool:

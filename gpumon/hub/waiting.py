@@ -42,19 +42,22 @@ class WaitingRoom:
     def __len__(self) -> int:
         return len(self._waiters)
 
+    def has_room_for(self, code: str) -> bool:
+        """Whether one under this code is listed already, or would be now."""
+        if code in self._turned_away:
+            return False
+        return code in self._waiters or len(self._waiters) < MOST or self._gives_way() is not None
+
     def note(self, one: Waiter) -> bool:
-        """Note that it has come, and whether that is new. Without effect where it was turned away, or all is full."""
-        if one.code in self._turned_away:
+        """Note that it has come, and whether that is new. Without effect where there is no room for it."""
+        if not self.has_room_for(one.code):
             return False
         now = self._monotonic()
         if (known := self._waiters.get(one.code)) is not None:
             self._waiters[one.code] = replace(one, first_seen_at=known.first_seen_at)
             self._seen[one.code] = now
             return False
-        if len(self._waiters) >= MOST:
-            longest = min(self._seen, key=self._seen.__getitem__)
-            if now - self._seen[longest] < GIVES_WAY_SECONDS:
-                return False
+        if len(self._waiters) >= MOST and (longest := self._gives_way()) is not None:
             del self._waiters[longest], self._seen[longest]
         self._waiters[one.code], self._seen[one.code] = one, now
         self.on_change(len(self._waiters))
@@ -72,6 +75,11 @@ class WaitingRoom:
         self._turned_away[code] = None
         if len(self._turned_away) > MOST_TURNED_AWAY:
             self._turned_away.popitem(last=False)
+
+    def _gives_way(self) -> str | None:
+        """Who has not come for so long that a new one may have its place."""
+        longest = min(self._seen, key=self._seen.__getitem__)
+        return longest if self._monotonic() - self._seen[longest] >= GIVES_WAY_SECONDS else None
 
     def forget_gone(self) -> None:
         """Forget those who do not come any longer."""

@@ -17,6 +17,7 @@ def claimant(
     machine: str | None = "m",
     address: str = "10.0.0.1",
     key: str | None = None,
+    interval: float = 1,
 ) -> Claimant:
     words = Hello(
         agent_id=agent,
@@ -26,7 +27,7 @@ def claimant(
         node="n",
         hostname=address,
         boot_id=boot,
-        interval_seconds=1,
+        interval_seconds=interval,
     )
     return Claimant(words, address)
 
@@ -49,7 +50,10 @@ SAME, TAKEN, COPIED = None, Close.NAME_TAKEN, Close.COPIED
         pytest.param(claimant("1", key="k"), claimant("2", key="x"), 2.9, TAKEN, id="its id, another key, one host"),
         pytest.param(claimant("1", key="k"), claimant("2", key="x", address="b"), 9.9, TAKEN, id="its id, another key"),
         pytest.param(claimant("1", key="k"), claimant("1", key="x"), 0.1, TAKEN, id="its id and run, another key"),
+        pytest.param(claimant("1", key="k"), claimant("1"), 2.9, TAKEN, id="its id and run, no key"),
+        pytest.param(claimant("1", key="k"), claimant("1", agent=None), 2.9, TAKEN, id="its run, no id and no key"),
         pytest.param(claimant("1"), claimant("2", agent="x"), 2.9, TAKEN, id="another agent of one host"),
+        pytest.param(claimant("1"), claimant("2", agent="x", interval=0), 2.9, TAKEN, id="another, in a hurry"),
         pytest.param(claimant("1"), claimant("2", agent="x"), 3.1, SAME, id="its file is lost, and it was restarted"),
         pytest.param(claimant("1"), claimant("2", agent="x", address="b"), 9.9, TAKEN, id="another agent"),
         pytest.param(claimant("1"), claimant("2", agent="x", address="b"), 10.1, SAME, id="another, first is dead"),
@@ -177,6 +181,35 @@ async def test_a_name_that_is_given_twice_is_shown_on_the_first(hub: Site) -> No
         node = await hub.node_when("n", lambda node: node["verdict"])
         assert (node["status"], node["verdict"]["code"], claim_of(node)) == ("online", "name_taken", ["name_taken"])
         assert node["agent_id"] == "id-1"
+
+
+async def test_what_everybody_is_told_of_a_node_does_not_make_one_its_agent(hub: Site) -> None:
+    """Its id and its run; without its key they take over nothing, and nothing that was said under them counts."""
+    own: dict[str, Any] = {"agent_id": "a" * 32, "machine_id": "m-1", "key": "1" * 512, "nonce": "2" * 64}
+    known: dict[str, Any] = {"agent_id": "a" * 32, "machine_id": None}
+    async with raw_agent(hub) as agent:
+        await greeted(agent, hello(**own))
+        await agent.say(report(1))
+        await hub.node_when("n", lambda node: node["report"])
+        for words in (known, {}, {**known, "interval_seconds": 0}, {**own, "key": "3" * 512, "interval_seconds": 0}):
+            async with raw_agent(hub) as stranger:
+                await stranger.say(hello(**{"hostname": "h", **words}))
+                assert (await stranger.closed())[0] == Close.NAME_TAKEN
+        await agent.say(report(2))
+        await hub.node_when("n", lambda node: node["report"]["sequence"] == 2)
+    async with raw_agent(hub) as stranger:
+        await greeted(stranger, hello(**known))
+        await stranger.say(report(10**9))
+        await hub.node_when("n", lambda node: node["report"]["sequence"] == 10**9)
+    async with raw_agent(hub) as agent:
+        await agent.say(hello(**own))
+        assert (await agent.hear())["last_sequence"] == 0
+
+
+async def test_who_has_the_id_of_an_agent_and_not_its_key_is_no_copy_of_it(hub: Site) -> None:
+    async with raw_agent(hub) as stranger, raw_agent(hub) as agent:
+        await greeted(stranger, hello(node="other", agent_id="a" * 32, machine_id="m-2"))
+        await greeted(agent, hello(agent_id="a" * 32, machine_id="m-1", key="1" * 512, nonce="2" * 64))
 
 
 async def test_an_agent_that_is_too_new_is_shown_with_what_to_update(hub: Site) -> None:

@@ -21,7 +21,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from gpumon import handshake, statefile, wire
 from gpumon.config import AuthSection, Config, HubSection
-from gpumon.handshake import JoinToken
+from gpumon.handshake import JoinToken, KeyPair
 from gpumon.hub import admission
 from gpumon.hub import door as door_module
 from gpumon.hub.roster import MAX_RECORDS, Record, Roster, open_roster
@@ -370,12 +370,39 @@ async def test_who_only_waits_locks_nobody_out_who_comes_from_the_same_address(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(door_module, "FAILURES", 3)
+    monkeypatch.setattr(admission, "TIRED_PER_SECOND", 0)
     async with strict_hub(tmp_path, PROXIED) as hub:
         for number in range(5):
             candidate = Candidate(f"n{number}", f"{number:032x}")
             assert (await candidate.refused(hub, address="203.0.113.9"))[1] == door_module.NOT_JOINED
         async with raw_agent(hub, {"X-Forwarded-For": "203.0.113.9"}) as agent:
             await Candidate().join(agent, token_in(tmp_path))
+
+
+async def test_who_would_wait_under_ever_new_names_has_failed_and_costs_no_arithmetic(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(door_module, "FAILURES", 3)
+    monkeypatch.setattr(admission, "TIRED_PER_SECOND", 0)
+    monkeypatch.setattr("gpumon.hub.waiting.MOST", 1)
+    asked: list[str] = []
+    shared_with = KeyPair.shared_with
+
+    def noted(keys: KeyPair, other: str) -> str:
+        asked.append(other)
+        return shared_with(keys, other)
+
+    monkeypatch.setattr(KeyPair, "shared_with", noted)
+    async with strict_hub(config=PROXIED) as hub:
+        first = Candidate()
+        await first.refused(hub, address="203.0.113.1")
+        others = [Candidate(f"n{number}", f"{number:032x}") for number in range(3)]
+        for one in others:
+            assert await one.refused(hub, address="203.0.113.9") == (Close.UNAUTHORISED, door_module.NOT_JOINED)
+        assert not {one.keys.public for one in others} & set(asked)
+        assert (await status_of(hub, "203.0.113.9"))[0] == 429
+        await first.refused(hub, address="203.0.113.1")
+        assert await status_of(hub, "203.0.113.1") == (101, None)
 
 
 @pytest.mark.parametrize("address", ["10.0.0.9", "127.0.0.1"])
@@ -510,11 +537,20 @@ async def test_who_was_of_the_hubs_machine_is_shown_out_when_a_proxy_is_there_no
             await hub.node_when("n", lambda node: node["report"])
 
 
-@pytest.mark.parametrize("change", [{"secret": "0" * 64}, {"secret": None, "key": "0" * 32}, {"machine_id": "0" * 32}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"secret": "0" * 64},
+        {"secret": None, "key": "0" * 32},
+        {"machine_id": "0" * 32},
+        {"node": "another"},
+        {"revoked_at": "2026-01-01T00:00:00.000Z"},
+    ],
+)
 async def test_who_is_another_by_the_time_that_it_is_kept_does_not_come_in(
     change: dict[str, Any], hub: Site, token: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An admin admits another under the same id while the disk is written."""
+    """An admin revokes it, or admits another under the same id, while the disk is written."""
     member, save = Candidate(), Roster.save
     async with raw_agent(hub) as agent:
         await member.join(agent, token)

@@ -164,16 +164,17 @@ async def test_a_login_that_does_not_come_is_not_waited_for(tmp_path: Path, monk
         assert (await exchange(hub.site, slow + b"{")).status == 408
 
 
-async def test_after_five_failures_an_address_must_wait(tmp_path: Path) -> None:
+async def test_after_five_failures_an_address_must_wait_and_who_has_the_token_is_not_locked_out(tmp_path: Path) -> None:
     async with locked_hub(tmp_path, CLOSED) as hub:
         cookie = await hub.log_in()
         answers = await asyncio.gather(*(post(hub, key("wrong")) for _ in range(MOST_FAILURES + 3)))
         assert sorted(answer.status for answer in answers) == [401] * MOST_FAILURES + [429] * 3
-        refused = await post(hub, key(hub.token))
+        refused = await post(hub, key("wrong"))
         assert refused.status == 429
         assert 1 <= int(re.search(r"retry-after: (\d+)", refused.head)[1]) <= FAILURES_SECONDS + 1  # type: ignore[index]
         assert await looks(hub, cookie) == 200
         assert await looks(hub, hub.bearer) == 200
+        assert (await post(hub, key(hub.token))).status == 204
 
 
 def test_an_address_may_try_again_after_a_minute_and_no_other_waits_for_it() -> None:
