@@ -46,7 +46,7 @@ def rows_of(text: str) -> Iterable[tuple[str, list[str]]]:
     for line in text.splitlines():
         if line.startswith("#"):
             heading = line.lstrip("#").strip()
-        elif line.startswith("| "):
+        elif line.startswith("| ") and not line.startswith("| ---"):
             yield heading, [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
 
 

@@ -25,7 +25,7 @@ def of_python(pinned: Path) -> str:
     done = finished((*command, "--no-deps", "--requirement", pinned))
     try:
         packages: list[dict[str, Any]] = json.loads(done.stdout)["dependencies"]
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError):
         raise UncheckedError(f"pip-audit: {_last_line(done.stderr) or f'status {done.returncode}'}") from None
     found = [
         f"{package['name']} {package['version']}: {advisory['id']}, mended in {_some(advisory['fix_versions'])}"
@@ -49,7 +49,7 @@ def of_page() -> str:
     try:
         report = json.loads(said[said.index("{") : said.rindex("}") + 1])
         found: dict[str, Any] = report["vulnerabilities"]
-    except (ValueError, KeyError):
+    except (ValueError, KeyError, TypeError):
         raise UncheckedError(f"npm audit: {_last_line(said)}") from None
     if found:
         raise FaultError("\n".join(f"{name}: {weakness['severity']}" for name, weakness in found.items()))

@@ -1,7 +1,7 @@
 """How each command of the documentation is tried: the first rule counts whose pattern begins the command.
 
-A command without a rule fails its test. A new page most likely needs no new rule: what ends by itself is run to its end,
-and only what stays, what may end otherwise than with 0, and what cannot be run here has to be named.
+A command without a rule fails its test. A new page most likely needs no new rule: what ends by itself is run to its
+end, and only what stays, what may end otherwise than with 0, and what cannot be run here has to be named.
 """
 
 import re
@@ -11,6 +11,8 @@ from typing import Final
 ALREADY = r"(?:[A-Z_]+=\S+ )*"
 """Variables that are set for one command."""
 SECONDS: Final = 30.0
+AWAITED: Final = frozenset({"service", "nodes", "top", "find", "completion"})
+"""Commands that are being made elsewhere. Remove a name with its command; at last this set."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +67,7 @@ RULES: Final[tuple[Rule, ...]] = (
     Elsewhere(r"make\b", "a target of the Makefile, which test_every_target_that_is_told_of_is_there looks for"),
     Elsewhere(r"(?:sudo )?apt(?:-get)? |sudo |dpkg ", "it changes the machine"),
     Elsewhere(
-        r"pip install|pipx |python3? -m venv|\.venv/bin/|uv ",
+        r"(?:\S*/)?pip install|pipx |python3? -m venv|\.venv/bin/|uv ",
         "release/packages.py installs into environments of its own",
     ),
     Elsewhere(r"git (?:clone|tag|push)", "it wants a repository elsewhere"),

@@ -91,7 +91,7 @@ def world(folder: Path) -> Iterator[World]:
                 (r"gpumon-join-…", token),
                 (r"Bearer TOKEN\b", f"Bearer {viewers}"),
                 (r"/api/nodes/NAME\b", f"/api/nodes/{NODE}"),
-                (r"(-port[= ])(?:8080|8081|9090)\b", "--port=0"),
+                (r"(?<=\s)--?port[= ]\d+\b", "--port=0"),
             ),
         )
 

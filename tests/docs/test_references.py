@@ -1,0 +1,57 @@
+"""What is made from the code is what the code makes, and says of everything what it is for."""
+
+from importlib.metadata import metadata
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from reference import licences
+from reference.__main__ import DOCS, PARTS, stale, without_words
+from reference.pages import PlaceError, part, rows_of, table, with_part, wordless, words_of
+from release import bounds
+
+
+def test_the_references_are_those_of_this_code() -> None:
+    assert stale() == [], "run 'make docs', and commit what it writes"
+
+
+def test_every_row_says_what_it_is_for() -> None:
+    assert without_words() == [], "write the words into the last column of the page; 'make docs' keeps them"
+
+
+@pytest.mark.parametrize("requirement", bounds.requirements()[""])
+def test_the_licence_of_what_we_ask_for_is_listed(requirement: str) -> None:
+    name = canonicalize_name(Requirement(requirement).name)
+    rows = {cells[0].strip("`"): cells for _, cells in rows_of((DOCS / "licences.md").read_text(encoding="utf-8"))}
+    assert name in rows, "run 'make docs'"
+    assert rows[name][1] == licences.licence_of(metadata(name))
+
+
+def test_all_licences_are_such_as_go_with_ours() -> None:
+    """None of them asks that whoever gets it along with gpumon gets gpumon's own source under it."""
+    text = part((DOCS / "licences.md").read_text(encoding="utf-8"), "python")
+    listed = [cells for _, cells in rows_of(text) if cells[0].startswith("`")]
+    assert len(listed) > 15
+    for name, licence, *_ in listed:
+        assert licence, name
+        assert "GPL" not in licence, name
+
+
+@pytest.mark.parametrize("name", [name for page, name in PARTS if page == "api-reference.md"])
+def test_every_part_has_something_in_it(name: str) -> None:
+    text = part((DOCS / "api-reference.md").read_text(encoding="utf-8"), name)
+    assert len(list(rows_of(text))) > 10
+
+
+def test_words_are_kept_and_a_new_row_waits_for_them() -> None:
+    page = "before\n\n<!-- x: made from the code by 'make docs'; the words in the last column are kept -->\n"
+    page += "<!-- x ends -->\nafter\n"
+    once = with_part(page, "x", table(("key", "meaning"), [["`a`", "first | second"], ["`b`", ""]]))
+    assert once.startswith("before\n")
+    assert once.endswith("after\n")
+    assert words_of(part(once, "x")) == {("", "key"): "meaning", ("", "a"): r"first \| second", ("", "b"): ""}
+    assert wordless(part(once, "x")) == ["`b`"]
+    assert with_part(once, "x", part(once, "x")) == once
+    with pytest.raises(PlaceError, match="y"):
+        part(page, "y")
