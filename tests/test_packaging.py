@@ -69,7 +69,7 @@ def names(wheel: Path) -> list[str]:
 
 def test_the_wheel_holds_the_package_with_its_types_and_its_page_and_nothing_else(wheel: Path) -> None:
     found = names(wheel)
-    assert {"gpumon/py.typed", "gpumon/cli.py", f"{PAGE}/index.html"} <= set(found)
+    assert {"gpumon/py.typed", "gpumon/cli.py", f"{PAGE}/index.html", f"{PAGE}/licences.txt"} <= set(found)
     for kind in ("js", "css"):
         assert any(re.fullmatch(rf"{PAGE}/assets/[^/]+\.{kind}", name) for name in found), f"no {kind} in {found}"
     assert all(re.match(r"gpumon/|gpumon_fleet-[\d.]+\.dist-info/", name) for name in found)
@@ -175,6 +175,7 @@ def test_the_sdist_builds_the_same_wheel_without_node(sdist: Path, wheel: Path, 
     empty.mkdir()
     run(sys.executable, "-c", code, tmp_path, cwd=sdist, environment={**os.environ, "PATH": str(empty)})
     assert names(tmp_path / wheel.name) == names(wheel)
+    assert (tmp_path / wheel.name).read_bytes() == wheel.read_bytes()
     assert not (sdist / "web" / "node_modules").exists()
 
 
