@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable, Sequence
 
-BEGIN = "<!-- {name}: made from the code by 'make docs'; the words in the last column are kept -->"
+BEGIN = "<!-- {name}: made by 'make docs' -->"
 END = "<!-- {name} ends -->"
 
 

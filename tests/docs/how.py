@@ -11,7 +11,7 @@ from typing import Final
 ALREADY = r"(?:[A-Z_]+=\S+ )*"
 """Variables that are set for one command."""
 SECONDS: Final = 30.0
-AWAITED: Final = frozenset({"service", "nodes", "top", "find", "completion"})
+AWAITED: Final = frozenset({"service", "nodes", "top", "find", "completion", "man"})
 """Commands that are being made elsewhere. Remove a name with its command; at last this set."""
 
 
@@ -59,6 +59,7 @@ RULES: Final[tuple[Rule, ...]] = (
     Elsewhere(r"gpumon top(?!.*--once)", "it wants a terminal"),
     Elsewhere(r"gpumon find\b.*--wait", "it waits for a GPU to become free"),
     Ends(r"gpumon find\b", statuses=(0, 1)),
+    Ends(r"gpumon (?:man|completion)\b"),
     Ends(rf"{ALREADY}gpumon\b"),
     # ---- asking by other means ----
     Stays(r"curl\b.* -N |curl -N ", r"event: snapshot"),

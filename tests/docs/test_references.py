@@ -45,7 +45,7 @@ def test_every_part_has_something_in_it(name: str) -> None:
 
 
 def test_words_are_kept_and_a_new_row_waits_for_them() -> None:
-    page = "before\n\n<!-- x: made from the code by 'make docs'; the words in the last column are kept -->\n"
+    page = "before\n\n<!-- x: made by 'make docs' -->\n"
     page += "<!-- x ends -->\nafter\n"
     once = with_part(page, "x", table(("key", "meaning"), [["`a`", "first | second"], ["`b`", ""]]))
     assert once.startswith("before\n")
