@@ -87,7 +87,13 @@ def _commands(block: Block, lines: list[str]) -> Iterator[Command]:
 
 
 def without_comment(line: str) -> str:
-    return re.sub(r"(?:(?<=\s)|^)#(?:\s.*)?$", "", line).rstrip()
+    quote = ""
+    for place, sign in enumerate(line):
+        if sign in "\"'" and quote in ("", sign):
+            quote = "" if quote else sign
+        elif sign == "#" and not quote and (place == 0 or line[place - 1].isspace()):
+            return line[:place].rstrip()
+    return line.rstrip()
 
 
 def _is_document(lines: list[str]) -> bool:

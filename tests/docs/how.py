@@ -54,7 +54,10 @@ RULES: Final[tuple[Rule, ...]] = (
     Stays(rf"{ALREADY}gpumon probe .*--watch", r"H200"),
     # ---- gpumon: what needs more than a lab on loopback ----
     Elsewhere(r"gpumon agents (?:admit|revoke)\b", "there must be somebody who waits: tests/hub/test_agents.py"),
-    Elsewhere(rf"(?:sudo )?{ALREADY}gpumon service\b(?!.*--print)", "systemd is not everywhere: tests/test_house.py"),
+    Elsewhere(
+        rf"(?:sudo )?{ALREADY}gpumon service\b(?!.*--print)",
+        "systemd is not everywhere, and the tests of services look for it",
+    ),
     Elsewhere(r"gpumon pause", "it tells every agent of this machine: tests/agent/test_pause.py"),
     Elsewhere(r"gpumon top(?!.*--once)", "it wants a terminal"),
     Elsewhere(r"gpumon find\b.*--wait", "it waits for a GPU to become free"),

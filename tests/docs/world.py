@@ -42,6 +42,7 @@ def world(folder: Path) -> Iterator[World]:
     authority.file.rename(folder / "lab-ca.pem")
     home = folder / "home"
     home.mkdir()
+    (home / ".curlrc").write_text("fail-with-body\nsilent\nshow-error\n")  # an answer of 404 is no success
     with ExitStack() as stack:
         hub, agent, secure = (free_port() for _ in range(3))
         (folder / "config.json").write_text(
