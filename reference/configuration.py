@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from types import NoneType, UnionType
-from typing import Annotated, Any, Final, Union, get_args, get_origin
+from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin
 
 import click
 import msgspec
@@ -21,6 +21,15 @@ NAMED_OTHERWISE: Final = {
     ("hub", "require_login"): "auth.viewers",
     ("agent", "hubs"): "agent.hub",
 }
+SIMPLE: Final = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    list: "a list",
+    dict: "an object",
+}
+"""What is allowed where the code says no more."""
 SECRETS: Final = {"agent.token": "`GPUMON_AGENT_TOKEN`"}
 """What may come from the environment and has no option, for arguments are seen by everyone."""
 
@@ -80,7 +89,11 @@ def allowed(kind: Any) -> str:  # noqa: ANN401  (the same)
         described = [meta.description for meta in get_args(kind)[1:] if isinstance(meta, Meta) and meta.description]
         if described:
             return described[-1]
-    return str(bare(kind))
+    kind = bare(kind)
+    if get_origin(kind) is Literal:
+        *first, last = (f'"{one}"' for one in get_args(kind))
+        return f"{', '.join(first)} or {last}" if first else last
+    return SIMPLE.get(get_origin(kind) or kind, str(kind))
 
 
 def default_of(field: msgspec.structs.FieldInfo) -> str:
@@ -92,20 +105,23 @@ def default_of(field: msgspec.structs.FieldInfo) -> str:
 
 
 def options_by_key() -> dict[str, str]:
-    """The option and the variable of each key that has them."""
-    found = dict(SECRETS)
+    """The option and the variables of each key that has them."""
+    found: dict[str, list[str]] = {key: [name] for key, name in SECRETS.items()}
     known = {key for key, _, _ in keys(FILE)}
     for name in ("hub", "agent"):
         for parameter in cli.commands[name].params:
             assert parameter.name is not None
             key = NAMED_OTHERWISE.get((name, parameter.name)) or _key(name, parameter.name, known)
             if key is not None and isinstance(parameter, click.Option):
-                found[key] = ", ".join(f"`{one}`" for one in [parameter.opts[0], *variables(parameter)])
-    return found
+                found.setdefault(key, []).extend(f"`{one}`" for one in [parameter.opts[0], *variables(parameter)])
+    return {key: ", ".join(dict.fromkeys(names)) for key, names in found.items()}
 
 
 def _key(command: str, name: str, known: set[str]) -> str | None:
-    likely = (f"{command}.{name}", f"{command}.{name}_seconds", name.replace("_", ".", 1))
+    likely = [f"{command}.{name}", f"{command}.{name}_seconds", name.replace("_", ".", 1)]
+    # Of a section for both: a key of that name which no other section has.
+    elsewhere = [key for key in known if key.rpartition(".")[2] == name and not key.startswith("nodes")]
+    likely += elsewhere if len(elsewhere) == 1 else []
     return next((key for key in likely if key in known), None)
 
 

@@ -1,12 +1,14 @@
 """What is made from the code is what the code makes, and says of everything what it is for."""
 
 from importlib.metadata import metadata
+from typing import Annotated, Literal
 
 import pytest
+from msgspec import Meta
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from reference import licences
+from reference import configuration, licences
 from reference.__main__ import DOCS, PARTS, stale, without_words
 from reference.pages import PlaceError, part, rows_of, table, with_part, wordless, words_of
 from release import bounds
@@ -55,3 +57,17 @@ def test_words_are_kept_and_a_new_row_waits_for_them() -> None:
     assert with_part(once, "x", part(once, "x")) == once
     with pytest.raises(PlaceError, match="y"):
         part(page, "y")
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        (Literal["one", "two", "three"], '"one", "two" or "three"'),
+        (Literal["one"] | None, '"one"; or null'),
+        (list[str], "a list"),
+        (bool, "true or false"),
+        (Annotated[float, Meta(ge=1, description="seconds from 1")], "seconds from 1"),
+    ],
+)
+def test_what_a_key_may_be_is_told_in_words(kind: object, words: str) -> None:
+    assert configuration.allowed(kind) == words
