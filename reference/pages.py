@@ -51,8 +51,16 @@ def rows_of(text: str) -> Iterable[tuple[str, list[str]]]:
 
 
 def words_of(text: str) -> dict[tuple[str, str], str]:
-    """What the last cell of each row says, by the heading above and by the first cell without its backquotes."""
-    return {(heading, cells[0].strip("`")): cells[-1] for heading, cells in rows_of(text) if len(cells) > 1}
+    """What the last cell of each row says, by the heading above and by the first cell without its backquotes.
+
+    Of rows that stand there twice, as after a merge, the one with more cells counts: it is the one that we wrote.
+    """
+    widest: dict[tuple[str, str], list[str]] = {}
+    for heading, cells in rows_of(text):
+        name = (heading, cells[0].strip("`"))
+        if len(cells) > max(1, len(widest.get(name, ()))):
+            widest[name] = cells
+    return {name: cells[-1] for name, cells in widest.items()}
 
 
 def wordless(text: str) -> list[str]:

@@ -55,6 +55,7 @@ def test_words_are_kept_and_a_new_row_waits_for_them() -> None:
     assert words_of(part(once, "x")) == {("", "key"): "meaning", ("", "a"): r"first \| second", ("", "b"): ""}
     assert wordless(part(once, "x")) == ["`b`"]
     assert with_part(once, "x", part(once, "x")) == once
+    assert words_of("| `a` | other |\n| `a` | 1 | ours |\n| `a` | another |\n") == {("", "a"): "ours"}
     with pytest.raises(PlaceError, match="y"):
         part(page, "y")
 
