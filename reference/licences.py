@@ -15,7 +15,7 @@ from reference.pages import table
 ROOT: Final = Path(__file__).resolve().parent.parent
 PAGE: Final = ROOT / "gpumon" / "hub" / "page" / "licences.txt"
 OURS: Final = "gpumon-fleet"
-DEVELOPMENT: Final = frozenset({"dev", "release"})
+DEVELOPMENT: Final = frozenset({"dev", "freeze", "release"})
 """Extras whose packages nobody gets who uses gpumon."""
 
 SAME: Final = {

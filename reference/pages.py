@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable, Sequence
 
 BEGIN = "<!-- {name}: made by 'make docs' -->"
+_RULE = re.compile(r"\|(?: ?-+ ?\|)+$")
+"""What stands below the head of a table."""
 END = "<!-- {name} ends -->"
 
 
@@ -41,12 +43,13 @@ def _cell(text: str) -> str:
 
 
 def rows_of(text: str) -> Iterable[tuple[str, list[str]]]:
-    """The rows of all tables in ``text``: the heading above, and the cells as they are written."""
+    """The rows of all tables in ``text``, without their heads: the heading above, and the cells as they are written."""
     heading = ""
-    for line in text.splitlines():
+    lines = text.splitlines()
+    for line, after in zip(lines, [*lines[1:], ""], strict=True):
         if line.startswith("#"):
             heading = line.lstrip("#").strip()
-        elif line.startswith("| ") and not line.startswith("| ---"):
+        elif line.startswith("| ") and not _RULE.match(line) and not _RULE.match(after):
             yield heading, [cell.strip() for cell in re.split(r"(?<!\\)\|", line.strip().strip("|"))]
 
 
