@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterable, Sequence
 
 BEGIN = "<!-- {name}: made by 'make docs' -->"
+END = "<!-- {name} ends -->"
 _RULE = re.compile(r"\|(?: ?-+ ?\|)+$")
 """What stands below the head of a table."""
-END = "<!-- {name} ends -->"
 
 
 class PlaceError(Exception):
