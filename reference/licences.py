@@ -1,9 +1,9 @@
 """Under which licences gpumon's dependencies are, and what of others' is in its page."""
 
 import re
+import tomllib
 from collections.abc import Iterator
-from email.message import Message
-from importlib.metadata import PackageNotFoundError, metadata, requires
+from importlib.metadata import PackageMetadata, PackageNotFoundError, metadata, requires
 from pathlib import Path
 from typing import Final
 
@@ -36,8 +36,15 @@ SAME: Final = {
 
 def python() -> str:
     """The table of the Python packages that come with gpumon, those of its optional parts included."""
-    rows = [[f"`{name}`", licence_of(metadata(name)), extra] for name, extra in sorted(closure().items())]
+    rows = [[f"`{name}`", _listed(name), extra] for name, extra in sorted(closure().items())]
     return table(("package", "licence", "comes with"), rows)
+
+
+def _listed(name: str) -> str:
+    try:
+        return licence_of(metadata(name))
+    except PackageNotFoundError:
+        return f"not installed here: {name}"
 
 
 def page() -> str:
@@ -49,17 +56,15 @@ def page() -> str:
 def closure() -> dict[str, str]:
     """The packages that gpumon needs, directly or not: by name, with ``gpumon`` or the extra that asks for them."""
     found: dict[str, str] = {}
-    extras = [one for one in metadata(OURS).get_all("Provides-Extra") or [] if one not in DEVELOPMENT]
-    for extra in ("", *extras):
+    for extra in ("", *(one for one in sorted(requirements()) if one and one not in DEVELOPMENT)):
         waiting = [(OURS, frozenset({extra} if extra else ()))]
         seen = set(waiting)
         while waiting:
-            name, wanted = waiting.pop()
-            for requirement in _required(name, wanted):
-                other = canonicalize_name(requirement.name)
-                if other != OURS:
-                    found.setdefault(other, f"`{OURS}[{extra}]`" if extra else "gpumon")
-                one = (other, frozenset(requirement.extras))
+            for requirement in _required(*waiting.pop()):
+                name = canonicalize_name(requirement.name)
+                if name != OURS:
+                    found.setdefault(name, f"`{OURS}[{extra}]`" if extra else "gpumon")
+                one = (name, frozenset(requirement.extras))
                 if one not in seen:
                     seen.add(one)
                     waiting.append(one)
@@ -67,23 +72,31 @@ def closure() -> dict[str, str]:
 
 
 def _required(name: str, extras: frozenset[str]) -> Iterator[Requirement]:
-    try:
-        lines = requires(name) or []
-    except PackageNotFoundError:  # of an extra that is not installed here
-        return
+    if name == OURS:
+        ours = requirements()
+        lines = [line for extra in ("", *extras) for line in ours.get(extra, ())]
+    else:
+        try:
+            lines = requires(name) or []
+        except PackageNotFoundError:  # of an extra that is not installed here
+            return
     for requirement in map(Requirement, lines):
         marker = requirement.marker
         if marker is None or any(marker.evaluate({"extra": extra}) for extra in ("", *extras)):
             yield requirement
 
 
-def licence_of(package: Message | object) -> str:
+def requirements() -> dict[str, list[str]]:
+    """What gpumon itself requires: at run time under "", then for each extra."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return {"": project["dependencies"], **project.get("optional-dependencies", {})}
+
+
+def licence_of(package: PackageMetadata) -> str:
     """The licence that a package names: by its expression, else by its classifiers, else in its own words."""
-    assert hasattr(package, "get_all")
     if expressions := package.get_all("License-Expression"):
         return str(expressions[0])
-    classifiers = [
-        one.rpartition(" :: ")[2] for one in package.get_all("Classifier") or [] if one.startswith("License")
-    ]
-    words = classifiers or [(package.get_all("License") or [""])[0].partition("\n")[0]]
+    classifiers = package.get_all("Classifier") or []
+    words = [one.rpartition(" :: ")[2] for one in classifiers if one.startswith("License ::")]
+    words = words or [(package.get_all("License") or [""])[0].partition("\n")[0]]
     return " AND ".join(dict.fromkeys(SAME.get(word, word) for word in words))

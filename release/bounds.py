@@ -2,23 +2,17 @@
 
 import re
 import subprocess
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Literal
 
+from reference.licences import requirements
 from release.steps import ROOT, FaultError, clean_environment, run
 
 Resolution = Literal["lowest-direct", "highest"]
 """As uv calls them: what we name ourselves at its lower bound and all else at its newest; or all at their newest."""
 
 BOUNDED: Final = re.compile(r"^[A-Za-z0-9._-]+(?:\[[\w,-]+\])?\s*>=\s*\d+(?:\.\d+)*")
-
-
-def requirements() -> dict[str, list[str]]:
-    """What is required, as ``pyproject.toml`` has it: at run time under "", then for each extra."""
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return {"": project["dependencies"], **project.get("optional-dependencies", {})}
 
 
 def unbounded() -> list[str]:

@@ -89,13 +89,19 @@ def _calls(text: str) -> Iterator[list[str]]:
 def _parse(command: click.Command, name: str, arguments: list[str]) -> None:
     """Find each subcommand and option of ``arguments``; values are not looked at, for they may be made up."""
     context = click.Context(command, info_name=name, resilient_parsing=True)
-    known = {option for one in command.params for option in (*one.opts, *one.secondary_opts)} | {"--help", "-h"}
+    known = _options(command) | {"--help", "-h"}
+    if command.context_settings.get("ignore_unknown_options"):  # it passes on those of another command
+        known |= {option for word in arguments if word in cli.commands for option in _options(cli.commands[word])}
     for place, word in enumerate(arguments):
         if word.startswith("-") and word != "-":
             assert word.partition("=")[0] in known, f"{name} has no option {word}"
         elif isinstance(command, click.Group) and (inner := command.get_command(context, word)) is not None:
             _parse(inner, f"{name} {word}", arguments[place + 1 :])
             return
+
+
+def _options(command: click.Command) -> set[str]:
+    return {option for one in command.params for option in (*one.opts, *one.secondary_opts)}
 
 
 def test_what_is_awaited_has_not_come() -> None:
