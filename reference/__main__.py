@@ -33,8 +33,8 @@ FOLLOWS_OTHERS: Final = ("licences.md", "python")
 def made() -> Iterator[tuple[str, str, str, str]]:
     """Page and name of each part, what stands there, and what should."""
     for (page, name), make in PARTS.items():
-        there = part((DOCS / page).read_text(encoding="utf-8"), name)
-        yield page, name, there, make(words_of(there)).strip()
+        whole = (DOCS / page).read_text(encoding="utf-8")
+        yield page, name, part(whole, name), make(words_of(whole)).strip()
 
 
 def stale(*, versions_of_licences: bool = False) -> list[str]:

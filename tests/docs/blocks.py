@@ -113,7 +113,7 @@ def inline_commands() -> list[Command]:
             r"^ *```.*?^ *```", _as_empty_lines, page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL
         )
         for match in re.finditer(r"`((?:[A-Z_]+=\S+ )*gpumon [^`]+)`", text):
-            words = " ".join(match[1].split())
+            words = " ".join(match[1].replace(r"\|", "|").split())  # in a table a bar is written so
             found.append(Command(page.relative_to(ROOT).as_posix(), text.count("\n", 0, match.start()) + 1, words))
     return found
 

@@ -80,7 +80,10 @@ def test_gpumon_knows_every_option_that_it_is_called_with(command: Command) -> N
 
 
 def _calls(text: str) -> Iterator[list[str]]:
-    """The arguments of each call of gpumon in a command; what stands for something (NAME, ...) is none."""
+    """The arguments of each call of gpumon in a command; what stands for something (NAME, ...) is none, and what may be
+    left out ([--user]) counts as well.
+    """
+    text = re.sub(r"[\[\]]", "", text)
     for match in re.finditer(r"(?:^|[\s;&|(=\"'])gpumon((?: [^|;&)<>\n]+)?)", text.replace("\\\n", " ")):
         words = shlex.split(match[1].replace("…", "").partition(" #")[0].replace("'", " ").replace('"', " "))
         yield [word for word in words if word not in ("...", "\\")]
