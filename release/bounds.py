@@ -1,5 +1,6 @@
 """The dependencies: bounded below, and tested at these bounds and at the newest that there is."""
 
+import os
 import re
 import subprocess
 from collections.abc import Sequence
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from reference.licences import requirements
-from release.steps import ROOT, FaultError, clean_environment, run
+from release.steps import ROOT, FaultError, run
 
 Resolution = Literal["lowest-direct", "highest"]
 """As uv calls them: what we name ourselves at its lower bound and all else at its newest; or all at their newest."""
@@ -46,7 +47,12 @@ def test(resolution: Resolution, python: Path, folder: Path, arguments: Sequence
     run("uv", "pip", "install", "--quiet", "--python", inside, "--requirement", pinned)
     run("uv", "pip", "install", "--quiet", "--python", inside, "--no-deps", "--editable", ROOT)
     command: list[str | Path] = [ROOT / "tests" / "setup" / "run-tests", inside, "-p", "no:cacheprovider", *arguments]
-    done = subprocess.run(command, cwd=ROOT, env=clean_environment(), check=False)
+    done = subprocess.run(command, cwd=ROOT, env=_environment(), check=False)
     if done.returncode:
         raise FaultError(f"the tests ended with status {done.returncode}, with the versions in {pinned}")
     return f"{resolution} versions on {run(inside, '--version').strip()}"
+
+
+def _environment() -> dict[str, str]:
+    """Without what leads to another Python; ``GPUMON_CHROMIUM`` and the like are for the tests."""
+    return {key: value for key, value in os.environ.items() if not key.startswith(("PYTHON", "VIRTUAL_ENV"))}
