@@ -59,12 +59,16 @@ picture: $(STAMPS)/dev ## the picture in the README, anew from a browser test
 	cp tests/artifacts/readme.png docs/page.png
 
 .PHONY: docs
-docs: $(STAMPS)/dev ## the references in docs/, anew from the code
+docs: $(STAMPS)/dev man ## the references in docs/ and the manual page, anew from the code
 	@$(PYTHON) -m reference
 
 .PHONY: release-check
 release-check: $(STAMPS)/release ## all that must hold before a release (ARGS='--only packages'; see docs/release.md)
 	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(PYTHON) -m release $(ARGS)
+
+.PHONY: man
+man: $(STAMPS)/run ## the manual page, anew from the options
+	.venv/bin/gpumon man >docs/gpumon.1
 
 .PHONY: dist
 dist: $(STAMPS)/dev ## wheel and sdist, with the page in them, into dist/

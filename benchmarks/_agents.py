@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import os
+import ssl
 import struct
 import time
 from collections.abc import Sequence
@@ -153,12 +154,14 @@ def words_of(count: int, scenario: str) -> list[Words]:
     return [Words(f"node-{number:04d}", scenario, seed=number) for number in range(count)]
 
 
-async def agents(port: int, words: Sequence[Words]) -> list[Agent]:
-    """An agent for each of ``words``, welcomed by the hub on ``port``: no faster than a hub admits them."""
+async def agents(port: int, words: Sequence[Words], tls: ssl.SSLContext | None = None) -> list[Agent]:
+    """An agent for each of ``words``, welcomed by the hub on ``port``, by ``tls`` if given: no faster than a hub admits
+    them.
+    """
     loop = asyncio.get_running_loop()
     found: list[Agent] = []
     for one in words:
-        _, agent = await loop.create_connection(partial(Agent, one), HOST, port)
+        _, agent = await loop.create_connection(partial(Agent, one), HOST, port, ssl=tls)
         found.append(agent)
         await asyncio.sleep(1 / ADMITTED_A_SECOND)
     await asyncio.wait_for(asyncio.gather(*(each.welcome for each in found)), 30)

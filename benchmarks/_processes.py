@@ -63,7 +63,7 @@ def _port(process: "subprocess.Popen[bytes]", output: int, said: str) -> int:
 def a_hub(*arguments: str, port: int = 0) -> AbstractContextManager[Served]:
     """A hub, as a user starts it."""
     command = [sys.executable, "-m", "gpumon", "hub", f"--host={HOST}", f"--port={port}", *arguments]
-    return served(command, r"on http://\S+:(\d+)")
+    return served(command, r"on https?://\S+:(\d+)")
 
 
 def a_server(code: str) -> AbstractContextManager[Served]:

@@ -7,7 +7,8 @@ Three programs get the same values at the same rate, in turns, each a process of
   do;
 - Debian's Prometheus (where it is installed), which scrapes the same numbers from as many targets.
 
-And how much a hub takes: 10,000 reports a second over 500 connections, and 1,000 agents at one report a second.
+How much a hub takes: 10,000 reports a second over 500 connections, and 1,000 agents at one report a second. And what
+TLS costs it: two hubs, with and without, get the same reports in turns.
 
     python -m benchmarks.ingest [--rounds 5] [--long]
 """
@@ -29,6 +30,8 @@ from benchmarks._agents import Agent, Words, agents, paced, words_of
 from benchmarks._figures import Figure, compared, show
 from benchmarks._processes import HOST, Served, a_hub, a_server, health, served
 from benchmarks._viewers import EventReader, Viewer, events_request, join, updates
+from gpumon.certificates import trusting
+from tests.authority import self_made
 
 RATE = 500
 SECONDS = 4.0
@@ -101,6 +104,36 @@ async def compare(
             if viewers and sum(one.received for one in watching) == seen:
                 raise SystemExit("the viewers were told nothing")
         return ours, theirs
+
+
+async def encrypted(words: list[Words], rounds: int, folder: Path) -> list[Figure]:
+    """What a report and an agent cost a hub by TLS, and without."""
+    made = self_made(folder, "hub", HOST)
+    files = (f"--tls-certificate={made.certificate}", f"--tls-key={made.key}")
+    with a_hub(*files) as secret, a_hub() as plain:
+        empty = [hub.resident_bytes() for hub in (secret, plain)]
+        began = [hub.cpu_seconds() for hub in (secret, plain)]
+        sending = [
+            [one.report for one in await agents(secret.port, words, trusting(None, made.fingerprint))],
+            [one.report for one in await agents(plain.port, words)],
+        ]
+        came = [(hub.cpu_seconds() - then) / len(words) for hub, then in zip((secret, plain), began, strict=True)]
+        costs: tuple[list[float], list[float]] = ([], [])
+        for number in range(rounds + 1):
+            for hub, send, cost in zip((secret, plain), sending, costs, strict=True):
+                found = await window(hub, list(send), RATE)
+                if number > 0:  # the first warms them
+                    cost.append(found)
+        each = [
+            (hub.resident_bytes() - then) / len(words) / 1024 for hub, then in zip((secret, plain), empty, strict=True)
+        ]
+    ours, theirs = map(statistics.median, costs)
+    cpu, memory = ([f"{one * 1e3:.2g} ms" for one in came], [f"{one:.0f} KiB" for one in each])
+    return [
+        Figure(f"a report, {RATE}/s, by TLS and without", f"{ours:.3g} µs", f"{theirs:.3g} µs", ours / theirs),
+        Figure("— processor for an agent that comes", cpu[0], cpu[1], came[0] / came[1]),
+        Figure("— memory an agent", memory[0], memory[1], each[0] / each[1]),
+    ]
 
 
 # ---- Prometheus ----
@@ -265,7 +298,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("--rounds", type=int, default=5, help="rounds of the comparison (default 5)")
     parser.add_argument("--long", action="store_true", help="longer windows")
-    parser.add_argument("--only", choices=("compare", "prometheus", "flood", "many"), help="one part of it")
+    parser.add_argument("--only", choices=("compare", "prometheus", "flood", "many", "tls"), help="one part of it")
     options = parser.parse_args()
     words = words_of(RATE, "8")
     figures: list[Figure] = []
@@ -296,6 +329,9 @@ def main() -> None:
         figures += asyncio.run(flood(words_of(500, "rtx5090:1"), 10_000, 20.0))
     if wanted("many"):
         figures += asyncio.run(many(words_of(1000, "8"), 30 if options.long else 10))
+    if wanted("tls"):
+        with tempfile.TemporaryDirectory() as folder:
+            figures += asyncio.run(encrypted(words, options.rounds, Path(folder)))
     show("Taking reports", figures)
 
 

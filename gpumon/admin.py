@@ -1,6 +1,5 @@
 """``gpumon agents``: who has joined a hub and who waits, asked of the hub that runs, with its token."""
 
-import os
 import ssl
 import urllib.error
 import urllib.request
@@ -18,7 +17,8 @@ from gpumon.certificates import distrust, pin_of, trusting
 from gpumon.config import hub_url_fault
 from gpumon.errors import UsageError
 from gpumon.model import Problem
-from gpumon.settings import state_folder
+from gpumon.options import json_option, setting, state_dir_option
+from gpumon.settings import TOKEN_VARIABLE, given_token, state_folder
 from gpumon.terminal import Cell, Column, Grid, line, write
 from gpumon.text import one_line
 
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 SECONDS: Final = 10.0
 MOST_SAID: Final = 300
 MAX_BYTES: Final = 4 * 1024 * 1024
-TOKEN_VARIABLE: Final = "GPUMON_TOKEN"  # noqa: S105  (the name of a variable)
 JOINED: Final = tuple(Column(head, right=False) for head in ("NODE", "STATE", "SINCE", "BY", "ADDRESS", "CODE"))
 WAITING: Final = tuple(Column(head, right=False) for head in ("NODE", "WAITS SINCE", "LAST TRY", "ADDRESS", "CODE"))
 WIDE: Final = 10_000
@@ -95,29 +94,20 @@ def _detail(error: urllib.error.HTTPError) -> str:
 
 
 @click.group()
-@click.option(
+@setting(
     "--hub",
     "url",
     metavar="URL",
     default="http://127.0.0.1:8080",
     show_default=True,
-    envvar="GPUMON_HUB",
-    show_envvar=True,
+    variable="GPUMON_HUB",
     help="The hub that is asked.",
 )
-@click.option(
-    "--state-dir",
-    metavar="FOLDER",
-    envvar="GPUMON_STATE_DIR",
-    show_envvar=True,
-    help="Where a hub on this machine keeps its token, unless GPUMON_TOKEN has it.  "
-    "[default: gpumon in $XDG_STATE_HOME or ~/.local/state]",
-)
-@click.option(
+@state_dir_option("Where a hub on this machine keeps its token, unless GPUMON_TOKEN has it.")
+@setting(
     "--tls-ca",
     metavar="FILE",
-    envvar="GPUMON_TLS_CA",
-    show_envvar=True,
+    variable="GPUMON_TLS_CA",
     help="Authorities to believe, in PEM.  [default: those of this machine]",
 )
 @click.pass_context
@@ -144,10 +134,8 @@ def _token(host: str, folder: Path | None) -> str:
     from gpumon.hub.auth import TOKEN_FILE
     from gpumon.limits import is_loopback
 
-    given = os.environ.get(TOKEN_VARIABLE, "").strip()
-    if given:
-        if not given.isascii() or not given.isprintable():
-            raise UsageError(f"{TOKEN_VARIABLE}: this is no token: it holds signs that none has")
+    given = given_token(None)
+    if given is not None:
         return given
     if host != "localhost" and not is_loopback(host):
         raise UsageError(f"{TOKEN_VARIABLE}: missing; it must be given for a hub on another machine")
@@ -167,7 +155,7 @@ Asking = Callable[[], Administration]
 
 
 @agents.command("list")
-@click.option("--json", "as_json", is_flag=True, envvar="GPUMON_AGENTS_JSON", show_envvar=True, help="One JSON object.")
+@json_option("GPUMON_AGENTS_JSON")
 @click.pass_obj
 def list_agents(asking: Asking, *, as_json: bool) -> None:
     """Show who has joined, and who waits to be admitted."""
@@ -185,7 +173,7 @@ def list_agents(asking: Asking, *, as_json: bool) -> None:
 @click.argument("agent")
 @click.pass_obj
 def admit(asking: Asking, agent: str) -> None:
-    """Let in the agent that waits, or was revoked, under this code, id or node's name.
+    """Let in the agent that waits under this code; or that was revoked, under its code, id or node's name.
 
     Compare the code with the one in the agent's log: they are the same if nobody sits in between.
     """

@@ -1,5 +1,5 @@
-"""The command line: with :mod:`gpumon.commands`, :mod:`gpumon.admin` and :mod:`gpumon.settings` the only reader of
-arguments and environment, and the only one that sets up logging.
+"""The command line: with :mod:`gpumon.commands`, :mod:`gpumon.viewing`, :mod:`gpumon.admin` and :mod:`gpumon.settings`
+the only reader of arguments and environment, and the only one that sets up logging.
 
 Every setting has an environment variable (what is asked for once, such as --print-join, has none); the order is flag,
 environment, configuration file, default. The flags of the program that gpumon replaces work as they did:
@@ -21,14 +21,23 @@ from click.core import ParameterSource
 
 from gpumon import __version__, config
 from gpumon.admin import agents
-from gpumon.commands import SIMULATION, check, probe, show_join, tls_options, token_source
+from gpumon.commands import check, completion, man, probe, show_join, token_source
 from gpumon.config import AgentSection, Config, DnsSection, TlsSection
 from gpumon.errors import UsageError
 from gpumon.logs import OneLine, Unrepeated
+from gpumon.options import (
+    FILE,
+    PORT,
+    allow_host_option,
+    config_option,
+    setting,
+    simulate_option,
+    state_dir_option,
+    tls_options,
+)
 from gpumon.settings import override, read_config, shown_certificate, state_folder, tls_section
+from gpumon.viewing import find, nodes, top
 
-PORT = click.IntRange(0, 65535)
-FILE = click.Path(path_type=Path)
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 CHATTY = ("uvicorn.error", "websockets", "asyncio")
 
@@ -57,33 +66,28 @@ def _complain(*faults: str) -> None:
 
 @click.group(invoke_without_command=True, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="gpumon")
-@click.option(
+@setting(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",
     show_default=True,
-    envvar="GPUMON_LOG_LEVEL",
-    show_envvar=True,
+    variable="GPUMON_LOG_LEVEL",
     help="How much is said on standard error.",
 )
-@click.option(
+@setting(
     "-mode",
     "--mode",
     type=click.Choice(["server", "aggregator"]),
-    envvar="GPUMON_MODE",
-    show_envvar=True,
+    variable="GPUMON_MODE",
     help="As in the older program: server is the agent, aggregator the hub.",
 )
-@click.option(
-    "-port", "--port", type=PORT, envvar="GPUMON_PORT", show_envvar=True, help="With --mode: the port to listen on."
-)
-@click.option(
+@setting("-port", "--port", type=PORT, variable="GPUMON_PORT", help="With --mode: the port to listen on.")
+@setting(
     "-config",
     "--config",
     "config_path",
     type=FILE,
-    envvar="GPUMON_CONFIG",
-    show_envvar=True,
+    variable="GPUMON_CONFIG",
     help="With --mode: the configuration file.",
 )
 @click.pass_context
@@ -113,57 +117,31 @@ def cli(context: click.Context, log_level: str, mode: str | None, port: int | No
             )
 
 
-cli.add_command(agents)
-cli.add_command(check)
-cli.add_command(probe)
+for one in (agents, check, completion, find, man, nodes, probe, top):
+    cli.add_command(one)
 
 
 @cli.command()
-@click.option(
-    "--host", envvar="GPUMON_HUB_HOST", show_envvar=True, help="Address to listen on.  [default: 0.0.0.0, all]"
-)
-@click.option(
+@setting("--host", variable="GPUMON_HUB_HOST", help="Address to listen on.  [default: 0.0.0.0, all]")
+@setting(
     "--port",
     type=PORT,
-    envvar="GPUMON_HUB_PORT",
-    show_envvar=True,
+    variable="GPUMON_HUB_PORT",
     help="Port to listen on, 0 for any free one.  [default: 8080]",
 )
-@click.option(
-    "--config",
-    "config_path",
-    type=FILE,
-    envvar="GPUMON_HUB_CONFIG",
-    show_envvar=True,
-    help="Configuration file.  [default: config.json, if there is one]",
-)
-@click.option(
-    "--allow-host",
-    "hosts",
-    multiple=True,
-    metavar="NAME",
-    envvar="GPUMON_HUB_HOSTS",
-    show_envvar=True,
-    help="A name that people call the hub by, beside the machine's own; may be repeated.",
-)
-@click.option(
+@config_option("GPUMON_HUB_CONFIG", "config.json, if there is one")
+@allow_host_option("GPUMON_HUB_HOSTS", "hub")
+@setting(
     "--require-login",
     is_flag=True,
     default=None,
-    envvar="GPUMON_REQUIRE_LOGIN",
-    show_envvar=True,
+    variable="GPUMON_REQUIRE_LOGIN",
     help="Show nothing to who has not logged in.",
 )
 @click.option(
     "--new-token", is_flag=True, help="Make a new token to log in with: the old one is worth nothing any more."
 )
-@click.option(
-    "--state-dir",
-    metavar="FOLDER",
-    envvar="GPUMON_STATE_DIR",
-    show_envvar=True,
-    help="Where the hub keeps its secrets.  [default: gpumon in $XDG_STATE_HOME or ~/.local/state]",
-)
+@state_dir_option("Where the hub keeps its secrets.")
 @click.option("--print-join", is_flag=True, help="Only show the command that lets a node join this hub.")
 @tls_options
 def hub(
@@ -208,81 +186,58 @@ def hub(
 
 
 @cli.command()
-@click.option(
-    "--host", envvar="GPUMON_AGENT_HOST", show_envvar=True, help="Address to listen on.  [default: 0.0.0.0, all]"
-)
-@click.option(
+@setting("--host", variable="GPUMON_AGENT_HOST", help="Address to listen on.  [default: 0.0.0.0, all]")
+@setting(
     "--port",
     type=PORT,
-    envvar="GPUMON_AGENT_PORT",
-    show_envvar=True,
+    variable="GPUMON_AGENT_PORT",
     help="Port to listen on, 0 for any free one.  [default: 8081]",
 )
-@click.option(
+@allow_host_option("GPUMON_AGENT_HOSTS", "agent")
+@setting(
     "--hub",
     "hubs",
     multiple=True,
     metavar="URL",
-    envvar=["GPUMON_AGENT_HUB", "GPUMON_HUB"],
-    show_envvar=True,
+    variable=["GPUMON_AGENT_HUB", "GPUMON_HUB"],
     help="Hub to report to, such as http://hub:8080. May be repeated: the next is tried when one fails.",
 )
-@click.option(
-    "--name", envvar="GPUMON_AGENT_NAME", show_envvar=True, help="What the node is called.  [default: the host name]"
-)
-@click.option(
+@setting("--name", variable="GPUMON_AGENT_NAME", help="What the node is called.  [default: the host name]")
+@setting(
     "--tag",
     "tags",
     multiple=True,
     metavar="TAG",
-    envvar="GPUMON_AGENT_TAGS",
-    show_envvar=True,
+    variable="GPUMON_AGENT_TAGS",
     help="What people look for the node by, such as a room or a project. May be repeated.",
 )
-@click.option(
+@setting(
     "--interval",
     type=click.FloatRange(0.2, 60),
-    envvar="GPUMON_AGENT_INTERVAL",
-    show_envvar=True,
+    variable="GPUMON_AGENT_INTERVAL",
     help="Seconds between reports.  [default: 1]",
 )
-@click.option(
-    "--config", "config_path", type=FILE, envvar="GPUMON_AGENT_CONFIG", show_envvar=True, help="Configuration file."
-)
-@click.option(
+@config_option("GPUMON_AGENT_CONFIG")
+@setting(
     "--wake-sleeping-gpus",
     is_flag=True,
     default=None,
-    envvar="GPUMON_AGENT_WAKE_SLEEPING_GPUS",
-    show_envvar=True,
+    variable="GPUMON_AGENT_WAKE_SLEEPING_GPUS",
     help="Read GPUs also while they sleep to save power, which wakes them.",
 )
-@click.option(
-    "--simulate",
-    metavar="GPUS",
-    envvar="GPUMON_AGENT_SIMULATE",
-    show_envvar=True,
-    help=f"Report simulated GPUs, labelled as such, instead of real ones: {SIMULATION}.",
-)
-@click.option(
-    "--state-dir",
-    metavar="FOLDER",
-    envvar="GPUMON_STATE_DIR",
-    show_envvar=True,
-    help="Where the agent keeps its identity; a simulation only if told so.  "
-    "[default: gpumon in $XDG_STATE_HOME or ~/.local/state]",
-)
-@click.option(
+@simulate_option("GPUMON_AGENT_SIMULATE", "Report simulated GPUs, labelled as such, instead of real ones")
+@state_dir_option("Where the agent keeps its identity; a simulation only if told so.")
+@setting(
     "--join-token-file",
     metavar="FILE",
-    envvar="GPUMON_JOIN_TOKEN_FILE",
-    show_envvar=True,
+    variable="GPUMON_JOIN_TOKEN_FILE",
     help="The hub's join token, needed once where the hub is another machine; or itself in GPUMON_JOIN_TOKEN.",
 )
 @tls_options
 def agent(
     host: str | None = None,
     port: int | None = None,
+    hosts: tuple[str, ...] = (),
     hubs: tuple[str, ...] = (),
     name: str | None = None,
     tags: tuple[str, ...] = (),
@@ -308,6 +263,7 @@ def agent(
             file.agent,
             host=host,
             port=port,
+            hosts=list(hosts) or None,
             name=name,
             hub=list(hubs) or None,
             tags=list(tags) or None,
@@ -333,30 +289,27 @@ def agent(
 
 
 @cli.command()
-@click.option(
+@setting(
     "--nodes",
     type=click.IntRange(0, 100),
     default=3,
     show_default=True,
-    envvar="GPUMON_DEMO_NODES",
-    show_envvar=True,
+    variable="GPUMON_DEMO_NODES",
     help="Simulated nodes.",
 )
-@click.option(
+@setting(
     "--host",
     default="0.0.0.0",
     show_default=True,
-    envvar="GPUMON_DEMO_HOST",
-    show_envvar=True,
+    variable="GPUMON_DEMO_HOST",
     help="Address to listen on.",
 )
-@click.option(
+@setting(
     "--port",
     type=PORT,
     default=8080,
     show_default=True,
-    envvar="GPUMON_DEMO_PORT",
-    show_envvar=True,
+    variable="GPUMON_DEMO_PORT",
     help="Port to listen on, 0 for any free one.",
 )
 def demo(nodes: int, host: str, port: int) -> None:

@@ -1,4 +1,5 @@
-"""The commands that show something and end: ``check``, ``probe``. :mod:`gpumon.cli` is where they hang.
+"""The commands that show something and end: ``check``, ``probe``, ``completion``, ``man``. :mod:`gpumon.cli` is where
+they hang.
 
 Each command imports what it needs.
 """
@@ -7,7 +8,6 @@ import logging
 import os
 import shutil
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,36 +17,21 @@ from click.core import ParameterSource
 from gpumon import config
 from gpumon.config import Config
 from gpumon.errors import UsageError
+from gpumon.options import color_option, config_option, json_option, setting, simulate_option
 from gpumon.settings import shown_certificate, state_folder
 
 if TYPE_CHECKING:
     from gpumon.agent.joining import TokenSource
 
-SIMULATION = "8, h200:4,rtx5090:2 or a100-mig:2,fault=lost:1"
 TOKEN_VARIABLE = "GPUMON_JOIN_TOKEN"  # noqa: S105  (the name of a variable)
 PIPE_COLUMNS = 160
 """The width of what is not written to a terminal."""
 
 
 @click.command()
-@click.option(
-    "--config",
-    "config_path",
-    type=click.Path(path_type=Path),
-    envvar="GPUMON_CHECK_CONFIG",
-    show_envvar=True,
-    help="Configuration file.  [default: config.json]",
-)
-@click.option("--json", "as_json", is_flag=True, envvar="GPUMON_CHECK_JSON", show_envvar=True, help="One JSON object.")
-@click.option(
-    "--color",
-    type=click.Choice(["auto", "always", "never"]),
-    default="auto",
-    show_default=True,
-    envvar="GPUMON_CHECK_COLOR",
-    show_envvar=True,
-    help="Colours; auto: on a terminal, unless NO_COLOR is set, or wherever FORCE_COLOR is.",
-)
+@config_option("GPUMON_CHECK_CONFIG", "config.json")
+@json_option("GPUMON_CHECK_JSON")
+@color_option("GPUMON_CHECK_COLOR")
 @click.pass_context
 def check(context: click.Context, *, config_path: Path | None, as_json: bool, color: str) -> int:
     """Say what is wrong with a configuration, then resolve and try each of its nodes.
@@ -61,47 +46,31 @@ def check(context: click.Context, *, config_path: Path | None, as_json: bool, co
     if config_path is None and not path.exists():
         raise UsageError(f"{path}: there is none in this folder; --config names another")
     settings = config.load(path)
-    _quiet(context)
+    quiet(context)
     columns = shutil.get_terminal_size((PIPE_COLUMNS, 24)).columns
     folder = state_folder(settings.hub.state_dir)
-    looks = {"color": _colors(color), "as_json": as_json}
+    looks = {"color": colors(color), "as_json": as_json}
     return run(check.run(path, settings, write, columns, **looks, state_folder=folder))
 
 
 @click.command()
-@click.option("--json", "as_json", is_flag=True, envvar="GPUMON_PROBE_JSON", show_envvar=True, help="One JSON object.")
-@click.option(
+@json_option("GPUMON_PROBE_JSON")
+@setting(
     "--watch",
     is_flag=True,
-    envvar="GPUMON_PROBE_WATCH",
-    show_envvar=True,
+    variable="GPUMON_PROBE_WATCH",
     help="Again and again, until Ctrl-C; with --json one object a line.",
 )
-@click.option(
+@setting(
     "--interval",
     type=click.FloatRange(0.2, 60),
     default=1.0,
     show_default=True,
-    envvar="GPUMON_PROBE_INTERVAL",
-    show_envvar=True,
+    variable="GPUMON_PROBE_INTERVAL",
     help="Seconds between samples, with --watch.",
 )
-@click.option(
-    "--simulate",
-    metavar="GPUS",
-    envvar="GPUMON_PROBE_SIMULATE",
-    show_envvar=True,
-    help=f"Simulated GPUs, labelled as such, instead of real ones: {SIMULATION}.",
-)
-@click.option(
-    "--color",
-    type=click.Choice(["auto", "always", "never"]),
-    default="auto",
-    show_default=True,
-    envvar="GPUMON_PROBE_COLOR",
-    show_envvar=True,
-    help="Colours; auto: on a terminal, unless NO_COLOR is set, or wherever FORCE_COLOR is.",
-)
+@simulate_option("GPUMON_PROBE_SIMULATE", "Simulated GPUs, labelled as such, instead of real ones")
+@color_option("GPUMON_PROBE_COLOR")
 @click.pass_context
 def probe(
     context: click.Context, *, as_json: bool, watch: bool, interval: float, simulate: str | None, color: str
@@ -119,23 +88,34 @@ def probe(
     scenario = None if simulate is None else Scenario.parse(simulate)
     if scenario is None:
         check_binding()
-    _quiet(context)
-    screen = probe.Screen(write, shutil.get_terminal_size, _colors(color), sys.stdout.isatty())
+    quiet(context)
+    screen = probe.Screen(write, shutil.get_terminal_size, colors(color), sys.stdout.isatty())
     return run(probe.run(screen, scenario, interval if watch else None, as_json=as_json))
 
 
-def tls_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The options of hub and agent for encryption."""
-    options = (
-        ("certificate", "Certificate to serve https with, in PEM.  [default: plain http]"),
-        ("key", "Its key, in PEM.  [default: in the certificate's file]"),
-        ("ca", "Authorities to believe where we connect, in PEM.  [default: those of this machine]"),
-    )
-    for name, text in reversed(options):
-        variable = f"GPUMON_TLS_{name.upper()}"
-        option = click.option(f"--tls-{name}", metavar="FILE", envvar=variable, show_envvar=True, help=text)
-        command = option(command)
-    return command
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completion(context: click.Context, shell: str) -> None:
+    """Write what makes SHELL complete commands and options of gpumon.
+
+    For bash, in ~/.bashrc: eval "$(gpumon completion bash)"; for zsh the same, behind compinit; for fish: gpumon
+    completion fish > ~/.config/fish/completions/gpumon.fish
+    """
+    from click.shell_completion import get_completion_class
+
+    found = get_completion_class(shell)
+    assert found is not None
+    click.echo(found(context.find_root().command, {}, "gpumon", "_GPUMON_COMPLETE").source())
+
+
+@click.command()
+@click.pass_context
+def man(context: click.Context) -> None:
+    """Write the manual page, for man: gpumon man | man -l -"""
+    from gpumon.manual import manual
+
+    click.echo(manual(context.find_root()), nl=False)
 
 
 def show_join(settings: Config, folder: Path | None) -> None:
@@ -180,13 +160,13 @@ def token_source(file: str | None) -> "TokenSource":
     return TokenSource(token, Path(file).expanduser() if file else None)
 
 
-def _quiet(context: click.Context) -> None:
+def quiet(context: click.Context) -> None:
     """What the log would tell, the command tells, unless someone asked for the log."""
     if context.find_root().get_parameter_source("log_level") is ParameterSource.DEFAULT:
         logging.getLogger().setLevel(logging.ERROR)
 
 
-def _colors(wish: str) -> bool:
+def colors(wish: str) -> bool:
     """Whether to colour standard output: as wished, else as the variables that people set once for all say."""
     if wish != "auto":
         return wish == "always"

@@ -7,22 +7,31 @@ and of the page.
 
 import ipaddress
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from math import inf
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
+from msgspec.structs import force_setattr
 
 from gpumon.errors import ConfigError
-from gpumon.model import NodeName, Tags
+from gpumon.model import Kind, NodeName, Tags
 from gpumon.typefaults import SECRET, allowed, items, read_json, show, type_faults
 
 DEFAULT_FILE = Path("config.json")
 MAX_BYTES = 4 * 1024 * 1024
 DEFAULT_AGENT_PORT = 8081
+PLACES: Final[Mapping[Kind, tuple[int, str]]] = {
+    "gpumon": (DEFAULT_AGENT_PORT, "/gpu-info"),
+    "gpustat": (80, "/gpustat.json"),
+    "dcgm-exporter": (9400, "/metrics"),
+    "nvidia-gpu-exporter": (9835, "/metrics"),
+    "nvitop-exporter": (8000, "/metrics"),
+}
+"""Where each kind of node is asked unless told otherwise: the port that its program listens at, and the path."""
 
 Port = Annotated[int, Meta(ge=1, le=65535, description="a whole number from 1 to 65535")]
 ListenPort = Annotated[int, Meta(ge=0, le=65535, description="a whole number from 0 (any free port) to 65535")]
@@ -35,6 +44,7 @@ Host = Annotated[
         description="a host name or an IP address, without scheme, port or path",
     ),
 ]
+HostNames = Annotated[list[Host], Meta(max_length=64, description="a list of at most 64 host names")]
 Alias = Annotated[
     str,
     Meta(
@@ -43,12 +53,22 @@ Alias = Annotated[
         description="text of at most 256 characters without control characters",
     ),
 ]
+NodeKind = Annotated[Kind, Meta(description=", ".join(f'"{kind}"' for kind in PLACES))]
+UrlPath = Annotated[
+    str,
+    Meta(
+        max_length=1024,
+        pattern=r"^(?!//)/[!-\"$-~]*\Z",
+        description="a path such as /metrics, perhaps with a query: ASCII without spaces and '#'",
+    ),
+]
 Interval = Annotated[float, Meta(ge=0.2, le=60, description="seconds from 0.2 to 60")]
 Seconds = Annotated[float, Meta(ge=1, le=3600, description="seconds from 1 to 3600")]
 HubUrl = Annotated[str, Meta(min_length=1, max_length=1024, description="a URL such as http://host:8080")]
 NameServer = Annotated[
     str, Meta(max_length=64, description="the IP address of a DNS server, with or without a port: 127.0.0.1:5353")
 ]
+Connections = Annotated[int, Meta(ge=10, le=100_000, description="a whole number from 10 to 100000")]
 Network = Annotated[str, Meta(max_length=64, description="an IP address or a network, such as 10.0.0.5 or 10.0.1.0/24")]
 Folder = Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[^\x00]+\Z", description="the path of a folder")]
 Privacy = Annotated[
@@ -77,7 +97,8 @@ Token = Annotated[
 
 
 class NodeEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A node that the hub polls while it does not push. An empty ``alias`` means the name.
+    """A node that the hub polls while it does not push. An empty ``alias`` means the name; a ``port`` or ``path`` that
+    is not told is that of its ``kind``.
 
     With ``tls`` it is asked by https; ``fingerprint`` is that of its certificate, where no authority vouches for it.
     ``token`` is its agent's.
@@ -85,26 +106,35 @@ class NodeEntry(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     name: NodeName
     host: Host
-    port: Port = DEFAULT_AGENT_PORT
+    port: Port = 0
     alias: Alias = ""
+    kind: NodeKind = "gpumon"
+    path: UrlPath = ""
     tls: Flag = False
     fingerprint: Fingerprint | None = None
     token: Token | None = None
     tags: Tags = []
+
+    def __post_init__(self) -> None:
+        port, path = PLACES[self.kind]
+        force_setattr(self, "port", self.port or port)
+        force_setattr(self, "path", self.path or path)
 
 
 class HubSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the hub listens, polls and judges.
 
     ``hosts`` are names that people call it by, beside those that it knows itself; ``proxies`` those whose
-    ``X-Forwarded-For`` is believed. ``stale_after_seconds`` null means
-    three intervals of the node in question, at least 5 s; ``state_dir`` null the user's own folder for state.
+    ``X-Forwarded-For`` is believed. ``connections_per_address`` counts viewers, and agents until they are welcome.
+    ``stale_after_seconds`` null means three intervals of the node in question, at least 5 s; ``state_dir`` null the
+    user's own folder for state.
     """
 
     host: Host = "0.0.0.0"
     port: ListenPort = 8080
-    hosts: Annotated[list[Host], Meta(max_length=64, description="a list of at most 64 host names")] = []
+    hosts: HostNames = []
     proxies: Annotated[list[Network], Meta(max_length=64, description="a list of at most 64 addresses")] = []
+    connections_per_address: Connections = 64
     poll_interval_seconds: Interval = 2.0
     stale_after_seconds: Seconds | None = None
     offline_after_seconds: Seconds = 15.0
@@ -130,13 +160,14 @@ class DnsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class AgentSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the agent listens, samples and reports. ``name`` null means the machine's host name, ``state_dir`` null the
-    user's own folder for state. ``join_token_file`` holds what lets it join a hub. With a ``token``, who asks the
-    agent itself must know it.
+    """How the agent listens, samples and reports. ``hosts`` are names that people call it by in a browser, beside those
+    that it knows itself. ``name`` null means the machine's host name, ``state_dir`` null the user's own folder for
+    state. ``join_token_file`` holds what lets it join a hub. With a ``token``, who asks the agent itself must know it.
     """
 
     host: Host = "0.0.0.0"
     port: ListenPort = DEFAULT_AGENT_PORT
+    hosts: HostNames = []
     hub: Annotated[list[HubUrl], Meta(max_length=16, description="a list of at most 16 URLs")] = []
     name: NodeName | None = None
     tags: Tags = []

@@ -13,6 +13,7 @@
     +-- ResolveError        no address was found for a host name
     |   +-- SilenceError    since nobody answered
     +-- PollError           a polled node gave no usable answer
+    +-- HubError            a hub does not tell its viewer anything
 """
 
 from collections.abc import Sequence
@@ -76,3 +77,14 @@ class PollError(GpumonError):
         self.hint = hint
         self.answered = answered
         self.address: str | None = None
+
+
+class HubError(GpumonError):
+    """A hub that we look at tells us nothing; the text names it and says why.
+
+    ``is_refusal`` is true where somebody answers and means no: to ask again cannot help.
+    """
+
+    def __init__(self, message: str, *, is_refusal: bool = False) -> None:
+        super().__init__(message)
+        self.is_refusal = is_refusal

@@ -15,33 +15,37 @@ log = logging.getLogger(__name__)
 DEADLINE_SECONDS = 4.5
 
 
-def run(main: Coroutine[Any, Any, int | None]) -> int:
-    """Run ``main`` until it returns, or until SIGTERM or SIGINT cancel it; both are a success. Returns the exit status.
+def run(main: Coroutine[Any, Any, int | None], *, is_answer: bool = False) -> int:
+    """Run ``main`` until it returns, or until SIGTERM or SIGINT cancel it; both are a success, unless the exit status
+    ``is_answer``: then it is 128 and the signal's number. Returns the exit status.
 
     A second signal, or a deadline of 4.5 s, ends the process at once, with what it still waits for: a
     service manager must never have to kill us.
     """
-    return asyncio.run(_until_signal(main))
+    return asyncio.run(_until_signal(main, is_answer=is_answer))
 
 
-async def _until_signal(main: Coroutine[Any, Any, int | None]) -> int:
+async def _until_signal(main: Coroutine[Any, Any, int | None], *, is_answer: bool) -> int:
     loop = asyncio.get_running_loop()
+    status = 0
     async with asyncio.TaskGroup() as group:
         task = group.create_task(main)
 
-        def stop() -> None:
+        def stop(number: int) -> None:
+            nonlocal status
+            status = 128 + number if is_answer else 0
             if task.cancelling():
-                os._exit(0)
+                os._exit(status)
             log.info("stopping")
             # A thread, since the loop itself may be what hangs.
-            deadline = threading.Timer(DEADLINE_SECONDS, os._exit, [0])
+            deadline = threading.Timer(DEADLINE_SECONDS, os._exit, [status])
             deadline.daemon = True
             deadline.start()
             task.cancel()
 
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop)
-    return 0 if task.cancelled() else task.result() or 0
+            loop.add_signal_handler(number, stop, number)
+    return status if task.cancelled() else task.result() or 0
 
 
 def on_reload(callback: Callable[[], None]) -> None:

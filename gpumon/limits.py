@@ -62,14 +62,42 @@ def origin(peer: object) -> str | None:
 
 class Visits:
     """Counts the connections of one server by their :func:`origin`, and what is refused. ``is_proxy`` tells which
-    addresses speak for others: these are spared as loopback is.
+    addresses speak for others: these are spared as loopback is; ``most_connections`` how many one address may have.
     """
 
-    def __init__(self, refusals: Refusals, is_proxy: Callable[[str], bool] = lambda _: False) -> None:
+    def __init__(
+        self,
+        refusals: Refusals,
+        is_proxy: Callable[[str], bool] = lambda _: False,
+        most_connections: Callable[[], int] = lambda: MAX_CONNECTIONS,
+    ) -> None:
         self.refusals = refusals
         self.is_proxy = is_proxy
+        self.most_connections = most_connections
         self.connections: Counter[str] = Counter()
         self.unfinished: Counter[str] = Counter()
+        self._greeting: Counter[str] = Counter()
+
+    def spares(self, peer: object) -> bool:
+        """Whether a connection from ``peer`` is not counted against its address."""
+        address = origin(peer)
+        return address is None or is_spared(address) or (isinstance(peer, tuple) and self.is_proxy(peer[0]))
+
+    def greet(self, peer: object) -> bool:
+        """A connection from ``peer`` begins its handshake; whether its address may have one more. If so, that holds
+        until :meth:`greeted`.
+        """
+        address = origin(peer)
+        if address is None:
+            return True
+        if self.connections[address] + self._greeting[address] >= self.most_connections() and not self.spares(peer):
+            return False
+        self._greeting[address] += 1
+        return True
+
+    def greeted(self, peer: object) -> None:
+        """The handshake has ended, well or not."""
+        _less(self._greeting, origin(peer))
 
 
 class Visit:
@@ -92,18 +120,13 @@ class Visit:
         """It has come from ``peer``; whether the address may have one more."""
         self.address, self._peer = origin(peer), peer
         self._wait(SILENT_SECONDS, 0, "silent_connection", f"a connection that said nothing for {SILENT_SECONDS:g} s")
-        self._is_counted = self._more(self._visits.connections, MAX_CONNECTIONS)
+        self._is_counted = self._more(self._visits.connections, self._visits.most_connections())
         return self._is_counted
 
     @property
     def is_spared(self) -> bool:
         """Whether it is not counted against its address."""
-        peer = self._peer
-        return (
-            self.address is None
-            or is_spared(self.address)
-            or (isinstance(peer, tuple) and self._visits.is_proxy(peer[0]))
-        )
+        return self._visits.spares(self._peer)
 
     def request_begun(self, *, in_body: bool) -> bool:
         """A part of a request has come; whether the address may have one more of those. Said as often as it holds."""

@@ -56,7 +56,11 @@ MemoryKind = Literal["dedicated", "unified"]
 Gravity = Literal["info", "warning", "critical"]
 ProcessType = Literal["compute", "graphics", "compute+graphics"]
 Channel = Literal["push", "poll", "name", "driver", "clock", "claim"]
-Reason = Literal["unsupported", "denied", "no_data", "lost", "reset_required", "driver", "timeout", "error", "private"]
+Reason = Literal[
+    "unsupported", "denied", "no_data", "lost", "reset_required", "driver", "timeout", "error", "private", "not_told"
+]
+Kind = Literal["gpumon", "gpustat", "dcgm-exporter", "nvidia-gpu-exporter", "nvitop-exporter"]
+"""What answers for a node that is polled: our agent (or the program that gpumon replaces), or another program."""
 
 
 class Fault(Struct, frozen=True, kw_only=True, gc=False):
@@ -197,6 +201,11 @@ class Gpu(Struct, frozen=True, kw_only=True, gc=False):
     suspect: Annotated[list[Text], Meta(max_length=64)] = []
 
     @property
+    def key(self) -> str:
+        """What names it over time, as far as it tells."""
+        return self.uuid or self.pci_bus_id or f"#{self.index}"
+
+    @property
     def throttled_percent(self) -> float | None:
         """100 while it is slowed down by one of :data:`SLOWDOWNS`, else 0: over a time, the share of it."""
         reasons = self.throttle_reasons
@@ -299,7 +308,7 @@ class Node(Struct, frozen=True, kw_only=True, gc=False):
 
     ``report`` is kept while the node is offline; ``last_seen_at`` dates its last sign of life. A node that is
     not well has a ``verdict``, the most likely cause in one sentence, drawn from ``evidence``.
-    ``tags`` are those of the configuration, then those of its agent that are others.
+    ``tags`` are those of the configuration, then those of its agent that are others; ``kind`` is what it is polled as.
     ``reports_late`` came after a gap in its link, ``reports_lost`` never will, both of the agent's present run.
     ``idle_since`` holds those GPUs that are idle, by UUID (PCI address or ``#`` and index, where there is none): since
     when, as far as the hub knows.
@@ -312,6 +321,7 @@ class Node(Struct, frozen=True, kw_only=True, gc=False):
     port: Count | None
     address: Text | None = None
     configured: bool
+    kind: Kind = "gpumon"
     status: NodeStatus = "pending"
     status_since: Timestamp
     last_seen_at: Timestamp | None = None

@@ -29,7 +29,7 @@ REASONS: Final = {
     "too_many_messages": "agents and viewers that said more than they may",
     "not_joined": "agents that have not joined, or were revoked",
     "no_token": "requests without the token that they take",
-    "failed_login": "logins with another token than the hub's",
+    "failed_login": "logins, and requests again and again, with another token than the hub's",
     "foreign_request": "requests in a foreign name, of a foreign page or of no meaning",
     "too_many_agents": "agents beyond what a hub takes: in one second, of new names from one address, or at all",
 }

@@ -23,17 +23,15 @@ from uvicorn.server import ServerState
 from websockets.exceptions import InvalidState
 from websockets.frames import Frame, apply_mask  # type: ignore[attr-defined]  # not listed as its own
 
-from gpumon.limits import MAX_CONNECTIONS, MAX_UNFINISHED, BoundedRequests, Visit, Visits, refusal
+from gpumon.limits import MAX_UNFINISHED, BoundedRequests, Visit, Visits, refusal
 from gpumon.listening import BACKLOG
 from gpumon.pipe import MESSAGES, InOrder, Pipe, frame_head
 from gpumon.refusals import Refusals
+from gpumon.securing import Securing
 from gpumon.text import one_line
 from gpumon.wire import MAX_MESSAGE_BYTES, MAX_SAID
 
 GRACE_SECONDS = 2
-HANDSHAKE_SECONDS = 10.0
-GOODBYE_SECONDS = 20.0
-"""How long a peer may take for what is left of an answer, and for its own goodbye."""
 PING_SECONDS = 10
 ODD_FRAMES_PER_SECOND = 200
 ODD_FRAMES_IN_MESSAGE = 1000
@@ -54,6 +52,7 @@ class _Http(H11Protocol):
         app_state: dict[str, Any],
         **more: Any,  # noqa: ANN401
     ) -> None:
+        self._visits = visits
         self._visit = Visit(visits, self._end)
         self._pipe = Pipe(self._visit)
         super().__init__(config, server_state, app_state | {"pipe": self._pipe}, **more)
@@ -64,7 +63,8 @@ class _Http(H11Protocol):
         self._pipe.made(transport)
         super().connection_made(cast("asyncio.Transport", InOrder(transport, self._pipe)))
         if not self._visit.begin(transport.get_extra_info("peername")):
-            self._end(429, "too_many_connections", f"allowed: {MAX_CONNECTIONS} connections from one address")
+            most = self._visits.most_connections()
+            self._end(429, "too_many_connections", f"allowed: {most} connections from one address")
 
     def data_received(self, data: bytes) -> None:
         if not self._pipe.is_closing():
@@ -299,68 +299,59 @@ class WebSocketProtocol(WebSocketsSansIOProtocol, asyncio.BufferedProtocol):
 
 
 class _Server(uvicorn.Server):
-    """uvicorn's, without its signals, and with deadlines for TLS: asyncio's own are 60 s for a handshake, which no
-    protocol hears of, and 30 s for a goodbye.
-    """
+    """uvicorn's, without its signals. By TLS ``takes_connections`` is false: :class:`gpumon.securing.Securing` does."""
 
-    def __init__(self, config: Config, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, config: Config, *, takes_connections: bool) -> None:
         super().__init__(config)
-        self._tls = tls
+        self._takes_connections = takes_connections
 
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        def protocol() -> asyncio.Protocol:
-            made = cast("Callable[..., asyncio.Protocol]", self.config.http_protocol_class)
-            return made(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
-
-        self.servers = [
-            await asyncio.get_running_loop().create_server(
-                protocol,
-                sock=one,
-                backlog=BACKLOG,
-                ssl=self._tls,
-                ssl_handshake_timeout=HANDSHAKE_SECONDS if self._tls else None,
-                ssl_shutdown_timeout=GOODBYE_SECONDS if self._tls else None,
-            )
-            for one in sockets or ()
-        ]
+        loop, taken = asyncio.get_running_loop(), sockets if self._takes_connections else None
+        self.servers = [await loop.create_server(self.protocol, sock=one, backlog=BACKLOG) for one in taken or ()]
         self.started = True
+
+    def protocol(self) -> asyncio.Protocol:
+        """What serves one connection."""
+        made = cast("Callable[..., asyncio.Protocol]", self.config.http_protocol_class)
+        return made(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
 
 
 async def serve(
     app: ASGIApp,
     listener: socket.socket,
     end_streams: Callable[[], None] = lambda: None,
-    refusals: Refusals | None = None,
+    visits: Visits | None = None,
     tls: ssl.SSLContext | None = None,
-    is_proxy: Callable[[str], bool] = lambda _: False,
 ) -> None:
-    """Serve ``app`` on ``listener`` until cancelled, by ``tls`` if given; who ``is_proxy`` speaks for many. Then
+    """Serve ``app`` on ``listener`` until cancelled, by ``tls`` if given; ``visits`` count who comes. Then
     ``end_streams`` is called, for an endless response holds the server; requests have 2 s, WebSockets end with 1012.
     """
-    server = _Server(
-        uvicorn.Config(
-            app,
-            http=cast("type[asyncio.Protocol]", partial(_Http, Visits(refusals or Refusals(), is_proxy))),
-            ws=WebSocketProtocol,
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            ws_max_size=MAX_MESSAGE_BYTES,
-            ws_ping_interval=PING_SECONDS,
-            ws_ping_timeout=PING_SECONDS,
-            ws_per_message_deflate=False,
-            timeout_graceful_shutdown=GRACE_SECONDS,
-        ),
-        tls,
+    visits = visits or Visits(Refusals())
+    config = uvicorn.Config(
+        app,
+        http=cast("type[asyncio.Protocol]", partial(_Http, visits)),
+        ws=WebSocketProtocol,
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        ws_max_size=MAX_MESSAGE_BYTES,
+        ws_ping_interval=PING_SECONDS,
+        ws_ping_timeout=PING_SECONDS,
+        ws_per_message_deflate=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
     )
+    server = _Server(config, takes_connections=tls is None)
     try:
-        await server.serve(sockets=[listener])
+        async with asyncio.TaskGroup() as group:
+            if tls is not None:
+                group.create_task(Securing(listener, tls, visits, server.protocol).run())
+            await server.serve(sockets=[listener])
     finally:
         end_streams()
         if server.started:

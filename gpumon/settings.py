@@ -24,6 +24,9 @@ FLAGS = {
 }
 """Options that are not called as their keys are."""
 
+TOKEN_VARIABLE = "GPUMON_TOKEN"  # noqa: S105  (the name of a variable)
+MOST_TOKEN_BYTES = 1024
+
 Section = TypeVar("Section", bound=msgspec.Struct)
 
 
@@ -60,6 +63,28 @@ def _with_flag(fault: str) -> str:
     field, colon, rest = fault.partition(":")
     field = field.partition("[")[0]
     return FLAGS.get(field, f"--{field.replace('_', '-')}") + colon + rest
+
+
+def given_token(file: str | None) -> str | None:
+    """The hub's token, for who asks it: what stands in ``file``, else what the environment says; None without both.
+
+    Raises:
+        UsageError: it cannot be read, or is none.
+    """
+    where, given = TOKEN_VARIABLE, os.environ.get(TOKEN_VARIABLE, "")
+    if file is not None:
+        where = f"--token-file: {file}"
+        try:
+            with Path(file).expanduser().open("rb") as one:
+                given = one.read(MOST_TOKEN_BYTES).decode(errors="replace")
+        except (OSError, RuntimeError) as error:
+            raise UsageError(f"{where}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        if not given.strip():
+            raise UsageError(f"{where}: it is empty; it must hold the token of the hub")
+    given = given.strip()
+    if not given.isascii() or not given.isprintable():
+        raise UsageError(f"{where}: this is no token: it holds signs that none has")
+    return given or None
 
 
 def tls_section(section: TlsSection, given: dict[str, str | None]) -> TlsSection:

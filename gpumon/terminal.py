@@ -16,6 +16,9 @@ ELLIPSIS: Final = "…"
 GAP: Final = "  "
 NARROWEST: Final = 3
 
+IN_ASCII: Final = str.maketrans("…·—°█▉▊▋▌▍▎▏", "~.- #####   ")
+"""Our own signs, where a terminal knows ASCII only; none changes its width."""
+
 STYLES: Final = {
     "bold": "1",
     "red": "31",
@@ -90,6 +93,12 @@ def line(cells: Sequence[Cell], widths: Sequence[int], *, color: bool) -> str:
     return GAP.join(fit(cell, columns, color=color) for cell, columns in zip(cells, widths, strict=True)).rstrip()
 
 
+def spans(cells: Sequence[Cell], widths: Sequence[int]) -> list[tuple[str, str]]:
+    """The same in pieces, the style of each and its text, for who paints by other means."""
+    pieces = [(cell.style, fit(cell, columns, color=False)) for cell, columns in zip(cells, widths, strict=True)]
+    return [piece for one in pieces for piece in (("", GAP), one)][1:]
+
+
 def wrap(text: str, columns: int, *, first: int = 0, rest: int = 0) -> list[str]:
     """``text`` in lines of at most so many columns, broken between words; the indents of first line and rest."""
     lines: list[str] = []
@@ -103,10 +112,20 @@ def wrap(text: str, columns: int, *, first: int = 0, rest: int = 0) -> list[str]
     return [*lines, current.rstrip()]
 
 
+def writable(text: str, encoding: str) -> str:
+    """``text``, with what ``encoding`` has no sign for replaced."""
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return text.translate(IN_ASCII).encode(encoding, "replace").decode(encoding)
+    return text
+
+
 def write(text: str) -> None:
     """``text`` to standard output, at once. Raises BrokenPipeError if nobody reads it any longer."""
+    encoding = sys.stdout.encoding or "utf-8"
     try:
-        sys.stdout.buffer.write(text.encode(sys.stdout.encoding or "utf-8", "replace"))
+        sys.stdout.buffer.write(writable(text, encoding).encode(encoding, "replace"))
         sys.stdout.buffer.flush()
     except BrokenPipeError:
         nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -21,6 +21,8 @@ NAMED_OTHERWISE: Final = {
     ("hub", "require_login"): "auth.viewers",
     ("agent", "hubs"): "agent.hub",
 }
+TOLD_DEFAULTS: Final = {"nodes[].port": "of the kind", "nodes[].path": "of the kind"}
+"""Defaults that the value in the code only stands for."""
 SIMPLE: Final = {
     bool: "true or false",
     int: "a whole number",
@@ -55,7 +57,7 @@ def keys(section: type[Struct], path: str = "") -> Iterator[tuple[str, str, str]
         if key in OLDER:
             yield key, "", f"as `{OLDER[key]}`"
         elif inner is None:
-            yield key, default_of(field), allowed(field.type)
+            yield key, TOLD_DEFAULTS.get(key) or default_of(field), allowed(field.type)
         elif is_list:
             yield key, "`[]`", allowed(field.type)
             yield from keys(inner, f"{key}[].")

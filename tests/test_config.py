@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gpumon.config import Config, NodeEntry, load, name_server, parse
+from gpumon.config import PLACES, Config, NodeEntry, load, name_server, parse
 from gpumon.errors import ConfigError
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
@@ -72,6 +72,14 @@ def test_what_the_file_leaves_out_has_its_default() -> None:
         ('{"nodes": [{"name": "a", "host": "h\\n"}]}', r"^nodes\[0\]\.host: "),
         ('{"nodes": [{"name": "a", "host": "h", "tags": "x"}]}', r"^nodes\[0\]\.tags: .*a list of at most 16 tags$"),
         ('{"nodes": [{"name": "a", "host": "h", "tags": ["x,y"]}]}', r"^nodes\[0\]\.tags\[0\]: .*without commas"),
+        (
+            '{"nodes": [{"name": "a", "host": "h", "kind": "dcgm"}]}',
+            r'^nodes\[0\]\.kind: "dcgm" .*allowed: "gpumon", "gpustat", "dcgm-exporter", "nvidia-gpu-exporter", "nv',
+        ),
+        ('{"nodes": [{"name": "a", "host": "h", "path": "metrics"}]}', r"^nodes\[0\]\.path: .*such as /metrics"),
+        ('{"nodes": [{"name": "a", "host": "h", "path": "//elsewhere/x"}]}', r"^nodes\[0\]\.path: "),
+        ('{"nodes": [{"name": "a", "host": "h", "path": "/a b"}]}', r"^nodes\[0\]\.path: "),
+        ('{"nodes": [{"name": "a", "host": "h", "path": "/a\\r\\nX: y"}]}', r"^nodes\[0\]\.path: "),
         ('{"agent": {"tags": ["x", ""]}}', r"^agent\.tags\[1\]: \"\" .*1 to 40 characters"),
         ('{"nodes": [{"name": "a", "host": "a..b"}]}', r"^nodes\[0\]\.host: "),
         ('{"hub": {"stale_after_seconds": 60}}', r"^hub\.stale_after_seconds: 60 .*at most hub\.offline_after_seconds"),
@@ -81,6 +89,10 @@ def test_what_the_file_leaves_out_has_its_default() -> None:
         ),
         ('{"hub": {}, "aggregator": {}}', r"^aggregator: is the older name of hub"),
         ('{"hub": {"port": 1, "port": 2}}', r'^"port": this key stands twice'),
+        (
+            '{"hub": {"connections_per_address": 9}}',
+            r"^hub\.connections_per_address: 9 .*a whole number from 10 to 100000$",
+        ),
         ('{"hub": {"poll_interval_seconds": 0}}', r"^hub\.poll_interval_seconds: 0 .*from 0\.2 to 60$"),
         ('{"hub": {"poll_interval_seconds": NaN}}', r"^NaN: not a number of JSON"),
         ('{"hub": {"port": 1e400}}', r"^hub\.port: "),
@@ -145,6 +157,15 @@ def test_a_list_that_is_too_long_is_a_fault() -> None:
     assert fault == "nodes: 10001 are too many; allowed: a list of at most 10000 nodes"
     (fault,) = faults(json.dumps({"agent": {"hub": ["http://h"] * 17}}))
     assert fault.startswith("agent.hub: 17 are too many; ")
+
+
+@pytest.mark.parametrize(("kind", "place"), PLACES.items())
+def test_port_and_path_are_those_of_the_kind_unless_told(kind: str, place: tuple[int, str]) -> None:
+    text = f'{{"nodes": [{{"name": "a", "host": "h", "kind": "{kind}"}}]}}'
+    (node,) = parse(text.encode()).nodes
+    assert (node.kind, node.port, node.path) == (kind, *place)
+    (node,) = parse(text.replace('"host"', '"port": 1, "path": "/x?y=z", "host"').encode()).nodes
+    assert (node.port, node.path) == (1, "/x?y=z")
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:

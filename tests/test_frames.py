@@ -14,6 +14,7 @@ from websockets.frames import Frame
 from websockets.server import ServerProtocol
 
 from gpumon import serve as serve_module
+from gpumon.limits import Visits
 from gpumon.listening import listen
 from gpumon.pipe import Pipe, pipe_of, text_frame
 from gpumon.refusals import Refusals
@@ -273,7 +274,7 @@ async def test_frames_that_break_the_rules_before_the_handshake_is_answered_end_
         await send({"type": "websocket.accept"})
 
     refusals, listener = Refusals(), listen("127.0.0.1", 0, "test")
-    server = asyncio.create_task(serve(app, listener, refusals=refusals))
+    server = asyncio.create_task(serve(app, listener, visits=Visits(refusals)))
     reader, writer = await asyncio.open_connection(*listener.getsockname())
     try:
         writer.write(UPGRADE % b"/")

@@ -13,12 +13,12 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 # Shared words first; each may import what stands in a row above its own.
 SHARED = [
-    {"errors", "text", "timestamp", "logs", "refusals", "statefile"},
+    {"errors", "text", "timestamp", "logs", "refusals", "statefile", "command", "hosts", "quantities"},
     {"model", "terminal", "typefaults"},
-    {"handshake"},
+    {"handshake", "availability"},
     {"catalog", "wire", "config"},
     {"problem", "lifecycle", "nameserver", "limits", "certificates"},
-    {"pipe", "listening"},
+    {"pipe", "listening", "securing"},
     {"serve", "multicast", "systemnames"},
     {"resolver"},
 ]
@@ -38,12 +38,13 @@ AGENT = [
         "xid",
         "pause",
         "cgroup",
-        "command",
         "host",
         "boards",
         "loads",
         "zeros",
         "calls",
+        "browsers",
+        "fitting",
     },
     {"joining", "scenario", "notes", "trouble", "driver", "tally", "pci", "advice", "aside", "delivery", "setback"},
     {"device", "known", "processes", "child", "simulate", "sampler", "table", "linkstate"},
@@ -57,12 +58,16 @@ AGENT = [
     {"app"},
 ]
 HUB = [
-    {"ring", "destinations", "posture", "xids", "privacy", "proxies"},
+    {"ring", "destinations", "posture", "xids", "privacy", "proxies", "exposition", "secrecy", "foreign"},
     {
         "letters",
         "packing",
         "page",
         "legacy",
+        "gpustat",
+        "dcgm",
+        "smi",
+        "nvitop",
         "clock",
         "gaps",
         "outage",
@@ -72,10 +77,10 @@ HUB = [
         "roster",
         "history",
         "sheet",
-        "hosts",
         "auth",
+        "failures",
     },
-    {"activity", "card", "door"},
+    {"activity", "card", "door", "kinds"},
     {"overview"},
     {"openapi", "member", "mailbox", "findings"},
     {"liveness", "succession", "feed", "agentlink"},
@@ -85,8 +90,17 @@ HUB = [
     {"agents", "enrolment", "gate", "login", "ingest", "poller", "live", "api", "past", "plain", "reload"},
     {"app", "check"},
 ]
+CLIENT = [
+    {"choice", "figures", "overview"},
+    {"offers", "rows", "stream", "screen"},
+    {"controls", "fleet", "picture"},
+    {"watch"},
+    {"listing"},
+    {"find", "top"},
+]
 READ_BY_THE_CHILD_ALONE = {"nvml", "calls", "fields", "fieldvalues", "strings", "memory"}
 READ_BY_THE_CHILD_ALONE |= {"events", "processlists", "mig"}
+COMMAND_LINE = {"cli", "commands", "viewing", "admin", "options", "settings", "manual"}
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "common", "manager", "managers", "base", "misc"}
 
 
@@ -109,7 +123,7 @@ def imports_of(path: Path) -> frozenset[str]:
 
 def rooms_of(path: Path) -> set[str]:
     """The modules of gpumon among them."""
-    modules = {module_of(file) for file in FILES} - {"gpumon", "gpumon.agent", "gpumon.hub"}
+    modules = {module_of(file) for file in FILES} - {"gpumon", "gpumon.agent", "gpumon.client", "gpumon.hub"}
     return set(imports_of(path) & modules) - {module_of(path)}
 
 
@@ -125,11 +139,8 @@ def files_that_import(library: str) -> set[str]:
 def test_imports_point_down(path: Path) -> None:
     module = module_of(path)
     side, _, room = module.removeprefix("gpumon.").rpartition(".")
-    order = {"agent": AGENT, "hub": HUB, "": SHARED}.get(side)
-    if (
-        room in ("", "agent", "hub", "gpumon", "__main__", "cli", "commands", "admin", "settings", "demo")
-        or order is None
-    ):
+    order = {"agent": AGENT, "client": CLIENT, "hub": HUB, "": SHARED}.get(side)
+    if room in ("", "agent", "client", "hub", "gpumon", "__main__", "demo", *COMMAND_LINE) or order is None:
         return
     row = next((place for place, rooms in enumerate(order) if room in rooms), None)
     assert row is not None, f"{module} has no place in the house: give it one in this test and docs/architecture.md"
@@ -139,13 +150,14 @@ def test_imports_point_down(path: Path) -> None:
     assert rooms_of(path) <= allowed
 
 
-def test_agent_and_hub_meet_only_in_the_shared_words() -> None:
+def test_agent_hub_and_client_meet_only_in_the_shared_words() -> None:
+    sides = ("gpumon.agent", "gpumon.hub", "gpumon.client")
     for path in FILES:
         module = module_of(path)
-        if module.startswith("gpumon.agent"):
-            assert not any(room.startswith("gpumon.hub") for room in rooms_of(path)), module
-        if module.startswith("gpumon.hub"):
-            assert not any(room.startswith("gpumon.agent") for room in rooms_of(path)), module
+        for side in sides:
+            if module.startswith(side):
+                others = tuple(other for other in sides if other != side)
+                assert not any(room.startswith(others) for room in rooms_of(path)), module
 
 
 @pytest.mark.parametrize(
@@ -153,10 +165,12 @@ def test_agent_and_hub_meet_only_in_the_shared_words() -> None:
     [
         ("pynvml", {f"agent/{room}.py" for room in READ_BY_THE_CHILD_ALONE}),
         ("uvicorn", {"serve.py"}),
-        ("websockets", {"agent/link.py", "agent/setback.py", "serve.py"}),
+        ("websockets", {"agent/link.py", "agent/setback.py", "client/stream.py", "serve.py"}),
+        ("prompt_toolkit", {"client/screen.py"}),
         ("aiohttp", {"hub/fetch.py"}),
+        ("prometheus_client", {"hub/exposition.py"}),
         ("dns", {"nameserver.py", "multicast.py"}),
-        ("click", {"cli.py", "commands.py", "admin.py"}),
+        ("click", {f"{room}.py" for room in COMMAND_LINE}),
         ("psutil", set()),
         ("argparse", set()),
     ],
@@ -166,7 +180,7 @@ def test_a_library_is_known_in_one_place(library: str, files: set[str]) -> None:
 
 
 def test_starlette_stays_at_the_edges() -> None:
-    edges = {"pipe.py", "serve.py", "problem.py", "agent/server.py"}
+    edges = {"pipe.py", "serve.py", "problem.py", "agent/server.py", "agent/browsers.py"}
     rooms = ("app", "agents", "agentlink", "api", "auth", "gate", "ingest", "live", "login", "page", "past", "plain")
     edges |= {f"hub/{room}.py" for room in (*rooms, "proxies")}
     assert files_that_import("starlette") <= edges
@@ -175,7 +189,7 @@ def test_starlette_stays_at_the_edges() -> None:
 def test_only_the_command_line_reads_arguments_and_environment() -> None:
     for path in FILES:
         text = path.read_text().replace("**os.environ", "")  # a child inherits the whole of it, unread
-        if path.name not in ("cli.py", "commands.py", "admin.py", "settings.py"):
+        if path.stem not in COMMAND_LINE:
             assert "os.environ" not in text, path
             assert "os.getenv" not in text, path
             assert "sys.argv" not in text, path
@@ -192,6 +206,16 @@ def test_files_and_functions_stay_small(path: Path) -> None:
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert (node.end_lineno or 0) - node.lineno <= 60, f"{path.name}: {node.name}"
+
+
+@pytest.mark.parametrize("role", ["agent", "hub"])
+def test_an_agent_or_a_hub_loads_nothing_of_the_terminal(role: str) -> None:
+    """Nor does one load the other: each command loads what it needs."""
+    other = "hub" if role == "agent" else "agent"
+    code = f"import sys, gpumon.cli, gpumon.{role}.app\n"
+    code += f"print(*[m for m in sys.modules if m.startswith(('gpumon.client', 'gpumon.{other}', 'prompt_toolkit'))])"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == []
 
 
 def test_tasks_are_owned_by_a_group() -> None:

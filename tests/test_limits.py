@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,7 +12,8 @@ import pytest
 from starlette.types import Receive, Scope, Send
 
 from gpumon import limits, pipe
-from gpumon.limits import origin
+from gpumon.config import HubSection
+from gpumon.limits import Visits, origin
 from gpumon.listening import listen
 from gpumon.logs import REPEATS, Unrepeated
 from gpumon.refusals import MOST_ADDRESSES, REASONS, Refusals
@@ -86,10 +88,10 @@ def is_told(record: logging.LogRecord) -> bool:
 
 
 @asynccontextmanager
-async def serving(**options: Any) -> AsyncIterator[Served]:
+async def serving(tls: ssl.SSLContext | None = None, **options: Any) -> AsyncIterator[Served]:
     listener = listen("127.0.0.1", 0, "test")
     served = Served(listener.getsockname()[1], Refusals())
-    server = asyncio.create_task(serve(served, listener, refusals=served.refusals, **options))
+    server = asyncio.create_task(serve(served, listener, visits=Visits(served.refusals, **options), tls=tls))
     try:
         yield served
     finally:
@@ -272,6 +274,23 @@ async def test_one_address_has_so_many_connections_and_gets_new_ones_when_old_on
         client.writer.close()
     while b"well" not in await served.get():
         pass
+
+
+@pytest.mark.usefixtures("unspared")
+async def test_who_runs_a_hub_says_how_many_and_may_say_otherwise_while_it_runs() -> None:
+    settings = HubSection(connections_per_address=70)
+    async with serving(most_connections=lambda: settings.connections_per_address) as served:
+        clients = [await served.connect() for _ in range(70)]
+        for client in clients:
+            client.say(HEAD + b"\r\n")
+            assert b"well" in await client.answer()
+        assert b"allowed: 70 connections from one address" in await (await served.connect()).rest()
+        settings = HubSection(connections_per_address=75)
+        one_more = await served.connect()
+        one_more.say(HEAD + b"\r\n")
+        assert b"well" in await one_more.answer()
+        for client in [*clients, one_more]:
+            client.writer.close()
 
 
 @pytest.mark.usefixtures("unspared")

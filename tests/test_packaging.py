@@ -73,7 +73,9 @@ def test_the_wheel_holds_the_package_with_its_types_and_its_page_and_nothing_els
     assert {"gpumon/py.typed", "gpumon/cli.py", f"{PAGE}/index.html", f"{PAGE}/licences.txt"} <= set(found)
     for kind in ("js", "css"):
         assert any(re.fullmatch(rf"{PAGE}/assets/[^/]+\.{kind}", name) for name in found), f"no {kind} in {found}"
-    assert all(re.match(r"gpumon/|gpumon_fleet-[\d.]+\.dist-info/", name) for name in found)
+    page = re.compile(r"gpumon_fleet-[\d.]+\.data/data/share/man/man1/gpumon\.1")
+    (manual,) = filter(page.fullmatch, found)
+    assert all(re.match(r"gpumon/|gpumon_fleet-[\d.]+\.dist-info/", name) for name in found if name != manual)
     assert not [name for name in found if re.search(r"node_modules|tests?/|\.map$|\.tsx?$|__pycache__", name)]
 
 

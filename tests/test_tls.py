@@ -7,6 +7,8 @@ import signal
 import socket
 import ssl
 import threading
+import tracemalloc
+from asyncio import sslproto
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import aiohttp
 import pytest
 from websockets.asyncio.client import connect
 
-from gpumon import certificates, pipe, serve
+from gpumon import certificates, limits, pipe, securing
 from gpumon.certificates import trusting
 from gpumon.config import AgentSection, Config, HubSection, NodeEntry, TlsSection
 from tests.agent.hubs import QUICK
@@ -145,6 +147,20 @@ async def test_what_a_stuck_viewer_costs_is_bounded(hub: Site, own: Signed, monk
                 assert transport.get_write_buffer_size() <= 2 * pipe.PIECE_BYTES
 
 
+async def test_a_connection_keeps_little_ready_for_what_comes(hub: Site, own: Signed) -> None:
+    tracemalloc.start()
+    try:
+        reader, writer = await asyncio.open_connection("127.0.0.1", hub.port, ssl=pinning(own))
+        writer.write(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert b"200" in await reader.readline()
+        only = tracemalloc.Filter(inclusive=True, filename_pattern=sslproto.__file__)
+        kept = sum(trace.size for trace in tracemalloc.take_snapshot().filter_traces([only]).statistics("filename"))
+        writer.close()
+    finally:
+        tracemalloc.stop()
+    assert 2 * securing.READ_BYTES <= kept < 4 * securing.READ_BYTES  # the hub's end and the one here
+
+
 async def test_a_plain_request_to_a_port_of_tls_is_ended_and_harms_nobody(hub: Site) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", hub.port)
     writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -155,13 +171,70 @@ async def test_a_plain_request_to_a_port_of_tls_is_ended_and_harms_nobody(hub: S
 
 
 async def test_a_handshake_that_never_ends_is_ended(own: Signed, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serve, "HANDSHAKE_SECONDS", 0.3)
+    monkeypatch.setattr(securing, "HANDSHAKE_SECONDS", 0.3)
     async with running_hub(Config(tls=own.files)) as hub:
         for first in (b"", b"\x16\x03\x01"):
             reader, writer = await asyncio.open_connection("127.0.0.1", hub.port)
             writer.write(first)
             with contextlib.suppress(ConnectionResetError):
                 assert await reader.read() == b""
+            writer.close()
+        assert (await hub.get("/health?verbose"))["refused"] == {"silent_connection": 2}
+
+
+async def is_ended(reader: asyncio.StreamReader) -> bool:
+    """Whether the other side has closed, as far as is seen by now."""
+    try:
+        async with asyncio.timeout(0.01):
+            return await reader.read() == b""
+    except TimeoutError:
+        return False
+    except ConnectionResetError:
+        return True
+
+
+async def test_who_does_not_even_shake_hands_counts_from_the_first_packet(
+    own: Signed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "is_spared", lambda _: False)
+    async with running_hub(Config(tls=own.files, hub=HubSection(connections_per_address=20))) as hub:
+        silent = [await asyncio.open_connection("127.0.0.1", hub.port) for _ in range(400)]
+        elsewhere = aiohttp.TCPConnector(ssl=pinning(own), local_addr=("127.0.0.2", 0))
+        async with aiohttp.ClientSession(connector=elsewhere) as session:
+
+            async def refused() -> int:
+                async with session.get(f"{hub.url}/health?verbose") as answer:
+                    return int((await answer.json())["refused"].get("too_many_connections", 0))
+
+            async def are_refused() -> bool:
+                return await refused() == 380
+
+            await until(are_refused)
+            ends = [await is_ended(reader) for reader, _ in silent]
+            assert ends.count(False) == 20
+            for _, writer in silent:
+                writer.close()
+
+            async def is_served_again() -> bool:
+                with contextlib.suppress(aiohttp.ClientError):
+                    return bool((await hub.get("/health"))["status"] == "ok")
+                return False
+
+            await until(is_served_again)
+
+
+async def test_of_all_that_shake_hands_who_has_taken_longest_gives_way(
+    own: Signed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(securing, "MAX_HANDSHAKES", 5)
+    async with running_hub(Config(tls=own.files)) as hub:
+        silent = [await asyncio.open_connection("127.0.0.1", hub.port) for _ in range(5)]
+        async with hub.session.get(f"{hub.url}/health") as answer:
+            assert answer.status == 200
+        with contextlib.suppress(ConnectionResetError):
+            assert await silent[0][0].read() == b""
+        assert [await is_ended(reader) for reader, _ in silent[1:]] == [False] * 4
+        for _, writer in silent:
             writer.close()
 
 

@@ -5,6 +5,7 @@ import contextlib
 import functools
 import logging
 import socket
+import threading
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ from gpumon.agent.simulate import SimulatedReader
 from gpumon.agent.watchdog import Watchdog
 from gpumon.certificates import Shown
 from gpumon.config import AgentSection, DnsSection, TlsSection
+from gpumon.hosts import Hosts
+from gpumon.limits import Visits, is_loopback
 from gpumon.listening import url_of
 from gpumon.refusals import Refusals
 from gpumon.serve import serve
@@ -111,17 +114,20 @@ class _Agent:
                 if link.hubs:
                     outbox.put(sequence, report, sampler.interval)
 
+            is_local = is_loopback(self.listener.getsockname()[0])
+            hosts = Hosts(self.settings.hosts, "agent", is_local=is_local)
+            threading.Thread(target=hosts.learn, daemon=True).start()
             async with asyncio.TaskGroup() as group:
                 if self.service is not None:
                     begun = (self.settings, self.dns, self.tls)
-                    reload = Reload(begun, self.service.read_again, sampler, link)
+                    reload = Reload(begun, self.service.read_again, sampler, link, hosts)
                     group.create_task(reload.run(), name="reload")
                 if self.shown is not None:
                     group.create_task(self._keep_certificate(self.shown, sampler), name="certificate")
                 refusals = Refusals()
-                served = application(sampler, link.state, refusals, self.settings.token)
+                served = application(sampler, hosts, link.state, refusals, self.settings.token)
                 context = self.shown.context if self.shown is not None else None
-                group.create_task(serve(served, self.listener, refusals=refusals, tls=context), name="server")
+                group.create_task(serve(served, self.listener, visits=Visits(refusals), tls=context), name="server")
                 group.create_task(link.run(), name="link")
                 group.create_task(sampler.run(deliver), name="sampler")
 

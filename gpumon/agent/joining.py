@@ -1,14 +1,18 @@
 """Proving to a hub who this agent is, and having the hub prove itself: the agent's side of :mod:`gpumon.handshake`."""
 
 import asyncio
+import ipaddress
 import logging
+import threading
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from gpumon import handshake
 from gpumon.agent.identity import Bond, Identity
 from gpumon.errors import JoinError
 from gpumon.handshake import JoinToken
+from gpumon.hosts import plain_name
 from gpumon.wire import Challenge, Close, Proof, Welcome
 
 log = logging.getLogger(__name__)
@@ -19,6 +23,9 @@ NOT_PROVEN = (
 )
 MAX_TOKEN_BYTES = 4096
 WRITE_SECONDS = 3.0
+READ_SECONDS = 3.0
+READER = "join token"
+PORTS = {"http": 80, "ws": 80, "https": 443, "wss": 443}
 ADMITS = frozenset({Close.REVOKED, Close.NAME_TAKEN, Close.COPIED})
 """Codes of what an admin can put right."""
 
@@ -70,8 +77,10 @@ class Joining:
 
     def __init__(self, identity: Identity, tokens: TokenSource) -> None:
         self.identity = identity
+        self.patience_seconds = READ_SECONDS
         self._tokens = tokens
         self._token: JoinToken | None = None
+        self._reading: asyncio.Future[JoinToken | JoinError | None] | None = None
         self._code: str | None = None
 
     async def prepare(self, url: str) -> bool:
@@ -80,12 +89,17 @@ class Joining:
 
         Raises:
             JoinError: the agent has a token that it cannot use.
+            TimeoutError: the disk where its token lies does not answer. One that has joined goes on without.
         """
         self._code = None
-        self._token = self._tokens.given
-        if self._tokens.file is not None:
-            self._token = await asyncio.to_thread(self._tokens.token)
-        return self._token is not None or self._bond_at(url) is not None
+        has_joined = self._bond_at(url) is not None
+        try:
+            self._token = self._tokens.given or await self._token_of_file()
+        except TimeoutError:
+            if not has_joined:
+                raise
+            self._token = None
+        return self._token is not None or has_joined
 
     def answer(self, url: str, greetings: tuple[bytes, bytes], challenge: Challenge) -> Answer:
         """The answer to the ``challenge`` of the hub at ``url``; ``greetings`` are hello and it as they were sent.
@@ -137,5 +151,57 @@ class Joining:
             return f"; to let it in, start it by the line that 'gpumon hub --print-join' shows there, or {admit}"
         return f"; if it is to come in, {admit}" if close_code in ADMITS else ""
 
+    async def _token_of_file(self) -> JoinToken | None:
+        """What is in the file. It is read by one thread at a time, and by none of the loop's own: a disk that hangs
+        would take one more of those with every try.
+        """
+        if self._tokens.file is None:
+            return None
+        if self._reading is None:
+            loop = asyncio.get_running_loop()
+            reading = self._reading = loop.create_future()
+            try:
+                threading.Thread(target=self._read, args=(loop, reading), name=READER, daemon=True).start()
+            except RuntimeError:  # too many of them, in a service whose tasks are limited
+                self._reading = None
+                raise JoinError(f"{self._tokens.file}: this machine allows no further thread to read it") from None
+        await asyncio.wait({self._reading}, timeout=self.patience_seconds)
+        if not self._reading.done():
+            raise TimeoutError
+        found, self._reading = self._reading.result(), None
+        if isinstance(found, JoinError):
+            raise found
+        return found
+
+    def _read(self, loop: asyncio.AbstractEventLoop, reading: "asyncio.Future[JoinToken | JoinError | None]") -> None:
+        found: JoinToken | JoinError | None
+        try:
+            found = self._tokens.token()
+        except JoinError as error:
+            found = error
+        except Exception as error:  # told to who waits, or nobody would ever be
+            found = JoinError(f"{self._tokens.file}: cannot be read: {type(error).__name__}")
+        try:
+            loop.call_soon_threadsafe(reading.set_result, found)
+        except RuntimeError:
+            log.debug("%s: read after the end of the program", self._tokens.file)
+
     def _bond_at(self, url: str) -> Bond | None:
-        return next((bond for bond in self.identity.bonds if bond.url == url), None)
+        """That with a hub at the host and port of ``url``, by whatever scheme, spelling or path it was joined."""
+        place = place_of(url)
+        return next((bond for bond in self.identity.bonds if place_of(bond.url) == place), None)
+
+
+def place_of(url: str) -> tuple[str, int | None]:
+    """The host and the port that a hub's URL names, the same however it is spelled."""
+    try:
+        parts = urlsplit(url)
+        host, port = plain_name(parts.hostname or ""), parts.port or PORTS.get(parts.scheme)
+    except ValueError:  # only where somebody has written into our file
+        return url, None
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host, port
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return str(mapped or address), port

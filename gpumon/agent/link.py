@@ -242,9 +242,8 @@ class Link:
 
     async def _greet(self, hub: str, connection: ClientConnection, joining: Joining) -> Welcome:
         """Say who this is, prove it if the hub asks for that, and have it say welcome."""
-        self._enter("token", "the file of the agent's own join token is not to be read", self._pace.welcome)
-        async with asyncio.timeout(self._pace.welcome):
-            insists = await joining.prepare(hub)
+        self._enter("token", "the file of the agent's own join token could not be read", joining.patience_seconds)
+        insists = await joining.prepare(hub)
         identity = joining.identity
         hello = Hello(
             agent_id=identity.agent_id,

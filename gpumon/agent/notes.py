@@ -23,6 +23,7 @@ MEANINGS: Final[dict[Reason, str]] = {
     "driver": "the driver does not run",
     "timeout": "the driver did not answer in time",
     "error": "the driver's answer was an error, or makes no sense",
+    "not_told": "the program that was asked does not tell it",
 }
 VALUES: Final = tuple(field.name for field in structs.fields(Gpu) if field.name in MEASURED and field.default is None)
 NULLABLE: Final = ("uuid", "name", "pci_bus_id", *VALUES)

@@ -1,7 +1,7 @@
 """Who is behind a process id: name, user, short command, start, container, job.
 
 What a process is called is chosen by whoever runs it, and its arguments may hold secrets: of the command line
-only the program and the name of its script leave the machine (:mod:`gpumon.agent.command`). A wrong name is
+only the program and the name of its script leave the machine (:mod:`gpumon.command`). A wrong name is
 worse than none, so whatever is in doubt (the process has gone, the id was given to another one, the id is
 another container's) stays null.
 
@@ -20,9 +20,9 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 from gpumon.agent.cgroup import TEXT_LIMIT, place
-from gpumon.agent.command import LIMIT_BYTES, redacted, short_command
 from gpumon.agent.machine import INITIAL_PID_NAMESPACE
 from gpumon.agent.pipe import plain
+from gpumon.command import LIMIT_BYTES, redacted, short_command
 from gpumon.model import MAX_PROCESSES, Process, ProcessType
 from gpumon.timestamp import rfc3339
 

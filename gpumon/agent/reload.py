@@ -10,12 +10,13 @@ from gpumon.agent.link import Link
 from gpumon.agent.sampler import Sampler
 from gpumon.config import AgentSection, DnsSection, TlsSection
 from gpumon.errors import UsageError
+from gpumon.hosts import Hosts
 from gpumon.lifecycle import on_reload
 
 log = logging.getLogger(__name__)
 
 Settings = tuple[AgentSection, DnsSection, TlsSection]
-AT_ONCE = frozenset({"hub", "interval_seconds", "tags"})
+AT_ONCE = frozenset({"hosts", "hub", "interval_seconds", "tags"})
 
 
 class Reload:
@@ -29,11 +30,13 @@ class Reload:
         read_again: Callable[[], Settings] | None,
         sampler: Sampler,
         link: Link,
+        hosts: Hosts,
     ) -> None:
         self._settings, self._dns, self._tls = begun
         self._read_again = read_again
         self._sampler = sampler
         self._link = link
+        self._hosts = hosts
         self._asked = asyncio.Event()
 
     async def run(self) -> None:
@@ -71,6 +74,7 @@ class Reload:
         if settings.interval_seconds != self._settings.interval_seconds:
             self._sampler.pace(settings.interval_seconds)
         self._sampler.tags = settings.tags
+        self._hosts.configure(settings.hosts)
         if settings.hub != self._settings.hub or dns != self._dns:
             self._link.reconfigure(settings.hub, dns)
         taken = [f"agent.{key}" for key in changed if key in AT_ONCE] + (["dns"] if dns != self._dns else [])

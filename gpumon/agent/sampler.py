@@ -7,21 +7,17 @@ import socket
 import time
 from collections.abc import Callable
 
-from msgspec.structs import replace
-
-from gpumon import __version__, wire
+from gpumon import __version__
 from gpumon.agent.advice import advice
+from gpumon.agent.fitting import fitting
 from gpumon.agent.host import HostReader
 from gpumon.agent.meter import resident_bytes
 from gpumon.agent.sample import Reader, Sample
-from gpumon.model import MAX_NODE_PROCESSES, MAX_PROCESSES, Cost, Fault, Gpu, Report, ReportStatus
+from gpumon.model import Cost, Fault, Report, ReportStatus
 from gpumon.timestamp import rfc3339
-from gpumon.wire import encode
 
 OVERDUE_INTERVALS = 3
 LEAST_OVERDUE_SECONDS = 5.0
-FRAME_BYTES = 1024
-MAX_REPORT_BYTES = wire.MAX_REPORT_BYTES - FRAME_BYTES
 
 
 class Sampler:
@@ -104,34 +100,6 @@ class Sampler:
             agent=self._account.cost(sample.cost, sample_seconds),
             gpus=sample.gpus,
         )
-
-
-def fitting(report: Report) -> tuple[Report, bytes]:
-    """``report`` and its bytes, with no more processes a GPU than a hub takes of one node, in one message."""
-    most = MAX_PROCESSES
-    while _process_count(report) > MAX_NODE_PROCESSES and most > 0:
-        most //= 2
-        report = replace(report, gpus=[_with_fewer(gpu, most) for gpu in report.gpus])
-    while len(data := encode(report)) > MAX_REPORT_BYTES and most > 0:
-        most //= 2
-        report = replace(report, gpus=[_with_fewer(gpu, most) for gpu in report.gpus])
-    return report, data
-
-
-def _process_count(report: Report) -> int:
-    """Of all GPUs, those of their slices as well."""
-    return sum(len(one.processes or ()) for gpu in report.gpus for one in (gpu, *(gpu.mig_devices or ())))
-
-
-def _with_fewer(gpu: Gpu, most: int) -> Gpu:
-    """The GPU with the largest ``most`` of its processes, and of those of each slice; those left out are counted."""
-    kept = gpu.processes and gpu.processes[:most]
-    left_out = len(gpu.processes or ()) - len(kept or ())
-    slices = gpu.mig_devices and [
-        replace(one, processes=one.processes and one.processes[:most]) for one in gpu.mig_devices
-    ]
-    truncated = gpu.processes_truncated + left_out
-    return replace(gpu, processes=kept, mig_devices=slices, processes_truncated=truncated)
 
 
 class Account:

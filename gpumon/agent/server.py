@@ -14,13 +14,19 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gpumon import __version__
+from gpumon.agent.browsers import NoStrangersPages
 from gpumon.agent.sampler import Sampler
+from gpumon.hosts import Hosts
 from gpumon.problem import LoggedFaults, handlers, problem
 from gpumon.refusals import Refusals
 from gpumon.wire import encode
 
 JSON = "application/json"
-NO_STORE = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+NO_STORE = {
+    "Cache-Control": "no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
 WELL = ("ok", "degraded")
 
 
@@ -48,13 +54,14 @@ def _digest(text: bytes) -> bytes:
 
 def application(
     sampler: Sampler,
+    hosts: Hosts,
     link: Callable[[], Struct] | None = None,
     refusals: Refusals | None = None,
     token: str | None = None,
 ) -> ASGIApp:
     """The agent's own answers, from what ``sampler`` made last: no question waits for the driver. ``link`` tells how
     the link to the hub is, and ``refusals`` what was refused, for those who ask ``/health?verbose``. With a ``token``,
-    who asks must know it.
+    who asks must know it; without, what a browser asks must be asked by one of ``hosts``.
     """
 
     async def gpu_info(_: Request) -> Response:
@@ -85,4 +92,4 @@ def application(
         exception_handlers=handlers,
     )
     starlette.router.redirect_slashes = False
-    return LoggedFaults(starlette if token is None else Closed(starlette, token))
+    return LoggedFaults(NoStrangersPages(starlette, hosts) if token is None else Closed(starlette, token))

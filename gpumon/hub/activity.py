@@ -7,7 +7,6 @@ nothing is known of it; nor does it begin one.
 
 from typing import Final
 
-from gpumon.hub.history import key
 from gpumon.model import MAX_GPUS, Report
 from gpumon.timestamp import rfc3339
 
@@ -44,7 +43,7 @@ class _Known:
 
 
 class Activity:
-    """The GPUs of one node, by what names them over time (:func:`gpumon.hub.history.key`)."""
+    """The GPUs of one node, by what names them over time (:attr:`gpumon.model.Gpu.key`)."""
 
     def __init__(self) -> None:
         self._known: dict[str, _Known] = {}
@@ -63,7 +62,7 @@ class Activity:
             percent = gpu.utilization_percent
             if percent is None or gpu.status != "ok":
                 continue
-            name = key(gpu)
+            name = gpu.key
             known = self._known.get(name)
             if known is None:
                 known = self._room(name)
@@ -76,10 +75,10 @@ class Activity:
         """Of the GPUs that ``report``, the newest, shows idle: since when, by name."""
         found = {}
         for gpu in report.gpus if report is not None else ():
-            known = self._known.get(key(gpu))
+            known = self._known.get(gpu.key)
             if known is None or known.idle_since is None or gpu.status != "ok" or gpu.utilization_percent is None:
                 continue
-            found[key(gpu)] = rfc3339(known.idle_since)
+            found[gpu.key] = rfc3339(known.idle_since)
         return found
 
     def _room(self, name: str) -> _Known:

@@ -5,11 +5,15 @@ second; names that nobody knows; messages.
 import math
 import random
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 
 HANDSHAKES_PER_SECOND = 100.0
 BURST = 100.0
+TIRED_PER_SECOND = 20
+"""What is left of that to an address from which too many were not welcome: enough for those to prove themselves who
+share it with somebody who cannot.
+"""
 LEAST_RETRY_SECONDS = 1
 MOST_RETRY_SECONDS = 10
 NEW_NAMES = 20
@@ -23,22 +27,46 @@ MOST_HELD_SECONDS = 5.0
 
 
 class Admission:
-    """A token bucket of handshakes, on the clock ``monotonic``."""
+    """A token bucket of handshakes, on the clock ``monotonic``. While it is more than half full, whoever comes first is
+    served; below, each address has its share of what flows in, so that none leaves nothing to the others.
+    """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._tokens = BURST
         self._filled_at = monotonic()
+        self._recent: deque[tuple[float, str]] = deque()
+        self._taken: Counter[str] = Counter()
+        """By each address within the last second."""
 
-    def admits(self) -> bool:
-        """Whether one more may shake hands now."""
+    def admits(self, address: str | None, *, is_tired: bool = False) -> bool:
+        """Whether one more may shake hands now, of ``address`` (None: of one that is not counted)."""
         now = self._monotonic()
         self._tokens = min(BURST, self._tokens + (now - self._filled_at) * HANDSHAKES_PER_SECOND)
         self._filled_at = now
-        if self._tokens < 1.0:
+        self._forget_until(now - 1.0)
+        if self._tokens < 1.0 or (address is not None and self._taken[address] >= self._share(address, is_tired)):
             return False
         self._tokens -= 1.0
+        if address is not None:
+            self._recent.append((now, address))
+            self._taken[address] += 1
         return True
+
+    def _share(self, address: str, is_tired: bool) -> float:
+        """How many handshakes ``address`` may have within a second."""
+        if is_tired:
+            return TIRED_PER_SECOND
+        if self._tokens >= BURST / 2:
+            return math.inf
+        return HANDSHAKES_PER_SECOND / (len(self._taken.keys() | {address}) + 1)  # one for who is next to come
+
+    def _forget_until(self, tick: float) -> None:
+        while self._recent and self._recent[0][0] <= tick:
+            _, address = self._recent.popleft()
+            self._taken[address] -= 1
+            if not self._taken[address]:
+                del self._taken[address]
 
 
 def retry_after() -> int:

@@ -18,7 +18,7 @@ HELLO_SECONDS = 5.0
 @dataclass(eq=False, slots=True)
 class Link:
     """One agent's connection. ``deadline`` ends it: when there is no hello in time, when :class:`Ingest` says so;
-    ``proven``: the agent has shown who it is.
+    ``proven``: the agent has shown who it is; ``welcomed``: it speaks for a node.
     """
 
     websocket: WebSocket
@@ -27,6 +27,7 @@ class Link:
     heard_at: float = 0.0
     deadline: asyncio.Timeout = field(default_factory=lambda: asyncio.timeout(HELLO_SECONDS))
     proven: bool = False
+    welcomed: bool = False
     replaced: bool = False
     refusal: RefusedError | None = None
     own_fault: Exception | None = None

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp
 from gpumon import __version__
 from gpumon.certificates import Shown, pinned
 from gpumon.config import Config, name_server
+from gpumon.hosts import Hosts
 from gpumon.hub.agents import AgentsApi
 from gpumon.hub.api import Api
 from gpumon.hub.auth import Auth
@@ -26,7 +27,6 @@ from gpumon.hub.clock import BEAT_SECONDS
 from gpumon.hub.core import Hub
 from gpumon.hub.enrolment import Enrolment, hub_url
 from gpumon.hub.gate import Gate
-from gpumon.hub.hosts import Hosts
 from gpumon.hub.ingest import Ingest
 from gpumon.hub.live import Live
 from gpumon.hub.login import LoginApi
@@ -38,6 +38,7 @@ from gpumon.hub.proxies import Proxies
 from gpumon.hub.reload import Reload
 from gpumon.hub.roster import Roster, open_roster
 from gpumon.lifecycle import on_reload, open_many_files
+from gpumon.limits import Visits
 from gpumon.listening import url_of
 from gpumon.problem import LoggedFaults, handlers, problem
 from gpumon.resolver import Resolver
@@ -166,7 +167,8 @@ async def run(
     works += [_keep_certificate(hub, shown, url)] if shown else []
     served = application(hub, ingest, entrance)
     context = shown.context if shown else None
-    works += [serve(served, listener, hub.close_feeds, hub.refusals, context, entrance.proxies.has)]
+    visits = Visits(hub.refusals, entrance.proxies.has, lambda: hub.settings.connections_per_address)
+    works += [serve(served, listener, hub.close_feeds, visits, context)]
     with contextlib.closing(roster):
         await _together(works)
 

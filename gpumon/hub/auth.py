@@ -12,6 +12,7 @@ import hmac
 import logging
 import re
 import secrets
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -34,6 +35,7 @@ SESSIONS_FILE: Final = "viewers.json"
 TOKEN_BYTES: Final = 32
 SESSION_SECONDS: Final = 90 * 86_400
 MOST_SESSIONS: Final = 1000
+WRITE_SECONDS: Final = 3.0
 BEARER: Final = b"bearer"
 CHALLENGE: Final = {"WWW-Authenticate": 'Bearer realm="gpumon"'}
 LOOKING: Final = (
@@ -44,11 +46,14 @@ _TOKEN: Final = re.compile(rb"[\x21-\x7e]{20,200}")
 
 
 class Caller(NamedTuple):
-    """Who a request is from. ``session`` is the hash of the one that a cookie names."""
+    """Who a request is from. ``session`` is the hash of the one that a cookie names; ``token`` that of the token by
+    which this was found.
+    """
 
     may_look: bool
     is_admin: bool
     session: str | None = None
+    token: bytes = b""
 
 
 NOBODY: Final = Caller(may_look=False, is_admin=False)
@@ -91,7 +96,9 @@ class Auth:
         self._sessions: dict[str, float] = {}
         self._read: tuple[str, dict[str, float]] | None = None
         self._watched: set[_Watch] = set()
-        self._saving = asyncio.Lock()
+        self._kept = b""
+        """The sessions as they are to lie in their file."""
+        self._writing = threading.Lock()  # a write that is given up goes on in its thread
         self._take(secrets.token_urlsafe(TOKEN_BYTES))
 
     @property
@@ -148,15 +155,28 @@ class Auth:
         self._digest = hashlib.sha256(token.encode()).digest()
 
     async def _save(self) -> None:
-        """Keep the sessions for a hub that is started again."""
+        """Keep the sessions for a hub that is started again. A disk that hangs is waited for 3 s, by the first who
+        writes; it gets the newest once it goes on.
+        """
         if self._folder is None:
             return
-        async with self._saving:
-            data = encode(_Kept(self._digest.hex(), self._sessions))
+        self._kept = encode(_Kept(self._digest.hex(), self._sessions))
+        try:
+            async with asyncio.timeout(WRITE_SECONDS):
+                await asyncio.to_thread(self._write, self._folder / SESSIONS_FILE)
+        except OSError as error:  # TimeoutError among them
+            reason = error.strerror or "the disk does not answer"
+            log.warning("who is logged in, or no longer, cannot be kept: %s; a restart does not know it", reason)
+
+    def _write(self, path: Path) -> None:
+        """Write the newest of what is to be kept; who comes while another writes leaves it to that one."""
+        written: bytes | None = None
+        while written is not self._kept and self._writing.acquire(blocking=False):
             try:
-                await asyncio.to_thread(statefile.write, self._folder / SESSIONS_FILE, data)
-            except OSError as error:
-                log.warning("sessions cannot be kept: %s; they end with this run", error.strerror or error)
+                while written is not self._kept:
+                    statefile.write(path, written := self._kept)
+            finally:
+                self._writing.release()
 
     # ---- who it is ----
 
@@ -164,10 +184,16 @@ class Auth:
         """Who shows these headers; None who shows a token that is wrong."""
         scheme, _, given = (authorization or b"").partition(b" ")
         if scheme.lower() == BEARER:
-            return Caller(may_look=True, is_admin=True) if self.is_token(given.strip()) else None
+            return Caller(True, True, token=self._digest) if self.is_token(given.strip()) else None
         if cookie is not None and (session := self._session(cookie)) is not None:
-            return Caller(may_look=True, is_admin=True, session=session)
+            return Caller(True, True, session, self._digest)
         return Caller(may_look=not self.is_closed, is_admin=False)
+
+    def still_may_look(self, caller: Caller) -> bool:
+        """Whether who was found to be ``caller`` a while ago may look as things are now."""
+        if not caller.is_admin:
+            return caller.may_look and not self.is_closed
+        return caller.token == self._digest and (caller.session is None or caller.session in self._sessions)
 
     def is_token(self, given: bytes) -> bool:
         """Whether it is the token. How long that takes tells nothing of it."""

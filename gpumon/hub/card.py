@@ -10,13 +10,13 @@ from typing import Final, NamedTuple
 
 from msgspec import Struct
 
-from gpumon.hub.history import key
 from gpumon.model import (
     SLOWDOWNS,
     Evidence,
     Fault,
     Gpu,
     GpuStatus,
+    Kind,
     MemoryKind,
     Name,
     Node,
@@ -137,6 +137,7 @@ class NodeCard(Struct, frozen=True, kw_only=True, omit_defaults=True):
     port: int | None = None
     address: Text | None = None
     configured: bool = False
+    kind: Kind = "gpumon"
     status: NodeStatus = "pending"
     status_since: Timestamp
     source: Source | None = None
@@ -184,7 +185,7 @@ def _look(node: Node, report: Report, seen_at: float | None, before: Sequence[_S
     told_before = "" if seen_at is None else rfc3339(seen_at - IDLE_TOLD_AFTER_SECONDS)
     found = []
     for number, gpu in enumerate(report.gpus):
-        since = node.idle_since.get(key(gpu))
+        since = node.idle_since.get(gpu.key)
         if since is not None and since > told_before:
             since = None
         held = None if gpu.processes is None else list(map(_facts_of_process, gpu.processes))
@@ -207,6 +208,7 @@ def _node_card(node: Node, gpus: list[GpuCard]) -> NodeCard:
         port=node.port,
         address=node.address,
         configured=node.configured,
+        kind=node.kind,
         status=node.status,
         status_since=node.status_since,
         source=node.source,

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from msgspec import structs
 
-from gpumon.config import Config, NodeEntry, name_server
+from gpumon.config import PLACES, Config, NodeEntry, name_server
 from gpumon.errors import PollError
-from gpumon.hub.fetch import Fetcher, fetching
+from gpumon.hub.fetch import Fetcher, fetching, hint_for
 from gpumon.hub.findings import Finding, Findings, NameServerFinding, head, safety, table
 from gpumon.hub.posture import posture
 from gpumon.lifecycle import open_many_files
@@ -82,21 +82,24 @@ async def _node(fetcher: Fetcher, entry: NodeEntry) -> Finding:
     try:
         fetched = await fetcher.report(entry)
     except PollError as error:
+        hint = await _better_hint(fetcher, entry, error)
         return Finding(
             name=entry.name,
             alias=alias,
+            kind=entry.kind,
             host=entry.host,
             port=entry.port,
             address=error.address,
             resolution=fetcher.resolver.resolution(entry.host),
             is_well=False,
-            fault=Fault(code=error.code, message=error.message, hint=error.hint),
+            fault=Fault(code=error.code, message=error.message, hint=hint),
             seconds=round(time.monotonic() - begun, 3),
         )
     report = fetched.report
     return Finding(
         name=entry.name,
         alias=alias,
+        kind=entry.kind,
         host=entry.host,
         port=entry.port,
         address=fetched.address,
@@ -118,6 +121,16 @@ async def _node(fetcher: Fetcher, entry: NodeEntry) -> Finding:
         interval_seconds=report.interval_seconds,
         clock_offset_seconds=_offset(report.sampled_at),
     )
+
+
+async def _better_hint(fetcher: Fetcher, entry: NodeEntry, error: PollError) -> str | None:
+    """What to do about ``error``: where another kind of node is at that place, to say so in the configuration."""
+    if error.code not in ("bad_answer", "bad_status") or error.address is None:
+        return error.hint
+    found = await fetcher.kind(entry, error.address)
+    if found is None:
+        return error.hint
+    return hint_for(found) if found != entry.kind else f"{found} is there, at {PLACES[found][1]}: mend nodes[].path."
 
 
 def _offset(sampled_at: str | None) -> float | None:

@@ -12,11 +12,14 @@ MOST_REMEMBERED = 16
 
 
 class RefusedError(GpumonError):
-    """A connection ends; the code and the text tell the agent why."""
+    """A connection ends; the code and the text tell the agent why. ``counts``: against its address, if it was not
+    welcome yet.
+    """
 
-    def __init__(self, code: Close, reason: str) -> None:
+    def __init__(self, code: Close, reason: str, *, counts: bool = True) -> None:
         super().__init__(reason)
         self.code = code
+        self.counts = counts
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,8 @@ Synchronous, as all that decides. What an agent says is believed once it is prov
 import logging
 import re
 import secrets
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 
 from msgspec.structs import replace
 
@@ -16,6 +16,7 @@ from gpumon.config import Push
 from gpumon.errors import GpumonError, JoinError
 from gpumon.hub.claims import RefusedError
 from gpumon.hub.clock import Clock
+from gpumon.hub.failures import Failures
 from gpumon.hub.roster import Record, Roster
 from gpumon.hub.waiting import Waiter, WaitingRoom
 from gpumon.limits import is_loopback, is_spared, origin
@@ -26,8 +27,7 @@ from gpumon.wire import Challenge, Close, Hello, Proof
 log = logging.getLogger(__name__)
 
 FAILURES = 30
-FAILURES_SECONDS = 60.0
-MOST_ADDRESSES = 1000
+KEYS_REMEMBERED = 100
 ID = re.compile(r"[0-9a-f]{32}")
 CODE = re.compile(rf"[A-Z2-7]{{5}}(-[A-Z2-7]{{5}}){{{handshake.CODE_GROUPS - 1}}}")
 
@@ -37,8 +37,10 @@ REVOKED = "an admin has revoked it"
 TOO_OLD = "it must join, and is too old to: update it, then give it this hub's join token"
 NOT_PROVEN = "its agent id belongs to an agent that has joined, and it does not prove to be that one"
 BAD_ID = "is none of gpumon's; allowed: 32 hexadecimal digits"
-FULL = "this hub has as many agents as it takes"
+FULL = "this hub has as many agents as it can keep: revoke those that are gone"
+TAKEN = "its name belongs to another agent, which has joined"
 MOVED = "it has joined from another machine"
+BY_CODE = "name the one that you mean by its code, as its own log shows it"
 FROM_ELSEWHERE = (b"origin", b"forwarded", b"via", b"x-real-ip", b"x-forwarded-")
 """How names begin of headers of who is no agent, or not on this machine, although the connection comes from here."""
 
@@ -53,7 +55,7 @@ class UnknownAgentError(GpumonError):
 
 class Door:
     """Lets agents in. ``on_claim`` is told of a node that somebody claims who is not it, ``on_leave`` of an agent that
-    must go now, ``on_close`` that whoever has not joined must.
+    must go now, ``on_close`` that whoever has not joined and is not trusted must.
 
     ``trusts_loopback``: an agent on the hub's own machine need not join. ``is_proxy`` tells which addresses speak for
     others.
@@ -78,13 +80,13 @@ class Door:
         self._own_key = handshake.fingerprint(roster.keys.public)
         self._trusts_loopback = trusts_loopback
         self._is_proxy = is_proxy
-        self._failures: OrderedDict[str, list[float]] = OrderedDict()
+        self._failures = Failures(FAILURES)
+        self._shared_with = lru_cache(KEYS_REMEMBERED)(roster.keys.shared_with)  # who waits comes again and again
 
     def configure(self, push: Push) -> None:
-        """Let in whom ``push`` allows, from now on."""
-        was_open, self.push = self.push == "open", push
-        if was_open and push != "open":
-            self.on_close()
+        """Let in whom ``push`` allows, from now on, and nobody unproven at an address that is a proxy's now."""
+        self.push = push
+        self.on_close()
 
     # ---- agents ----
 
@@ -96,12 +98,22 @@ class Door:
             return False
         return not any(name.startswith(FROM_ELSEWHERE) for name, _ in headers)
 
-    def is_tired_of(self, address: str | None) -> bool:
-        """Whether so many were refused from ``address`` within a minute that no more are heard from there. Loopback and
-        proxies are spared.
-        """
-        since = self._clock.monotonic() - FAILURES_SECONDS
-        return sum(tick > since for tick in self._failures.get(self._origin(address) or "", ())) >= FAILURES
+    def counted(self, address: str | None) -> str | None:
+        """Whom an agent at ``address`` counts for; None for nobody: loopback and proxies are spared."""
+        try:
+            found = origin((address,))
+        except ValueError:
+            return None
+        return None if found is None or is_spared(found) or self._is_proxy(address or "") else found
+
+    def is_tired_of(self, counted: str | None) -> bool:
+        """Whether so many of there were not welcome within a minute that fewer are heard."""
+        return counted is not None and self._failures.wait_seconds(counted, self._clock.monotonic()) > 0
+
+    def note_failure(self, counted: str | None) -> None:
+        """Note that one of there was not welcome, or ended before that was settled."""
+        if counted is not None:
+            self._failures.add(counted, self._clock.monotonic())
 
     def must_prove(self, hello: Hello, address: str | None, *, trusted: bool) -> bool:
         """Whether this agent is to show who it is.
@@ -118,8 +130,10 @@ class Door:
             return True
         owner = self.roster.of_node(hello.node)
         if self.push != "open" and owner is not None:
-            self._claimed(owner, _forged(address))
-            raise RefusedError(Close.NAME_TAKEN, _taken(hello))
+            revoke = f"gpumon agents revoke {self.code_of(owner)}"
+            self._claimed(owner, _unproven(address, revoke))
+            reason = f"another agent has joined by its name; if that is gone, run here: {revoke}"
+            raise RefusedError(Close.NAME_TAKEN, reason)
         if record is not None and record.revoked_at is None:
             self._claimed(record, _forged(address))
             raise RefusedError(Close.UNAUTHORISED, NOT_PROVEN)
@@ -137,20 +151,6 @@ class Door:
         Raises:
             RefusedError: it may not. Who is not known is told the same as one whose proof is wrong.
         """
-        try:
-            return self._admit(hello, greetings, proof, address)
-        except RefusedError as error:
-            # Who only waits tries nothing; it comes again and again, perhaps from behind a router that others share.
-            if proof.token_proof is not None or str(error) != NOT_JOINED:
-                self._note_failure(address)
-            raise
-
-    def belongs(self, agent_id: str | None) -> bool:
-        """Whether the agent of this id may still come in."""
-        record = self.roster.get(agent_id)
-        return record is not None and record.revoked_at is None
-
-    def _admit(self, hello: Hello, greetings: tuple[bytes, bytes], proof: Proof, address: str | None) -> str:
         record = self.roster.get(hello.agent_id)
         secret = self._secret(hello, record)
         if handshake.is_same(handshake.proof(secret, "agent", *greetings), proof.proof) and record is not None:
@@ -165,9 +165,26 @@ class Door:
             return self._joined(hello, greetings, proof, address)
         else:
             reason = NOT_JOINED
-        if record is None:
+        waits = record is None and self._has_key(hello, greetings, proof)
+        if waits:
             self._wait(hello, address)
-        raise RefusedError(Close.UNAUTHORISED, reason)
+        # Who only waits tries nothing; it comes again and again, perhaps from behind a router that others share.
+        raise RefusedError(Close.UNAUTHORISED, reason, counts=not waits or proof.token_proof is not None)
+
+    def belongs(self, hello: Hello, secret: str) -> bool:
+        """Whether the agent that has proven ``secret`` may come in as things are now."""
+        record = self.roster.get(hello.agent_id)
+        return (
+            record is not None
+            and record.revoked_at is None
+            and record.node == hello.node
+            and record.machine_id in (None, hello.machine_id)
+            and handshake.is_same(self._secret(hello, record), secret)
+        )
+
+    def _has_key(self, hello: Hello, greetings: tuple[bytes, bytes], proof: Proof) -> bool:
+        """Whether an agent that is not known has the key that it shows: else it could be listed for another."""
+        return handshake.is_same(handshake.proof(self._shared(hello), "agent", *greetings), proof.proof)
 
     def _secret(self, hello: Hello, record: Record | None) -> str:
         """The secret of ``record``; one that nobody has where there is none."""
@@ -181,7 +198,7 @@ class Door:
     def _shared(self, hello: Hello) -> str:
         assert hello.key is not None
         try:
-            return self.roster.keys.shared_with(hello.key)
+            return self._shared_with(hello.key)
         except JoinError as error:
             raise RefusedError(Close.BAD_MESSAGE, f"hello: key: {error}") from None
 
@@ -204,13 +221,13 @@ class Door:
         """It has the token: it belongs from now on, unless its name is another's."""
         assert hello.key is not None
         assert hello.agent_id is not None
-        if (owner := self.roster.of_node(hello.node)) is not None:
-            self._claimed(owner, _forged(address))
-            self._wait(hello, address)
-            raise RefusedError(Close.NAME_TAKEN, _taken(hello))
         secret = self._shared(hello)
         if not handshake.is_same(handshake.proof(secret, "agent", *greetings), proof.proof):
             raise RefusedError(Close.UNAUTHORISED, NOT_JOINED)
+        if (owner := self.roster.of_node(hello.node)) is not None:
+            self._claimed(owner, _forged(address))
+            self._wait(hello, address)
+            raise RefusedError(Close.NAME_TAKEN, TAKEN)
         record = Record(
             agent_id=hello.agent_id,
             node=hello.node,
@@ -247,24 +264,6 @@ class Door:
         log.warning("%s: %s", record.node, fault.message)
         self.on_claim(record.node, fault)
 
-    def _note_failure(self, address: str | None) -> None:
-        if (counted := self._origin(address)) is None:
-            return
-        ticks = self._failures.setdefault(counted, [])
-        ticks.append(self._clock.monotonic())
-        del ticks[:-FAILURES]
-        self._failures.move_to_end(counted)
-        if len(self._failures) > MOST_ADDRESSES:
-            self._failures.popitem(last=False)
-
-    def _origin(self, address: str | None) -> str | None:
-        """Whom failures from ``address`` count for; None for nobody."""
-        try:
-            found = origin((address,))
-        except ValueError:
-            return None
-        return None if found is None or is_spared(found) or self._is_proxy(address or "") else found
-
     def _now(self) -> str:
         return rfc3339(self._clock.time())
 
@@ -275,12 +274,15 @@ class Door:
         return handshake.code(record.key, self._own_key, record.agent_id)
 
     def let_in(self, what: str) -> Record:
-        """Admit who waits, or was revoked, under this code, id or name; who had the name before belongs no longer.
+        """Admit who waits under this code, or was revoked under this code, id or name; who had the name before belongs
+        no longer. Names and ids of who waits are what it says itself, and would be anybody's.
 
         Raises:
-            UnknownAgentError: there is none, or more than one.
+            UnknownAgentError: there is none, or more than one, or it waits and is not named by its code.
         """
         waiter, record = self._find(what, revoked=True)
+        if waiter is not None and what.upper() != waiter.code:
+            raise UnknownAgentError(f"{what!r} is what an agent that waits calls itself: {BY_CODE}", 409)
         if waiter is not None:
             record = Record(
                 agent_id=waiter.agent_id,
@@ -335,7 +337,7 @@ class Door:
             everyone: list[tuple[str, Waiter | Record]] = [*records.items(), *waiters.items()]
             codes = {known for known, one in everyone if what in (one.agent_id, one.node)}
         if len(codes) > 1:
-            raise UnknownAgentError(f"{what!r} is more than one agent: name the one by its code", 409)
+            raise UnknownAgentError(f"{what!r} is more than one agent: {BY_CODE}", 409)
         if codes:
             found = codes.pop()
             return waiters.get(found), records.get(found)
@@ -350,8 +352,13 @@ def _check_ids(hello: Hello) -> None:
             raise RefusedError(Close.BAD_MESSAGE, f"hello: {word} {BAD_ID}")
 
 
-def _taken(hello: Hello) -> str:
-    return f"the name {hello.node} belongs to another agent, which has joined"
+def _unproven(address: str | None, revoke: str) -> Fault:
+    return Fault(
+        code="forged",
+        message=f"An agent at {address}, on the hub's machine, claims to be this node and proves nothing; "
+        "it was refused.",
+        hint=f"If that is the node's own, which has lost its state, run on the hub's machine: {revoke}",
+    )
 
 
 def _forged(address: str | None) -> Fault:

@@ -1,31 +1,37 @@
-"""One node asked for its report: ``GET /gpu-info`` at the addresses of its host.
+"""One node asked for its report: ``GET /gpu-info`` at the addresses of its host, or what its kind of node answers to.
 
 Nothing of an answer is trusted: its size, its time and its words are bounded, redirects are not followed,
 what is compressed is not unpacked. What is wrong has a code (docs/api.md lists them) and is told in words.
 
 The addresses of a name are looked at before they are used, and connected to as they are: nobody can answer
-otherwise the second time. The node's own token is all that is ever sent with a request, and shows up nowhere.
+otherwise the second time. The node's own token is all that is ever sent with a request, and shows up nowhere
+(:mod:`gpumon.hub.secrecy`).
+
+A page of text is read in a thread: a hostile one may take a second, which the others need not wait.
 """
 
 import asyncio
+import contextlib
 import errno
 import os
 import ssl
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import aiohttp
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, structs
 from yarl import URL
 
 from gpumon.certificates import distrust, trusting
-from gpumon.config import NodeEntry
+from gpumon.config import PLACES, NodeEntry
 from gpumon.errors import CertificateError, PollError, ResolveError, SilenceError, WireError
 from gpumon.hub.destinations import refusal
+from gpumon.hub.kinds import READERS, recognised
 from gpumon.hub.legacy import decode_legacy_report
-from gpumon.model import Report
+from gpumon.hub.secrecy import unreported, unsaid
+from gpumon.model import Kind, Report
 from gpumon.resolver import Resolver
 from gpumon.text import one_line
 from gpumon.wire import decode, decode_report
@@ -45,8 +51,13 @@ HINT_PORT = "Check that the port in the configuration is the agent's."
 HINT_ADDRESS = "The hub never asks there: mend the host in the configuration or in DNS."
 HINT_UNAUTHORIZED = "Give its agent's token in the configuration (nodes[].token)."
 HINT_CLOSED = "Check that the port in the configuration is the agent's; if it serves https, set nodes[].tls to true."
+HINT_KIND = "Check nodes[].kind, port and path in the configuration."
 HINT_TLS = "Mend its certificate or the configuration: nodes[].tls, nodes[].fingerprint, tls.ca."
 HINT_FILES = "Let the hub open more files (ulimit -n, or LimitNOFILE= of its service)."
+
+
+ACCEPTED: Final[Mapping[Kind, str]] = {"gpumon": "application/json", "gpustat": "application/json, text/plain"}
+"""What is asked for; of all others, Prometheus' older format: they may have the newer as well."""
 
 
 class _Shape(Struct):
@@ -88,8 +99,37 @@ class Fetcher:
         """Whatever the first address that answers reports, within 5 s. ``prefer``: the address to try first.
 
         Raises:
-            PollError: no usable answer; of several addresses, what says most.
+            PollError: no usable answer; of several addresses, what says most. The node's token is not in its words.
         """
+        try:
+            return await self._report(entry, prefer)
+        except PollError as error:
+            error.message = unsaid(error.message, entry.token)
+            if entry.kind != "gpumon" and error.hint is not None:
+                error.hint = error.hint.replace("the agent", entry.kind)
+            raise
+
+    async def kind(self, entry: NodeEntry, address: str) -> Kind | None:
+        """As what the node at ``address`` shows itself, where it is not what its entry says; None if as nothing known.
+
+        Each kind's page is asked for, at the node's own port; 5 s for all.
+        """
+        with contextlib.suppress(PollError, TimeoutError):
+            context = await self._context(entry)
+            async with asyncio.timeout(TIMEOUT_SECONDS):
+                for path in dict.fromkeys((entry.path, *(path for _, path in PLACES.values()))):
+                    asked = structs.replace(entry, path=path)
+                    try:
+                        found = recognised(await fetch(self._session, asked, address, CONNECT_SECONDS, context))
+                    except PollError as error:
+                        if not error.answered:
+                            raise
+                        continue
+                    if found is not None:
+                        return found
+        return None
+
+    async def _report(self, entry: NodeEntry, prefer: str | None) -> Fetched:
         tried: list[str] = []
         try:
             async with asyncio.timeout(TIMEOUT_SECONDS) as limit:
@@ -141,7 +181,7 @@ class Fetcher:
             connect = min(CONNECT_SECONDS, 0.9 * (end - loop.time()) / (len(addresses) - place))
             try:
                 body = await fetch(self._session, entry, address, connect, context)
-                report, is_legacy = read_answer(body)
+                report, is_legacy = await _read(body, entry)
                 return Fetched(report, address, is_legacy)
             except PollError as error:
                 error.address = address
@@ -153,13 +193,13 @@ class Fetcher:
         raise worst
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def fetching(resolver: Resolver, ca: str | None = None) -> AsyncIterator[Fetcher]:
     """A :class:`Fetcher`, and the end of its connections."""
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=0),
         cookie_jar=aiohttp.DummyCookieJar(),
-        headers={"Accept": "application/json", "Accept-Encoding": "identity"},
+        headers={"Accept-Encoding": "identity"},
         timeout=aiohttp.ClientTimeout(total=None),
         auto_decompress=False,
     ) as session:
@@ -173,15 +213,15 @@ async def fetch(
     connect_seconds: float,
     context: ssl.SSLContext | None = None,
 ) -> bytes:
-    """The body of ``/gpu-info``, asked of ``address`` in the name of the node's host; by https, with ``context``.
+    """The body of the node's page, asked of ``address`` in the name of the node's host; by https, with ``context``.
 
     Raises:
         PollError: nobody listens, it is not the one, the answer is no success, it is compressed or too long.
         TimeoutError: no answer in time, where the caller has set one.
     """
-    url = URL.build(scheme="https" if context else "http", host=address, port=entry.port, path="/gpu-info")
+    url = _url("https" if context else "http", address, entry)
     host = f"[{entry.host}]" if ":" in entry.host else entry.host
-    headers = {"Host": f"{host}:{entry.port}"}
+    headers = {"Host": f"{host}:{entry.port}", "Accept": ACCEPTED.get(entry.kind, "text/plain")}
     if entry.token is not None:
         headers["Authorization"] = f"Bearer {entry.token}"
     try:
@@ -211,23 +251,24 @@ async def fetch(
         ) from None
     except aiohttp.ClientOSError as error:
         reason = os.strerror(error.errno) if error.errno else str(error)
-        said = one_line(reason, MAX_SAID).lower()
+        said = one_line(reason, MAX_SAID).lower()  # words of the system, not of the peer
         raise PollError("bad_answer", f"The connection broke: {said}.", HINT_CLOSED, answered=True) from None
     except aiohttp.ClientError as error:
-        said = one_line(str(error), MAX_SAID)
-        raise PollError("bad_answer", f"Its answer is not proper HTTP: {said}.", HINT_PORT, answered=True) from None
+        # These words quote the peer, cut where aiohttp pleases: in the middle of a token, perhaps.
+        said = f": {one_line(str(error), MAX_SAID)}" if entry.token is None else ""
+        raise PollError("bad_answer", f"Its answer is not proper HTTP{said}.", HINT_PORT, answered=True) from None
 
 
 async def _body(response: aiohttp.ClientResponse, token: str | None) -> bytes:
     if response.status != 200:
         text = (await response.content.read(2000)).decode(errors="replace")
-        said = one_line(text.replace(token, "...") if token else text, MAX_SAID)  # before it is cut anywhere
-        hint = HINT_UNAUTHORIZED if response.status == 401 else None
+        said = one_line(unsaid(text, token), MAX_SAID)  # before it is cut anywhere
+        hint = {401: HINT_UNAUTHORIZED, 404: HINT_KIND}.get(response.status)
         words = f"It answered with status {response.status}: {said or 'no text'}."
         raise PollError("bad_status", words, hint, answered=True)
     encoding = response.headers.get("Content-Encoding", "identity")
     if encoding != "identity":  # a few kilobytes may unpack to gigabytes
-        said = one_line(encoding, MAX_SAID)
+        said = one_line(unsaid(encoding, token), MAX_SAID)
         raise PollError("bad_answer", f"Its answer is compressed ({said}), which was not asked for.", answered=True)
     body = bytearray()
     while chunk := await response.content.readany():
@@ -258,10 +299,36 @@ def _no_connection(error: OSError, address: str, port: int) -> PollError:
     return PollError("unreachable", message, HINT_SILENT, answered=False)
 
 
+def _url(scheme: str, address: str, entry: NodeEntry) -> URL:
+    path, _, query = entry.path.partition("?")
+    host = f"[{address}]" if ":" in address else address
+    return URL.build(scheme=scheme, authority=f"{host}:{entry.port}", path=path, query_string=query, encoded=True)
+
+
+async def _read(body: bytes, entry: NodeEntry) -> tuple[Report, bool]:
+    """The report in a node's answer, and whether it is in the old program's words. Raises :class:`PollError`."""
+    if entry.kind == "gpumon":
+        report, is_legacy = read_answer(body)
+    else:
+        report, is_legacy = await asyncio.to_thread(read_foreign, body, entry), False
+    try:
+        return unreported(report, entry.token), is_legacy
+    except WireError as error:
+        raise _unreadable(error, body, entry.kind) from None
+
+
+def read_foreign(body: bytes, entry: NodeEntry) -> Report:
+    """The report in an answer of another program than gpumon. Raises :class:`PollError`."""
+    _refuse_html(body)
+    try:
+        return READERS[entry.kind](body, entry.name)
+    except WireError as error:
+        raise _unreadable(error, body, entry.kind) from None
+
+
 def read_answer(body: bytes) -> tuple[Report, bool]:
     """The report in an answer, and whether it is in the old program's words. Raises :class:`PollError`."""
-    if body.lstrip()[:1] == b"<":
-        raise PollError("bad_answer", "It answered with a web page (HTML), not with JSON.", HINT_PORT, answered=True)
+    _refuse_html(body)
     try:
         try:
             return decode_report(body), False
@@ -271,4 +338,24 @@ def read_answer(body: bytes) -> tuple[Report, bool]:
                 raise
             return decode_legacy_report(body), True
     except WireError as error:
-        raise PollError("bad_answer", f"Its answer cannot be read: {error}.", answered=True) from None
+        raise _unreadable(error, body, "gpumon") from None
+
+
+def _refuse_html(body: bytes) -> None:
+    if body.lstrip()[:1] == b"<":
+        said = "It answered with a web page (HTML), not with numbers."
+        raise PollError("bad_answer", said, HINT_PORT, answered=True)
+
+
+def _unreadable(error: WireError, body: bytes, kind: Kind) -> PollError:
+    """What is wrong with an answer; and whose it seems to be, if it is another one's."""
+    other = recognised(body)
+    hint = None if kind == "gpumon" else HINT_KIND
+    if other is not None and other != kind:
+        hint = hint_for(other)
+    return PollError("bad_answer", f"Its answer cannot be read: {error}.", hint, answered=True)
+
+
+def hint_for(kind: Kind) -> str:
+    """What to do where a node turns out to be of another kind than the configuration says."""
+    return f'It looks like {kind}: set nodes[].kind to "{kind}".'

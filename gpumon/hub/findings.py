@@ -9,7 +9,7 @@ from typing import Final
 from msgspec import Struct
 
 from gpumon.hub.posture import Line
-from gpumon.model import Fault, GpuStatus, ReportStatus, Resolution
+from gpumon.model import Fault, GpuStatus, Kind, ReportStatus, Resolution
 from gpumon.terminal import Cell, Column, Grid, line, paint, wrap
 
 COLUMNS: Final = (
@@ -63,6 +63,7 @@ class Finding(Struct, frozen=True, kw_only=True):
 
     name: str
     alias: str
+    kind: Kind
     host: str
     port: int
     address: str | None
@@ -154,7 +155,10 @@ def _cells(one: Finding) -> list[Cell]:
 def _result(one: Finding) -> Cell:
     if one.status is None:
         assert one.fault is not None
-        return Cell(WORDS.get(one.fault.code, one.fault.code), "red")
+        said = WORDS.get(one.fault.code, one.fault.code)
+        if one.kind != "gpumon":
+            said = said.replace("no agent", f"no {one.kind}").replace("an agent's", f"{one.kind}'s")
+        return Cell(said, "red")
     gpus = _count(len(one.gpus), "GPU")
     unwell = len([status for status in one.gpus if status != "ok"])
     words = [
@@ -162,11 +166,18 @@ def _result(one: Finding) -> Cell:
         f"{unwell} of {gpus} not well" if unwell else "",
         _clock(one),
         "simulated" if one.simulated else "",
-        "the Go program" if one.is_legacy else f"agent {one.agent_version or 'of unknown version'}",
+        _program(one),
         f"driver {one.driver_version.removesuffix(' (simulated)')}" if one.driver_version else "",
     ]
     style = "green" if one.is_well and not _clock(one) else "yellow" if one.status in ("ok", "degraded") else "red"
     return Cell(", ".join(word for word in words if word), style)
+
+
+def _program(one: Finding) -> str:
+    """What answered."""
+    if one.kind != "gpumon":
+        return f"via {one.kind}"
+    return "the Go program" if one.is_legacy else f"agent {one.agent_version or 'of unknown version'}"
 
 
 def _clock(one: Finding) -> str:

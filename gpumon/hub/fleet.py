@@ -68,6 +68,7 @@ class Fleet:
         for member in others:
             if member.configured:
                 member.configured, member.alias, member.tags, member.poll = False, member.name, [], None
+                member.kind = "gpumon"
         self._members = {entry.name: self._configured(continued.get(entry.name), entry) for entry in entries}
         self._add_unconfigured(others)
         for name in before - self._members.keys():
@@ -86,7 +87,7 @@ class Fleet:
             if member.source != "push":
                 member.error = member.address = None
         member.name, member.alias, member.configured = entry.name, entry.alias or entry.name, True
-        member.host, member.port, member.tags = entry.host, entry.port, entry.tags
+        member.host, member.port, member.tags, member.kind = entry.host, entry.port, entry.tags, entry.kind
         return member
 
     def admit(self, name: str, host: str | None, port: int | None) -> Member:

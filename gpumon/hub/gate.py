@@ -1,11 +1,12 @@
 """The one gate: every request passes it, HTTP and WebSocket alike, before anything else looks at it.
 
-It refuses who asks by a name that is not the hub's, and pages that are not the hub's (:mod:`gpumon.hub.hosts`); it
+It refuses who asks by a name that is not the hub's, and pages that are not the hub's (:mod:`gpumon.hosts`); it
 finds out who asks (:mod:`gpumon.hub.auth`), and lets through only what they may do; and it puts the headers on every
 answer that keep browsers from doing more with it than showing it.
 """
 
 import logging
+import time
 from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Final, Literal
@@ -13,8 +14,9 @@ from typing import Final, Literal
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from gpumon.hosts import Hosts
 from gpumon.hub.auth import CALLER, CHALLENGE, LOOKING, NOBODY, Auth
-from gpumon.hub.hosts import Hosts
+from gpumon.hub.failures import Failures
 from gpumon.hub.proxies import Proxies
 from gpumon.pipe import note_refusal
 from gpumon.problem import problem
@@ -54,6 +56,10 @@ have rules of their own (:mod:`gpumon.hub.ingest`)."""
 ADMINISTRATION: Final = ("/api/agents",)
 """What stands below is for who has the token, in every mode."""
 READING: Final = frozenset({"GET", "HEAD"})
+MOST_WRONG_TOKENS: Final = 20
+"""From one address within a minute, each with 401; the next ones are told to wait. A right token always counts: others
+come from the same address, and who guesses 256 bits needs more than time.
+"""
 
 Need = Literal["nothing", "looking", "token"]
 
@@ -69,6 +75,7 @@ class Gate:
         self._auth = auth
         self._proxies = proxies or Proxies()
         self._open = OPEN.union(files)
+        self._failures = Failures(MOST_WRONG_TOKENS)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
@@ -121,7 +128,7 @@ class Gate:
         caller = self._auth.caller(authorization, cookie)
         scope[CALLER] = caller or NOBODY
         if caller is None:
-            return problem(401, "Authorization: this is not the token of this hub", CHALLENGE)
+            return self._wrong_token(scope)
         if need == "looking" and not caller.may_look:
             return problem(401, LOOKING, CHALLENGE)
         if need == "token" and not caller.is_admin:
@@ -134,9 +141,22 @@ class Gate:
             return problem(403, "Origin: missing; who is logged in by cookie changes things from the hub's page only")
         return None
 
+    def _wrong_token(self, scope: Scope) -> Response:
+        """The answer to a token that is not the hub's, shown by a program."""
+        client = scope.get("client")
+        address, now = client[0] if client else "", time.monotonic()
+        if wait := self._failures.wait_seconds(address, now):
+            seconds = str(int(wait) + 1)
+            words = f"Authorization: this is not the token of this hub, after many that were not; again in {seconds} s"
+            return problem(429, words, {"Retry-After": seconds})
+        self._failures.add(address, now)
+        return problem(401, "Authorization: this is not the token of this hub", CHALLENGE)
+
 
 def _count(scope: Scope, status: int) -> None:
-    if status == HTTPStatus.UNAUTHORIZED:
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        note_refusal(scope, "failed_login", "wrong tokens, again and again")
+    elif status == HTTPStatus.UNAUTHORIZED:
         note_refusal(scope, "no_token", "a request without the token that it takes", logging.INFO)
     else:
         note_refusal(scope, "foreign_request", "a request in a foreign name, of a foreign page or of no meaning")

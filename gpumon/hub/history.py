@@ -129,7 +129,9 @@ _Room = Callable[[_NodePast, str], Series | None]
 
 
 class History:
-    """The past of all GPUs: by node (whatever stands for it), then by what names the GPU there (:func:`key`)."""
+    """The past of all GPUs: by node (whatever stands for it), then by what names the GPU there
+    (:func:`gpumon.availability.key`).
+    """
 
     def __init__(self, max_series: int = MAX_SERIES) -> None:
         self.refused = 0
@@ -155,9 +157,9 @@ class History:
         values: list[float] = []
         for gpu in report.gpus:
             if gpu.xids:
-                past.xids.take(key(gpu), gpu.xids, _shift(report, at), now)
+                past.xids.take(gpu.key, gpu.xids, _shift(report, at), now)
             if gpu.status == "ok":
-                names.append(key(gpu))
+                names.append(gpu.key)
                 values += [math.nan if value is None else value for value in _values(gpu)]
         self.refused += past.take(at, now, names, values, lambda past, name: self._room(past, name, now))
 
@@ -220,11 +222,6 @@ def _shift(report: Report, at: float) -> float:
         return at - seconds(report.sampled_at or "")
     except (ValueError, OverflowError):
         return 0.0
-
-
-def key(gpu: Gpu) -> str:
-    """What names a GPU over time, as far as it tells."""
-    return gpu.uuid or gpu.pci_bus_id or f"#{gpu.index}"
 
 
 def step_for(start: float, now: float) -> int:

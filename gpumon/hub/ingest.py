@@ -23,14 +23,13 @@ from gpumon.hub.door import NOT_JOINED, REVOKED, Door
 from gpumon.hub.member import Member
 from gpumon.hub.verdict import SPEAKS_SECONDS
 from gpumon.model import Fault
-from gpumon.pipe import pipe_of, text_frame
+from gpumon.pipe import text_frame
 from gpumon.problem import problem
 from gpumon.wire import Ack, Close, FromAgent, Gap, Heartbeat, Hello, Proof, ReportFrame, Welcome
 
 log = logging.getLogger(__name__)
 
 SILENCE_SECONDS = 30.0
-TIRED_SECONDS = 60
 ACK_SECONDS = 10.0
 ACK_REPORTS = 32
 MAX_NODES = 1000
@@ -77,22 +76,19 @@ class Ingest:
                 problem(400, f"agents speak the WebSocket subprotocol {wire.SUBPROTOCOL}, which was not offered")
             )
             return
-        if not self._admission.admits():
-            pipe_of(websocket.scope).visit.refused("too_many_agents", "too many agents came at once")
-            headers = {"Retry-After": str(retry_after())}
-            await websocket.send_denial_response(problem(503, "too many agents come at once", headers))
-            return
         link = Link(websocket, websocket.client.host if websocket.client else None)
-        if not self.door.trusts(link.address, websocket.scope["headers"]) and self.door.is_tired_of(link.address):
-            link.pipe.visit.refused("not_joined", "an agent after too many that were refused")
-            headers = {"Retry-After": str(TIRED_SECONDS)}
-            await websocket.send_denial_response(problem(429, "too many were refused from your address", headers))
+        counted = self.door.counted(link.address)
+        is_tired = self.door.is_tired_of(counted)
+        if not self._admission.admits(counted, is_tired=is_tired):
+            await _turn_away(link, is_tired=is_tired)
             return
         try:
             async with link.deadline:
                 await websocket.accept(subprotocol=wire.SUBPROTOCOL)
                 await self._converse(link)
         except WebSocketDisconnect:
+            if not link.welcomed:
+                self.door.note_failure(counted)
             return
         except TimeoutError:
             error = link.why()
@@ -101,6 +97,8 @@ class Ingest:
                 error = RefusedError(Close.BAD_MESSAGE, "a fault of the hub's own; its log says more")
         except RefusedError as refused:
             error = refused
+        if not link.welcomed and error.counts:
+            self.door.note_failure(counted)
         if (reason := REASONS.get(error.code)) is not None:
             link.pipe.visit.refused(reason, f"an agent: {error}")
         else:
@@ -124,6 +122,7 @@ class Ingest:
         proof = await self._proven(link, hello, data)
         link.proven = proof is not None
         with self._admitted(link, hello) as member:
+            link.welcomed = True
             link.pipe.visit.excuse()  # a whole fleet may stand behind one router
             welcome = self._welcome(hello, member, proof)
             link.allowance = Allowance(MESSAGES_PER_SECOND + welcome.late_reports_per_second, self._hub.clock.monotonic)
@@ -153,7 +152,7 @@ class Ingest:
             raise RefusedError(Close.BAD_MESSAGE, "a challenge is answered by proof")
         secret = self.door.admit(hello, (data, challenge), answer, link.address)
         await self.door.roster.save()
-        if not self.door.belongs(hello.agent_id):  # an admin was faster than the disk
+        if not self.door.belongs(hello, secret):  # an admin was faster than the disk
             raise RefusedError(Close.REVOKED, REVOKED)
         return handshake.proof(secret, "hub", data, challenge)
 
@@ -376,6 +375,18 @@ def _check_protocol(hello: Hello) -> None:
 
 def _say(link: Link, message: msgspec.Struct) -> None:
     link.pipe.write(text_frame([wire.encode(message)]))
+
+
+async def _turn_away(link: Link, *, is_tired: bool) -> None:
+    """Tell one that would shake hands while too many do to come again."""
+    headers = {"Retry-After": str(retry_after())}
+    if is_tired:
+        link.pipe.visit.refused("not_joined", "an agent after too many that were not welcome")
+        answer = problem(429, "too many came from your address and were not welcome", headers)
+    else:
+        link.pipe.visit.refused("too_many_agents", "too many agents came at once")
+        answer = problem(503, "too many agents come at once", headers)
+    await link.websocket.send_denial_response(answer)
 
 
 async def _close(websocket: WebSocket, error: RefusedError) -> None:

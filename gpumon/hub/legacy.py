@@ -5,12 +5,13 @@ There an unreadable value is 0, so a 0 that no GPU can have is null here. A util
 tell has all ones there, NVML's own mark for it.
 """
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta, Struct
 
-from gpumon.model import MAX_GPUS, MAX_PROCESSES, Count, Gpu, LongText, Name, Process, Quantity, Reason, Report, Text
+from gpumon.hub.foreign import Board, program
+from gpumon.model import MAX_GPUS, MAX_PROCESSES, Count, Gpu, LongText, Name, Process, Quantity, Report, Text
 from gpumon.timestamp import rfc3339, seconds
 from gpumon.wire import check_counts, decode_stranger
 
@@ -41,26 +42,9 @@ class _Node(Struct, frozen=True):
 
 _decoder: msgspec.json.Decoder[_Node] = msgspec.json.Decoder(_Node)
 
-_ALWAYS_UNKNOWN: tuple[str, ...] = (
-    "memory_utilization_percent",
-    "encoder_utilization_percent",
-    "decoder_utilization_percent",
-    "memory_reserved_bytes",
-    "memory_temperature_celsius",
-    "fan_speed_percent",
-    "energy_joules_total",
-    "sm_clock_megahertz",
-    "memory_clock_megahertz",
-    "performance_state",
-    "throttle_reasons",
-    "ecc_uncorrected_total",
-    "pcie_generation",
-    "pcie_width",
-    "persistence_mode",
-    "compute_mode",
-    "mig_enabled",
-    "mig_devices",
-)
+TELLS: Final = frozenset({"name", "pci_bus_id"})
+"""What may be empty there; a 0 is told of below."""
+OF_PROCESSES: Final = frozenset({"name", "memory_used_bytes"})
 
 
 def decode_legacy_report(data: bytes) -> Report:
@@ -78,29 +62,22 @@ def decode_legacy_report(data: bytes) -> Report:
 
 
 def _gpu(index: int, gpu: _Gpu) -> Gpu:
+    board = Board()
     read = gpu.memory_total > 0 or gpu.temperature > 0 or gpu.power_usage > 0
-    values: dict[str, float | int | None] = {
-        "utilization_percent": min(gpu.utilization, 100.0) if read or gpu.utilization else None,
-        "memory_total_bytes": gpu.memory_total or None,
-        "memory_used_bytes": gpu.memory_used if gpu.memory_total else None,
-        "memory_free_bytes": max(gpu.memory_total - gpu.memory_used, 0) if gpu.memory_total else None,
-        "temperature_celsius": gpu.temperature or None,
-        "power_draw_watts": gpu.power_usage / 1000 or None,
-        "power_limit_watts": gpu.power_limit / 1000 or None,
-    }
-    unavailable: dict[str, Reason] = {name: "no_data" for name, value in values.items() if value is None}
-    unavailable |= dict.fromkeys(_ALWAYS_UNKNOWN, "no_data")
-    processes = sorted((_process(one) for one in gpu.processes or []), key=lambda one: -(one.memory_used_bytes or 0))
-    known = {"index": index, "name": gpu.name or None, "pci_bus_id": gpu.id or None, "processes": processes}
-    return msgspec.convert(known | values | {"unavailable": unavailable}, Gpu, from_attributes=True)
-
-
-def _process(process: _Process) -> Process:
-    return Process(
-        pid=process.pid,
-        name=process.name[:256] or None,
-        memory_used_bytes=process.used if 0 < process.used <= 2**53 else None,
-    )
+    board.text("name", gpu.name)
+    board.text("pci_bus_id", gpu.id)
+    board.number("utilization_percent", min(gpu.utilization, 100.0) if read or gpu.utilization else None)
+    board.number("memory_total_bytes", gpu.memory_total or None)
+    board.number("memory_used_bytes", gpu.memory_used if gpu.memory_total else None)
+    board.number("memory_free_bytes", max(gpu.memory_total - gpu.memory_used, 0) if gpu.memory_total else None)
+    board.number("temperature_celsius", gpu.temperature or None)
+    board.number("power_draw_watts", gpu.power_usage or None, 0.001)
+    board.number("power_limit_watts", gpu.power_limit or None, 0.001)
+    board.tells_processes()
+    for process in gpu.processes or []:
+        used = process.used if 0 < process.used <= 2**53 else None
+        board.process(Process(pid=process.pid, name=program(process.name), memory_used_bytes=used))
+    return board.gpu(index, TELLS, OF_PROCESSES)
 
 
 def _moment(timestamp: str | float | None) -> str | None:

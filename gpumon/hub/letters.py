@@ -65,6 +65,10 @@ class News(Message):
     @property
     def size(self) -> int:
         """Its bytes, more or less."""
+        return sum(map(self.size_of, self.names))
+
+    def size_of(self, name: str) -> int:
+        """The bytes of what it tells of this node, more or less."""
         raise NotImplementedError
 
     def content(self) -> dict[str, object]:
@@ -88,6 +92,17 @@ class News(Message):
         """The same, less those nodes."""
         return self.among({name for name in self.names if name not in gone})
 
+    def divided(self, most_bytes: int) -> tuple[Self, Self | None]:
+        """Its first nodes, as many as have so many bytes and at least one, and what is left (None: nothing)."""
+        first: set[str] = set()
+        size = 0
+        for name in self.names:
+            size += self.size_of(name)
+            if first and size > most_bytes:
+                return self.among(first), self.without(first)
+            first.add(name)
+        return self, None
+
 
 class Letter(News):
     """How nodes are in full: ``nodes`` maps names to their newest state as JSON."""
@@ -102,9 +117,8 @@ class Letter(News):
     def names(self) -> Iterable[str]:
         return self.nodes
 
-    @property
-    def size(self) -> int:
-        return sum(map(len, self.nodes.values()))
+    def size_of(self, name: str) -> int:
+        return len(self.nodes[name])
 
     def items(self) -> list[bytes]:
         return [b',"nodes":[', b",".join(self.nodes.values()), b"]"]

@@ -21,7 +21,7 @@ from gpumon.hub import packing
 from gpumon.hub.admission import Allowance
 from gpumon.hub.auth import Auth, caller_of
 from gpumon.hub.core import Hub
-from gpumon.hub.feed import DEFAULT_PACE, PACES, VIEWS, Feed, Only, View
+from gpumon.hub.feed import DEFAULT_PACE, PACES, VIEWS, Only, View
 from gpumon.hub.letters import Form, Message
 from gpumon.hub.mailbox import Mailbox
 from gpumon.pipe import Pipe, chunk, pipe_of, text_frame
@@ -52,19 +52,13 @@ class Live:
         self._hub = hub
         self._auth = auth
 
-    def _feed(self, scope: Scope) -> Feed:
-        """The one that tells who asks."""
-        return self._hub.feed_for(strangers=not caller_of(scope).is_admin)
-
     async def events(self, request: Request) -> Response:
         """``GET /api/events``."""
         wish = self._wish(request.query_params)
         if isinstance(wish, Response):
             return wish
         packed = packing.accepts_gzip(request.headers.get("accept-encoding", ""))
-        stream = _EventStream(
-            self._feed(request.scope), self._auth, wish, packed=packed and request.scope["http_version"] == "1.1"
-        )
+        stream = _EventStream(self, wish, packed=packed and request.scope["http_version"] == "1.1")
         return stream if request.method == "GET" else Response(headers=stream.headers)
 
     async def stream(self, websocket: WebSocket) -> None:
@@ -82,13 +76,46 @@ class Live:
             while (await websocket.receive())["type"] != "websocket.disconnect":
                 pass
 
-        feed = self._feed(websocket.scope)
-        if await _deliver(feed, self._auth, wish, websocket.scope, _message, b"", gone):
+        if await self.deliver(wish, websocket.scope, _message, b"", gone):
             code, reason = Close.UNAUTHORISED, "logged out"
-            if feed.closed:
+            if self._hub.feed.closed:
                 code, reason = Close.GOING_AWAY, "the hub ends"
             with contextlib.suppress(WebSocketDisconnect, RuntimeError):  # the server may have said so already
                 await websocket.close(code, reason)
+
+    async def deliver(
+        self, wish: _Wish, scope: Scope, form: Form, comment: bytes, gone: Callable[[], Awaitable[None]]
+    ) -> bool:
+        """Serve a viewer until it leaves, is cut off since it takes nothing, or may look no longer, or the feed ends
+        (in these two cases: true).
+        """
+        caller = caller_of(scope)
+        if not self._auth.still_may_look(caller):  # things may have changed since the gate
+            return True
+        pipe = pipe_of(scope)
+        mailbox = Mailbox(pipe, form, comment)
+
+        async def watch() -> None:
+            await gone()
+            mailbox.close()
+
+        feed = self._hub.feed_for(strangers=not caller.is_admin)
+        snapshot = feed.open(mailbox, *wish)
+        try:
+            with self._auth.watch(caller, mailbox.close):
+                async with asyncio.TaskGroup() as group:
+                    watcher = group.create_task(watch())
+                    await snapshot.render([form])
+                    mailbox.begin(snapshot)
+                    await mailbox.closed.wait()
+                    here = not watcher.done()
+                    watcher.cancel()
+        finally:
+            feed.leave(mailbox)
+        if pipe.blocked:  # no room for a proper end
+            pipe.abort()
+            return False
+        return here
 
     def _wish(self, query: QueryParams) -> _Wish | Response:
         """What is asked for, or why it is refused."""
@@ -123,7 +150,7 @@ def _ignore(pipe: Pipe, allowance: Allowance, _: bytes) -> None:
 class _EventStream(Response):
     """An endless response."""
 
-    def __init__(self, feed: Feed, auth: Auth, wish: _Wish, *, packed: bool) -> None:
+    def __init__(self, live: Live, wish: _Wish, *, packed: bool) -> None:
         headers = {
             "Content-Type": "text/event-stream; charset=utf-8",
             "Vary": "Accept-Encoding",
@@ -131,8 +158,7 @@ class _EventStream(Response):
         }
         super().__init__(headers=headers | ({"Content-Encoding": "gzip"} if packed else {}))
         del self.headers["Content-Length"]
-        self._feed = feed
-        self._auth = auth
+        self._live = live
         self._wish = wish
         self._packed = packed
 
@@ -151,7 +177,7 @@ class _EventStream(Response):
             while (await receive())["type"] != "http.disconnect":
                 pass
 
-        if await _deliver(self._feed, self._auth, self._wish, scope, form, comment, gone):
+        if await self._live.deliver(self._wish, scope, form, comment, gone):
             await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
@@ -169,37 +195,6 @@ def _chunk(message: Message) -> bytes:
 
 def _packed_chunk(message: Message) -> bytes:
     return chunk([packing.part(message.event())])
-
-
-async def _deliver(
-    feed: Feed, auth: Auth, wish: _Wish, scope: Scope, form: Form, comment: bytes, gone: Callable[[], Awaitable[None]]
-) -> bool:
-    """Serve a viewer until it leaves, is cut off since it takes nothing, or may look no longer, or the feed ends (in
-    these two cases: true).
-    """
-    pipe = pipe_of(scope)
-    mailbox = Mailbox(pipe, form, comment)
-
-    async def watch() -> None:
-        await gone()
-        mailbox.close()
-
-    snapshot = feed.open(mailbox, *wish)
-    try:
-        with auth.watch(caller_of(scope), mailbox.close):
-            async with asyncio.TaskGroup() as group:
-                watcher = group.create_task(watch())
-                await snapshot.render([form])
-                mailbox.begin(snapshot)
-                await mailbox.closed.wait()
-                here = not watcher.done()
-                watcher.cancel()
-    finally:
-        feed.leave(mailbox)
-    if pipe.blocked:  # no room for a proper end
-        pipe.abort()
-        return False
-    return here
 
 
 def _number(query: QueryParams, name: str, default: float) -> float | None:

@@ -1,9 +1,7 @@
 """``/api/login``: the token for a cookie, and the cookie for nothing."""
 
 import asyncio
-import ipaddress
 import time
-from collections import deque
 from typing import Annotated, Final
 
 import msgspec
@@ -14,6 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from gpumon.hub.auth import CHALLENGE, SESSION_SECONDS, Auth, caller_of
+from gpumon.hub.failures import Failures
 from gpumon.hub.openapi import Login
 from gpumon.pipe import note_refusal
 from gpumon.problem import problem
@@ -22,8 +21,6 @@ from gpumon.wire import encode
 MOST_BYTES: Final = 4096
 BODY_SECONDS: Final = 5.0
 MOST_FAILURES: Final = 5
-FAILURES_SECONDS: Final = 60.0
-MOST_ADDRESSES: Final = 4096
 JSON: Final = "application/json"
 
 
@@ -31,35 +28,12 @@ class _Key(Struct, frozen=True):
     token: Annotated[str, Meta(max_length=512)]
 
 
-class Failures:
-    """How often each address has failed within a minute; one of IPv6 with its network, for a machine has many."""
-
-    def __init__(self) -> None:
-        self._at: dict[str, deque[float]] = {}
-
-    def wait_seconds(self, address: str, now: float) -> float:
-        """For how long this address must wait; 0 if it may try."""
-        times = self._at.get(_network(address))
-        if times is None or len(times) < MOST_FAILURES:
-            return 0.0
-        return max(0.0, times[0] + FAILURES_SECONDS - now)
-
-    def add(self, address: str, now: float) -> None:
-        """Note that it failed."""
-        network = _network(address)
-        times = self._at.pop(network, None) or deque(maxlen=MOST_FAILURES)
-        times.append(now)
-        self._at[network] = times
-        if len(self._at) > MOST_ADDRESSES:
-            self._at.pop(next(iter(self._at)))
-
-
 class LoginApi:
     """Lets viewers in and out."""
 
     def __init__(self, auth: Auth) -> None:
         self._auth = auth
-        self._failures = Failures()
+        self._failures = Failures(MOST_FAILURES)
         self.routes = [Route("/api/login", self.login, methods=["GET", "POST", "DELETE"])]
 
     async def login(self, request: Request) -> Response:
@@ -114,13 +88,3 @@ async def _key(request: Request) -> _Key:
         return msgspec.json.decode(body, type=_Key)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise HTTPException(400, 'a login is one JSON object, {"token": "..."}') from None
-
-
-def _network(address: str) -> str:
-    try:
-        found = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return address
-    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is None:
-        return str(ipaddress.ip_network((found, 64), strict=False))
-    return str(found)

@@ -8,6 +8,8 @@ from gpumon.hub.letters import Form, Message, News, Removal
 
 SWEEP_SECONDS = 1.0
 COMMENT_SECONDS = 14.0  # and a sweep: a comment line at least every 15 s
+MOST_TOLD_BYTES = 128 * 1024
+"""Of what is for one viewer alone, at once: it is rendered on the event loop, and kept until the viewer takes it."""
 
 
 class Line(Protocol):
@@ -24,8 +26,9 @@ class Line(Protocol):
 
 
 class Mailbox:
-    """Tells one viewer on ``line``, in ``form``. What cannot be told at once is kept: one letter, and one word of who
-    is gone. The newest of each node wins: one that went and is back is there, one that changed and went is gone.
+    """Tells one viewer on ``line``, in ``form``. What cannot be told at once is kept: the last snapshot, which others
+    are told as well; one letter, of which as much is told at a time as the viewer takes; and one word of who is gone.
+    The newest of each node wins: one that went and is back is there, one that changed and went is gone.
 
     Synchronous, but for :attr:`closed`.
     """
@@ -37,6 +40,7 @@ class Mailbox:
         self._line = line
         self._comment = comment
         self._begun = False
+        self._snapshot: News | None = None
         self._removal: Removal | None = None
         self._letter: News | None = None
         self._removal_is_newer = False
@@ -45,11 +49,12 @@ class Mailbox:
         line.on_writable = self._resume
 
     def begin(self, snapshot: News) -> None:
-        """Tell the first letter, and what has come since."""
+        """Tell the first letter, and what has come since; nothing to who was shown out while it was made."""
+        if self.closed.is_set():
+            return
         self._begun = True
         self._tell(snapshot)
-        if not self._line.blocked:
-            self._resume()
+        self._resume()
 
     def put(self, letter: News) -> None:
         """Tell how nodes are."""
@@ -57,7 +62,7 @@ class Mailbox:
             self._tell(letter)
             return
         if letter.kind == "snapshot":
-            self._letter, self._removal = letter, None
+            self._snapshot, self._letter, self._removal = letter, None, None
             return
         self._letter = letter if self._letter is None else self._letter.followed_by(letter)
         if self._removal is not None:
@@ -87,7 +92,7 @@ class Mailbox:
     def close(self) -> None:
         """Nothing more comes."""
         self._line.on_writable = None
-        self._begun, self._letter, self._removal = False, None, None
+        self._begun, self._snapshot, self._letter, self._removal = False, None, None, None
         self.closed.set()
 
     @property
@@ -99,11 +104,21 @@ class Mailbox:
         self._line.write(message.rendered(self.form))
 
     def _resume(self) -> None:
-        """Tell what waits; of two messages the older first, so that the identity heard last is the newest."""
-        if not self._begun:
-            return
-        waiting = (self._letter, self._removal) if self._removal_is_newer else (self._removal, self._letter)
-        self._letter = self._removal = None
-        for message in waiting:
-            if message is not None:
-                self._tell(message)
+        """Tell what waits, as long as the viewer takes it."""
+        while self._is_ready and (message := self._next()) is not None:
+            self._tell(message)
+
+    def _next(self) -> Message | None:
+        """What is to be told next. Of letter and removal the older comes first, so that the identity heard last is the
+        newest; no node is in both.
+        """
+        if (snapshot := self._snapshot) is not None:
+            self._snapshot = None
+            return snapshot
+        if (removal := self._removal) is not None and (self._letter is None or not self._removal_is_newer):
+            self._removal = None
+            return removal
+        if self._letter is None:
+            return None
+        first, self._letter = self._letter.divided(MOST_TOLD_BYTES)
+        return first

@@ -10,7 +10,7 @@ from gpumon.hub.card import Card
 from gpumon.hub.gaps import Gaps
 from gpumon.hub.overview import Glance, glance_of
 from gpumon.hub.privacy import veiled
-from gpumon.model import Evidence, Fault, Node, NodeStatus, Report, Resolution, Source
+from gpumon.model import Evidence, Fault, Kind, Node, NodeStatus, Report, Resolution, Source
 from gpumon.timestamp import rfc3339, seconds
 
 LinkState = Literal["never", "open", "goodbye", "lost", "silent", "refused"]
@@ -57,6 +57,7 @@ class Member:
     host: str | None
     port: int | None
     configured: bool
+    kind: Kind = "gpumon"
     tags: list[str] = field(default_factory=list)
     """Those of the configuration."""
     known_since: str
@@ -100,7 +101,9 @@ class Member:
     poll: PollOutcome | None = None
     """How the last poll went; None while nobody asks."""
     poll_at: str | None = None
+    """Since when polls go like that ..."""
     poll_tick: float = 0.0
+    """... and since the first of them after its last sign of life."""
     claim: Fault | None = None
     claim_at: str | None = None
     claim_tick: float = 0.0
@@ -162,8 +165,11 @@ class Member:
 
     def poll_went(self, outcome: PollOutcome, now: Moment) -> None:
         """It was asked."""
-        if self.poll is None or _code(outcome) != _code(self.poll):
-            self.poll_at, self.poll_tick = now.at, now.tick
+        is_other = self.poll is None or _code(outcome) != _code(self.poll)
+        if is_other:
+            self.poll_at = now.at
+        if is_other or (self.contact_tick or 0.0) > self.poll_tick:
+            self.poll_tick = now.tick
         self.poll = outcome
 
     def claimed(self, fault: Fault, now: Moment) -> None:
@@ -205,6 +211,7 @@ class Member:
             port=self.port,
             address=self.address,
             configured=self.configured,
+            kind=self.kind,
             status=self.status,
             status_since=self.status_since,
             last_seen_at=self.last_seen_at,

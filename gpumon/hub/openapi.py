@@ -98,7 +98,7 @@ _LEAVE: dict[str, Any] = {
     "summary": "Log out",
     "responses": {
         "204": {"description": "Out"},
-        **{status: {"$ref": "#/components/responses/Problem"} for status in ("401", "403")},
+        **{status: {"$ref": "#/components/responses/Problem"} for status in ("401", "403", "429")},
     },
     "security": [{"token": []}, {"session": []}],
 }
@@ -284,14 +284,14 @@ def document() -> dict[str, Any]:
 def _administration(agents: dict[str, Any], joined: dict[str, Any]) -> dict[str, Any]:
     """What takes the token in every mode."""
     by_token: dict[str, Any] = {"security": [{"token": []}, {"session": []}]}
-    refused = {status: {"$ref": "#/components/responses/Problem"} for status in ("401", "403", "404", "409")}
+    refused = {status: {"$ref": "#/components/responses/Problem"} for status in ("401", "403", "404", "409", "429")}
     admitted = {"description": "It may come in", "content": {"application/json": {"schema": joined}}}
     agent = {
         "name": "agent",
         "in": "path",
         "required": True,
         "schema": {"type": "string"},
-        "description": "An agent's code or id, or the name of its node where that means one agent only",
+        "description": "An agent's code; where it does not wait also its id or its node's name, if that means one",
     }
     found = _get("Who has joined, and who waits", agents)
     return {
@@ -316,5 +316,5 @@ def _get(
     summary: str, schema: dict[str, Any], media_type: str = "application/json", more: dict[str, Any] | None = None
 ) -> dict[str, Any]:
     answer = {"description": summary, "content": {media_type: {"schema": schema}}}
-    refused = {status: {"$ref": "#/components/responses/Problem"} for status in ("401", "403")}
+    refused = {status: {"$ref": "#/components/responses/Problem"} for status in ("401", "403", "429")}
     return {"get": {"summary": summary, "responses": {"200": answer, **refused, **(more or {})}}}

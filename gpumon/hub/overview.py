@@ -16,6 +16,8 @@ from gpumon.model import Fault, Gpu, Name, Node
 from gpumon.timestamp import seconds
 
 MEMORY_STEP_MEBIBYTES: Final = 16
+ROW_BYTES: Final = 200
+"""Of a row in a message, more or less."""
 
 Values = list[int | None]
 """A whole number for each GPU, in the order of the card; null where it is not known."""
@@ -80,9 +82,9 @@ class OverviewLetter(News):
     def names(self) -> Iterable[str]:
         return self.rows
 
-    @property
-    def size(self) -> int:
-        return sum(len(card.json) for card in self.cards.values()) + 200 * len(self.rows)
+    def size_of(self, name: str) -> int:
+        card = self.cards.get(name)
+        return ROW_BYTES + (0 if card is None else len(card.json))
 
     def content(self) -> dict[str, object]:
         head: dict[str, object] = {"view": "overview"}

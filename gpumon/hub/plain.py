@@ -19,6 +19,8 @@ from gpumon.model import Node
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 DEFAULT_COLUMNS: Final = 160
+TERMINAL_COLUMNS: Final = 80
+"""The width that every terminal has: curl cannot say how wide its own is."""
 MOST_COLUMNS: Final = 1000
 LEAST_COLUMNS: Final = 40
 FRESH_SECONDS: Final = 0.5
@@ -27,6 +29,8 @@ STYLE: Final = "/plain.css"
 BROWSERS: Final = ("text/html", "application/xhtml+xml")
 VARY: Final = "Accept, Accept-Language, User-Agent"
 TERMINALS: Final = frozenset({"curl", "wget", "httpie", "xh"})
+IN_COLOR: Final = "curl"
+"""The one that shows what it gets to a person, as it is, unless told otherwise."""
 
 
 class _Wish(NamedTuple):
@@ -100,20 +104,34 @@ def _wish(request: Request) -> _Wish:
         raise HTTPException(400, f"format: {form[:60]!r} is not allowed; allowed: page, text, html")
     if form == "page":
         return _Wish("page", "en", 0, color=False)
-    return _Wish(
-        form, _language(request), _columns(query.get("columns")), color=query.get("color", "0") not in ("", "0")
-    )
+    to_person = form == "text" and _is_for_a_person(request.headers)
+    columns = _columns(query.get("columns"), TERMINAL_COLUMNS if to_person else DEFAULT_COLUMNS)
+    color = query.get("color", "1" if to_person else "0") not in ("", "0")
+    return _Wish(form, _language(request), columns, color=color)
+
+
+def _is_for_a_person(headers: Headers) -> bool:
+    """Whether the text most likely goes to a terminal. Who asks for plain text by its name wants it plain."""
+    return _program(headers) == IN_COLOR and "text/plain" not in _offers(headers)
 
 
 def _is_browser(headers: Headers) -> bool:
     """Whether who asks is served the page: everybody but who names plain text and no HTML, and programs of the
     terminal, which say ``*/*`` as many others do and are known by their name.
     """
-    offers = [offer.partition(";")[0].strip().lower() for offer in headers.get("accept", "").split(",")]
+    offers = _offers(headers)
     if any(media_type in offers for media_type in BROWSERS):
         return True
-    program = headers.get("user-agent", "").partition("/")[0].lower()
-    return "text/plain" not in offers and program not in TERMINALS
+    return "text/plain" not in offers and _program(headers) not in TERMINALS
+
+
+def _offers(headers: Headers) -> list[str]:
+    """The media types that are taken."""
+    return [offer.partition(";")[0].strip().lower() for offer in headers.get("accept", "").split(",")]
+
+
+def _program(headers: Headers) -> str:
+    return headers.get("user-agent", "").partition("/")[0].lower()
 
 
 def _language(request: Request) -> Language:
@@ -128,9 +146,9 @@ def _language(request: Request) -> Language:
     return "en"
 
 
-def _columns(text: str | None) -> int:
+def _columns(text: str | None, default: int) -> int:
     if text is None:
-        return DEFAULT_COLUMNS
+        return default
     if not (text.isascii() and text.isdigit()) or not LEAST_COLUMNS <= int(text[:9]) <= MOST_COLUMNS:
         raise HTTPException(
             400,

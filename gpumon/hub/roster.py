@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 HUB_FILE = "hub.json"
 TOKEN_FILE = "join-token"  # noqa: S105  (the name of a file)
 MAX_RECORDS = 2000
+GROWTH_BYTES = 128
+"""What a record may grow by when its secret comes and it is revoked."""
 WRITE_SECONDS = 3.0
 PRIVATE_KEY = re.compile(r"[0-9a-f]{64}")
 
@@ -95,16 +97,21 @@ class Roster:
     def put(self, record: Record) -> bool:
         """Add it, or let it take the place of the one of its id, and of its name. False if there is no room."""
         others = [one for one in self._records.values() if one.agent_id != record.agent_id]
-        if len(others) >= MAX_RECORDS:
+        if record.revoked_at is None:
+            others = [one for one in others if one.node != record.node or one.revoked_at is not None]
+        while not self._has_room_for([*others, record]):
             oldest = min((one for one in others if one.revoked_at), key=lambda one: one.revoked_at or "", default=None)
             if oldest is None:
                 return False
             others.remove(oldest)
-        if record.revoked_at is None:
-            others = [one for one in others if one.node != record.node or one.revoked_at is not None]
         self._records = {one.agent_id: one for one in [*others, record]}
         self._version += 1
         return True
+
+    def _has_room_for(self, records: list[Record]) -> bool:
+        """Whether these may be kept, and could be read again: a file of state is read up to a length."""
+        size = len(_encoded(self.keys, records)) + GROWTH_BYTES * len(records)
+        return len(records) <= MAX_RECORDS and size <= statefile.MAX_BYTES
 
     def revoke(self, agent_id: str, at: str) -> None:
         """Let the agent of this id belong no longer; its key is remembered, so that it is known for what it is."""

@@ -1,6 +1,6 @@
 """The fleet as a sheet: a line a GPU, as plain text or as plain HTML, for whoever runs no scripts.
 
-What is *free* and *busy* is defined as on the page (``web/src/fleet.ts``). Names and commands are chosen by strangers:
+What is *free* and *busy* is :mod:`gpumon.availability`'s to say. Names and commands are chosen by strangers:
 :mod:`gpumon.terminal` makes them harmless for a terminal, and :func:`_escaped`, alone, for HTML.
 """
 
@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Final, Literal, NamedTuple
 
+from gpumon.availability import State, state_of
 from gpumon.hub.privacy import PRIVATE
 from gpumon.model import Gpu, Node, Process
 from gpumon.terminal import Cell, Column, Grid, line, paint, width, wrap
@@ -17,33 +18,40 @@ from gpumon.text import printable
 from gpumon.timestamp import seconds
 
 Language = Literal["en", "zh"]
-State = Literal["free", "busy", "fault", "unknown"]
 
 GIB: Final = 2**30
 NULL: Final = "-"
 BETWEEN: Final = " · "
-FREE_BELOW_BYTES: Final = 500 * 2**20
-FREE_BELOW_FRACTION: Final = 0.02
 MOST_PROCESSES: Final = 8
-STYLES: Final[dict[State, str]] = {"free": "green bold", "busy": "blue", "fault": "red bold", "unknown": "grey"}
+STYLES: Final[dict[State, str]] = {
+    "free": "green bold",
+    "busy": "",
+    "held": "yellow",
+    "fault": "red bold",
+    "unknown": "grey",
+}
 
 COLUMNS: Final = (
     Column("node", least=12, right=False),
-    Column("address", leave=3, right=False),
+    Column("tags", least=10, leave=7, right=False),
+    Column("address", leave=6, right=False),
     Column("gpu"),
     Column("state", right=False),
-    Column("model", least=24, leave=5, right=False),
+    Column("model", least=10, leave=2, right=False),
     Column("utilization"),
     Column("memory"),
-    Column("temperature", leave=2),
-    Column("power", leave=1),
-    Column("processes", least=16, leave=4, right=False),
+    Column("temperature", leave=4),
+    Column("power", leave=5),
+    Column("processes", least=12, leave=3, right=False),
 )
 """Named by their words in :data:`WORDS`."""
+TAGS: Final = 1
+"""The place of a column that is not there where nobody uses it."""
 
 WORDS: Final[dict[Language, dict[str, str]]] = {
     "en": {
         "node": "NODE",
+        "tags": "TAGS",
         "address": "ADDRESS",
         "gpu": "GPU",
         "model": "MODEL",
@@ -55,6 +63,7 @@ WORDS: Final[dict[Language, dict[str, str]]] = {
         "processes": "PROCESSES",
         "free": "free",
         "busy": "busy",
+        "held": "idle-held",
         "fault": "fault",
         "unknown": "unknown",
         "asleep": "free, asleep",
@@ -78,6 +87,7 @@ WORDS: Final[dict[Language, dict[str, str]]] = {
     },
     "zh": {
         "node": "节点",
+        "tags": "标签",
         "address": "地址",
         "gpu": "GPU",
         "model": "型号",
@@ -89,6 +99,7 @@ WORDS: Final[dict[Language, dict[str, str]]] = {
         "processes": "进程",
         "free": "空闲",
         "busy": "占用",
+        "held": "占而不用",
         "fault": "故障",
         "unknown": "未知",
         "asleep": "空闲（休眠）",
@@ -126,12 +137,12 @@ class Sheet(NamedTuple):
 def sheet(nodes: Sequence[Node], now: float, language: Language = "en") -> Sheet:
     """The fleet as of ``now``, in seconds since the epoch."""
     words = WORDS[language]
-    states = Counter(state_of(gpu, node) for node in nodes for gpu in _gpus(node))
+    states = Counter(state_of(gpu, node, now) for node in nodes for gpu in _gpus(node))
     return Sheet(
         language=language,
         at=_moment(now),
         summary=_summary(nodes, states, words),
-        rows=[row for node in nodes for row in _rows(node, words)],
+        rows=[row for node in nodes for row in _rows(node, words, now)],
         troubles=[trouble for node in nodes for trouble in _troubles(node, words)],
     )
 
@@ -143,7 +154,7 @@ def as_text(told: Sheet, columns: int, *, color: bool) -> str:
     if told.rows:
         heads = [column._replace(head=words[column.head]) for column in COLUMNS]
         grid = Grid(heads, told.rows, headed=True)
-        shown = grid.that_fit(range(len(heads)), columns)
+        shown = grid.that_fit(_used(told), columns)
         widths = grid.widths(shown, columns)
         lines.append(line([Cell(heads[one].head, "grey", heads[one].right) for one in shown], widths, color=color))
         lines += [line([row[one] for one in shown], widths, color=color) for row in told.rows]
@@ -173,8 +184,9 @@ def _head(parts: Sequence[Cell], columns: int, *, color: bool) -> Iterator[str]:
 def as_html(told: Sheet) -> str:
     """A document without scripts. It does not load itself again: who reads slowly would lose their place."""
     words = WORDS[told.language]
-    heads = "".join(f'<th scope="col">{_escaped(words[column.head])}</th>' for column in COLUMNS)
-    rows = "\n".join(f"<tr>{''.join(_cells(row))}</tr>" for row in told.rows)
+    used = _used(told)
+    heads = "".join(f'<th scope="col">{_escaped(words[COLUMNS[one].head])}</th>' for one in used)
+    rows = "\n".join(f"<tr>{''.join(_cells([row[one] for one in used]))}</tr>" for row in told.rows)
     table = f"<table>\n<thead><tr>{heads}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table>"
     summary = "".join(f"<li>{_escaped(part.text)}</li>" for part in told.summary)
     troubles = "".join(f"<li>{_escaped(one)}</li>" for one in told.troubles)
@@ -210,28 +222,11 @@ nav { display: flex; flex-wrap: wrap; gap: 0.5rem 1.5rem; margin-top: 1.5rem; }
 """Colours are the browser's own: they are readable in every theme, and what a state is stands there as a word."""
 
 
-def state_of(gpu: Gpu, node: Node) -> State:
-    """How a GPU is. What is not known is never called free."""
-    if node.status != "online":
-        return "unknown"
-    if gpu.status != "ok" or gpu.error is not None:
-        return "fault"
-    if gpu.asleep:
-        return "free"
-    if gpu.processes_truncated or any(process.type != "graphics" for process in gpu.processes or ()):
-        return "busy"
-    if gpu.memory_used_bytes is None:
-        return "unknown"
-    if gpu.memory_used_bytes >= max(FREE_BELOW_BYTES, FREE_BELOW_FRACTION * (gpu.memory_total_bytes or 0)):
-        return "busy"
-    return "unknown" if gpu.processes is None else "free"
-
-
 def _summary(nodes: Sequence[Node], states: Counter[State], words: dict[str, str]) -> list[Cell]:
     online = sum(node.status == "online" for node in nodes)
     simulated = sum(node.report is not None and node.report.simulated for node in nodes)
     power = sum(gpu.power_draw_watts or 0 for node in nodes if node.status == "online" for gpu in _gpus(node))
-    rest: tuple[State, ...] = ("busy", "fault", "unknown")
+    rest: tuple[State, ...] = ("busy", "held", "fault", "unknown")
     return [
         Cell(words["gpus_free"].format(free=states["free"], all=states.total()), "green bold"),
         *(Cell(f"{states[state]} {words[state]}", STYLES[state]) for state in rest if states[state]),
@@ -241,12 +236,12 @@ def _summary(nodes: Sequence[Node], states: Counter[State], words: dict[str, str
     ]
 
 
-def _rows(node: Node, words: dict[str, str]) -> Iterator[list[Cell]]:
+def _rows(node: Node, words: dict[str, str], now: float) -> Iterator[list[Cell]]:
     name = node.name if node.alias == node.name else f"{node.alias} ({node.name})"
-    head = [Cell(name, "bold"), Cell(node.address or node.host or NULL, "green bold")]
+    head = [Cell(name, "bold"), Cell(" ".join(node.tags)), Cell(node.address or node.host or NULL, "green bold")]
     gpus = _gpus(node)
     for gpu in gpus:
-        state = state_of(gpu, node)
+        state = state_of(gpu, node, now)
         word = words["asleep"] if gpu.asleep and state == "free" else words[state]
         old = node.status != "online"  # what is known is from before
         grey = "grey" if old else ""
@@ -268,6 +263,11 @@ def _rows(node: Node, words: dict[str, str]) -> Iterator[list[Cell]]:
 
 def _aligned(cells: Iterable[Cell]) -> list[Cell]:
     return [cell._replace(right=column.right) for cell, column in zip(cells, COLUMNS, strict=True)]
+
+
+def _used(told: Sheet) -> list[int]:
+    """The columns that say something."""
+    return [one for one in range(len(COLUMNS)) if one != TAGS or any(row[TAGS].text for row in told.rows)]
 
 
 def _gpus(node: Node) -> Sequence[Gpu]:

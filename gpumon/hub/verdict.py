@@ -55,7 +55,7 @@ def verdict_of(member: Member, tick: float, hub_url: str, *, in_outage: bool) ->
     if member.claim is not None:
         return member.claim
     if member.clock_is_wrong:
-        return _clock_fault(member.clock_offset_seconds or 0.0)
+        return _clock_fault(member)
     return Fault(
         code="flapping",
         message="It has come and gone again and again of late: its network, its machine or its agent is unstable.",
@@ -125,6 +125,8 @@ def _by_poll(member: Member, hub_url: str) -> Fault | None:
         return None
     if poll == "answered":
         return _late() if member.contact_tick == member.report_tick else _hung(member)
+    if member.kind != "gpumon" and (fault := _by_foreign_poll(member, poll, where)) is not None:
+        return fault
     was_there = member.contact_tick is not None
     match poll.code:
         case "refused" if was_there:
@@ -149,7 +151,7 @@ def _by_poll(member: Member, hub_url: str) -> Fault | None:
             return Fault(
                 code="not_an_agent",
                 message=f"What answers at {where} is no gpumon agent. {poll.message}"[:1024],
-                hint="Check that the port in the configuration is the agent's.",
+                hint=poll.hint or "Check that the port in the configuration is the agent's.",
             )
         case code if code in UNREACHABLE:
             return Fault(
@@ -159,6 +161,31 @@ def _by_poll(member: Member, hub_url: str) -> Fault | None:
                 hint="Check its power and its network, and that no firewall stands between.",
             )
     return poll
+
+
+def _by_foreign_poll(member: Member, poll: Fault, where: str) -> Fault | None:
+    """The same of a node on which another program answers; None where that makes no difference."""
+    kind = member.kind
+    match poll.code:
+        case "refused":
+            return Fault(
+                code="exporter_not_running",
+                message=f"Its machine is up, but nobody listens at {where}: no {kind} runs there.",
+                hint=f"Start {kind} there, or mend nodes[].port in the configuration.",
+            )
+        case "no_answer":
+            return Fault(
+                code="exporter_hangs",
+                message=f"Somebody listens at {where}, but does not answer: {kind} hangs or is suspended.",
+                hint="Look at it there: is it stopped, or is the machine overloaded? Restart it.",
+            )
+        case code if code in STRANGE:
+            return Fault(
+                code="wrong_kind",
+                message=f"What answers at {where} is no {kind}. {poll.message}"[:1024],
+                hint=poll.hint or "Check nodes[].kind, port and path in the configuration.",
+            )
+    return None
 
 
 def _by_link(member: Member, hub_url: str) -> Fault:
@@ -185,7 +212,8 @@ def _by_link(member: Member, hub_url: str) -> Fault:
 
 
 def _start(member: Member, hub_url: str) -> str:
-    port = f" --port {member.port}" if member.port not in (None, DEFAULT_AGENT_PORT) else ""
+    is_its_own = member.kind == "gpumon" and member.port not in (None, DEFAULT_AGENT_PORT)
+    port = f" --port {member.port}" if is_its_own else ""
     return f"gpumon agent --hub {hub_url} --name {shlex.quote(member.name)}{port}"[:600]
 
 
@@ -205,13 +233,15 @@ def _driver_fault(report: Report) -> Fault:
     return replace(why, message=f"{others}GPU {first.index}: {why.message}"[:1024])
 
 
-def _clock_fault(offset: float) -> Fault:
+def _clock_fault(member: Member) -> Fault:
+    offset = member.clock_offset_seconds or 0.0
     step = next(words for least, words in _STEPS if abs(offset) >= least)
-    return Fault(
-        code="clock_wrong",
-        message=f"Its clock is more than {step} {'ahead of' if offset > 0 else 'behind'} the hub's.",
-        hint="Compare 'timedatectl' on both machines: one of them is not synchronised.",
-    )
+    said = f"Its clock is more than {step} {'ahead of' if offset > 0 else 'behind'} the hub's"
+    hint = "Compare 'timedatectl' on both machines: one of them is not synchronised."
+    if member.kind != "gpumon" and offset < 0:
+        said += f", or {member.kind} has not read its GPUs for so long"
+        hint = "Compare 'timedatectl' on both machines, and see whether nvidia-smi works there."
+    return Fault(code="clock_wrong", message=f"{said}.", hint=hint)
 
 
 # ---- evidence ----
@@ -231,7 +261,7 @@ def evidence_of(member: Member, tick: float) -> list[Evidence]:
         return []
     found = [_of_link(member, tick), _of_poll(member), _of_name(member), _of_driver(member)]
     if member.clock_is_wrong:
-        fault = _clock_fault(member.clock_offset_seconds or 0.0)
+        fault = _clock_fault(member)
         found.append(_piece("clock", fault.code, fault.message, member.clock_at, member))
     if member.claim is not None:
         found.append(_piece("claim", member.claim.code, member.claim.message, member.claim_at, member))

@@ -1,6 +1,9 @@
 """How an agent joins a hub, and what it makes of hubs that cannot prove who they are."""
 
+import asyncio
 import json
+import os
+import threading
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -9,12 +12,15 @@ import pytest
 from websockets.asyncio.server import ServerConnection
 
 from gpumon import handshake, statefile
+from gpumon.agent import joining as module
 from gpumon.agent.app import Service
-from gpumon.agent.joining import TokenSource
+from gpumon.agent.identity import Bond, Identity
+from gpumon.agent.joining import Joining, TokenSource
 from gpumon.errors import JoinError
 from gpumon.handshake import JoinToken, KeyPair
+from gpumon.wire import Challenge
 from tests.agent.hubs import QUICK, fake_hub, hear, reporting_to, welcome
-from tests.running import Site, program, running_agent, running_hub, until_true
+from tests.running import Site, program, running_agent, running_hub, until, until_true
 
 
 @pytest.fixture
@@ -241,6 +247,114 @@ async def test_a_disk_that_is_full_does_not_keep_an_agent_from_joining(
         await hub.node_when("n", lambda node: node["report"])
     assert "that this agent has joined" in caplog.text
     assert "No space left" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("joined", "spelled"),
+    [
+        ("http://Hub.Lab:8080", "ws://hub.lab.:8080/"),
+        ("http://hub", "http://hub:80"),
+        ("https://hub", "wss://HUB:443/#sha256=" + "0" * 64),
+        ("http://hub:8080", "https://hub:8080"),
+        ("http://hub:8080/one/", "http://hub:8080/two"),
+        ("http://[::1]:8080", "http://[0:0:0:0:0:0:0:1]:8080"),
+        ("http://[2001:DB8::A]:8080", "ws://[2001:db8:0::000a]:8080"),
+        ("http://10.0.0.5:8080", "http://[::ffff:10.0.0.5]:8080"),
+        ("http://münchen.example:8080", "http://xn--mnchen-3ya.example:8080"),
+        ("http://MÜNCHEN.example:8080", "http://münchen.example.:8080"),
+    ],
+)
+async def test_a_hub_that_was_joined_must_prove_itself_however_it_is_spelled(joined: str, spelled: str) -> None:
+    bond = Bond(joined, "0" * 32, "0" * 64)
+    for url in (joined, spelled):
+        who = Joining(Identity("ab" * 16, None, bonds=[bond]), TokenSource())
+        assert await who.prepare(url)
+        with pytest.raises(JoinError, match="another hub than the one that this agent has joined there"):
+            who.answer(url, (b"hello", b"challenge"), Challenge(key=KeyPair.new().public, nonce=handshake.nonce()))
+
+
+@pytest.mark.parametrize("url", ["http://hub:8081", "http://hub", "http://hub.lab:8080", "https://hub", "http://[::1"])
+async def test_a_hub_elsewhere_is_another(url: str) -> None:
+    bonds = [Bond("http://hub:8080", "0" * 32, "0" * 64), Bond("no URL at all]:", "0" * 32, "0" * 64)]
+    assert not await Joining(Identity("ab" * 16, None, bonds=bonds), TokenSource()).prepare(url)
+
+
+async def test_an_impostor_hears_nothing_where_the_address_is_spelled_otherwise_now(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[str] = []
+
+    async def talk(connection: ServerConnection) -> None:
+        await welcome(connection)
+        while True:
+            told.append(str(await connection.recv()))
+
+    async with running_hub(state_folder=tmp_path / "hub", trusts_loopback=False) as hub:
+        await hub.get("/health")
+        async with joining(hub.url, tmp_path, token_of_hub(tmp_path)):
+            await hub.node_when("n", lambda node: node["report"])
+    async with fake_hub(talk) as false:
+        file = tmp_path / "agent" / "agent-n.json"
+        file.write_text(file.read_text().replace(hub.url, false.url))
+        spelled = false.url.replace("http://127.0.0.1", "ws://[::ffff:127.0.0.1]") + "/"
+        async with joining(spelled, tmp_path):
+            await until_true(lambda: "it does not prove that it is the hub" in caplog.text)
+    assert told == []
+
+
+# ---- disks that hang ----
+
+
+@pytest.fixture
+def hanging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file that cannot be opened until somebody writes to it, as on a disk that is not there; few wait for it."""
+    monkeypatch.setattr(module, "READ_SECONDS", 0.05)
+    file = tmp_path / "token"
+    os.mkfifo(file)
+    return file
+
+
+async def test_a_token_on_a_disk_that_hangs_is_told_and_read_when_it_comes_back(
+    hub: Site, tmp_path: Path, hanging: Path
+) -> None:
+    async with joining(hub.url, tmp_path, file=hanging) as agent:
+
+        async def is_told() -> bool:
+            told = str((await agent.get("/health?verbose"))["link"]["last_error"])
+            return "the file of the agent's own join token could not be read within 0.05 s" in told
+
+        await until(is_told)
+        seen = set()
+
+        async def is_tried_again() -> bool:
+            seen.add((await agent.get("/health?verbose"))["link"]["last_error_at"])
+            return len(seen) > 10
+
+        await until(is_tried_again)
+        assert [one.name for one in threading.enumerate()].count(module.READER) == 1
+        await asyncio.wait_for(asyncio.to_thread(hanging.write_text, token_of_hub(tmp_path).text()), 10)
+        await asyncio.to_thread(hanging.unlink)
+        await hub.node_when("n", lambda node: node["report"])
+
+
+async def test_one_that_has_joined_needs_no_disk_for_its_token(hub: Site, tmp_path: Path, hanging: Path) -> None:
+    async with joining(hub.url, tmp_path, token_of_hub(tmp_path)):
+        first = await hub.node_when("n", lambda node: node["report"])
+    async with joining(hub.url, tmp_path, file=hanging):
+        await hub.node_when("n", lambda node: node["report"]["boot_id"] != first["report"]["boot_id"])
+        os.close(os.open(hanging, os.O_WRONLY))  # the thread that reads may end
+
+
+def test_an_agent_whose_disk_hangs_ends_when_it_is_told_to(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "token")
+    local = ("--host=127.0.0.1", "--port=0")
+    with program("hub", *local) as hub:
+        url = f"http://127.0.0.1:{hub.port('hub')}"
+        with program(
+            "agent", *local, "--simulate=1", f"--hub={url}", f"--join-token-file={tmp_path / 'token'}"
+        ) as agent:
+            agent.wait_for("the file of the agent's own join token could not be read within 3 s")
+            assert agent.end() == 0
 
 
 # ---- the program ----

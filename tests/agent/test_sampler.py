@@ -5,9 +5,8 @@ from typing import Any
 import pytest
 
 from gpumon.agent.sample import Sample
-from gpumon.agent.sampler import Account, Sampler, fitting
-from gpumon.model import Cost, Fault, Gpu, MigDevice, Process, Report
-from gpumon.wire import MAX_REPORT_BYTES, decode_report, report_frame
+from gpumon.agent.sampler import Account, Sampler
+from gpumon.model import Cost, Fault, Gpu
 from tests.running import until_true
 
 
@@ -134,32 +133,6 @@ def test_when_the_reader_is_replaced_the_account_goes_on() -> None:
         totals.append(total)
     assert totals == sorted(totals)
     assert 1005 <= totals[-1] < 2000
-
-
-def test_a_report_of_very_many_processes_keeps_the_largest_that_fit_into_a_message() -> None:
-    crowd = [Process(pid=pid, command="x" * 1000, memory_used_bytes=10_000 - pid) for pid in range(1, 513)]
-    gpus = [Gpu(index=index, processes=crowd, processes_truncated=7) for index in range(8)]
-    report, data = fitting(Report(node="n", gpus=[*gpus, Gpu(index=8), Gpu(index=9, processes=[])]))
-    assert len(report_frame(data)) <= MAX_REPORT_BYTES
-    assert decode_report(data) == report
-    first = report.gpus[0].processes
-    assert first is not None
-    assert first == crowd[: len(first)]
-    assert report.gpus[0].processes_truncated == 7 + 512 - len(first)
-    assert (report.gpus[8].processes, report.gpus[9].processes) == (None, [])
-
-
-def test_no_node_tells_of_more_processes_than_a_hub_takes_of_one() -> None:
-    crowd = [Process(pid=pid) for pid in range(1, 513)]
-    slices = [MigDevice(index=index, processes=crowd) for index in range(2)]
-    report, data = fitting(Report(node="n", gpus=[Gpu(index=index, mig_devices=slices) for index in range(4)]))
-    assert decode_report(data) == report
-    assert [len(one.processes or ()) for gpu in report.gpus for one in gpu.mig_devices or ()] == [128] * 8
-
-
-def test_a_report_that_fits_is_left_as_it_is() -> None:
-    report = Report(node="n", gpus=[Gpu(index=0, processes=[Process(pid=1)])])
-    assert fitting(report)[0] is report
 
 
 async def test_a_new_interval_counts_at_once() -> None:

@@ -1,4 +1,5 @@
-"""DNS rebinding, from end to end: a page of a stranger's, whose name leads to the stranger first and then to the hub.
+"""DNS rebinding, from end to end: a page of a stranger's, whose name leads to the stranger first and then to the hub,
+or to an agent.
 
 Chromium asks a SOCKS proxy, which asks a real DNS server, for each connection anew: as a browser would whose cache has
 run out.
@@ -47,6 +48,35 @@ async (seconds) => {
   await asked("socket", () => first(new WebSocket(`ws://${location.host}/api/stream`)));
   await asked("agent", () => first(new WebSocket(`ws://${location.host}/api/push`, "gpumon.v1")));
   await asked("login", async () => String((await fetch("/api/login", {method: "DELETE"})).status));
+  return told;
+}
+"""
+
+ASK_AN_AGENT = """
+async () => {
+  const told = {};
+  const asked = async (name, path, more) => {
+    const bare = { referrerPolicy: "no-referrer", credentials: "omit", cache: "no-store", ...more };
+    told[name] = await fetch(path, bare).then((answer) => answer.text(), String);
+  };
+  await asked("plain", "/gpu-info", {});
+  await asked("with a referer", "/gpu-info", { referrerPolicy: "unsafe-url" });
+  await asked("range", "/gpu-info", { headers: { Range: "bytes=0-" } });
+  const disguise = { "User-Agent": "curl/8", "Accept-Encoding": "gzip", "Accept-Language": "", "X-Odd": "1" };
+  await asked("disguised", "/gpu-info", { headers: disguise });
+  await asked("health", "/health?verbose", {});
+  const work = `fetch("http://${location.host}/gpu-info").then((a) => a.text(), String).then(postMessage)`;
+  told.worker = await new Promise((resolve) => {
+    const worker = new Worker(URL.createObjectURL(new Blob([work])));
+    worker.onmessage = ({ data }) => resolve(data);
+    worker.onerror = () => resolve("refused");
+  });
+  told.asked = await new Promise((resolve) => {
+    const request = new XMLHttpRequest();
+    request.open("GET", "/gpu-info");
+    request.onloadend = () => resolve(request.responseText);
+    request.send();
+  });
   return told;
 }
 """
@@ -165,3 +195,23 @@ def test_by_a_name_that_the_hub_allows_the_same_page_gets_all_of_it(browser: Bro
     assert [SECRET in told[way] for way in ("rest", "text", "events", "socket")] == [True] * 4
     assert told["agent"] != "refused"
     assert told["login"] == "401"
+
+
+def asked_of_an_agent(browser: Browser, folder: Path, *options: str) -> dict[str, str]:
+    port = free_port()
+    local = ("agent", f"--host={HUB}", f"--port={port}", "--simulate=1", f"--name={SECRET}")
+    with dnsmasq(folder, {NAME: STRANGER}, ttl=0) as names, program(*local, *options, folder=folder) as agent:
+        agent.port("agent")
+        with lured(browser, names, port) as page:
+            page.wait_for_function("async () => !(await (await fetch('/health')).text()).includes('stranger')")
+            told = page.evaluate(ASK_AN_AGENT)
+    assert isinstance(told, dict)
+    return told
+
+
+def test_a_page_whose_name_is_turned_to_an_agent_gets_nothing(browser: Browser, tmp_path: Path) -> None:
+    told = asked_of_an_agent(browser, tmp_path)
+    assert {way: json.loads(answer)["status"] for way, answer in told.items()} == dict.fromkeys(told, 403)
+    assert SECRET not in str(told)
+    told = asked_of_an_agent(browser, tmp_path, f"--allow-host={NAME}")
+    assert {way: SECRET in answer for way, answer in told.items()} == dict.fromkeys(told, True)

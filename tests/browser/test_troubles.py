@@ -1,5 +1,6 @@
 """What the page shows of nodes that are not well, and of a hub that has something to say."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -93,6 +94,26 @@ def test_flapping_and_lost_reports_are_told(hub: FakeHub, open_page: Open) -> No
     expect(card(page, "a").locator('[data-field="flapping"]')).to_be_visible()
     expect(card(page, "a").locator('[data-field="reports_lost"]')).to_contain_text("1,234")
     expect(card(page, "b").locator('[data-field="flapping"], [data-field="reports_lost"]')).to_have_count(0)
+
+
+def test_a_node_that_is_asked_through_another_program_says_so_and_why_a_value_is_missing(
+    hub: FakeHub, open_page: Open
+) -> None:
+    missing = gpu(temperature_celsius=None, processes=None)
+    missing["unavailable"] = {"temperature_celsius": "not_told", "processes": "not_told"}
+    hub.show(
+        node("a", missing, kind="dcgm-exporter", source="poll"),
+        node("b", gpu(), kind="dcgm-exporter", source="push"),  # an agent speaks for it by now
+        node("c", gpu(), source="poll"),
+    )
+    page = open_page(hub.url).page
+    expect(card(page, "a").locator('[data-field="kind"]')).to_have_text("via dcgm-exporter")
+    expect(card(page, "a").locator(".missing").first).to_have_attribute("aria-label", re.compile("does not tell it"))
+    details = open_details(page, "a").locator('[data-detail="source"]')
+    expect(details).to_have_text("The hub asks dcgm-exporter on this node, and shows what that tells.")
+    for name in ("b", "c"):
+        expect(card(page, name).locator('[data-field="source"]')).to_be_visible()
+        expect(card(page, name).locator('[data-field="kind"]')).to_have_count(0)
 
 
 def test_the_details_tell_who_resolved_the_name_when_and_for_how_long(hub: FakeHub, open_page: Open) -> None:

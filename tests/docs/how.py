@@ -11,7 +11,7 @@ from typing import Final
 ALREADY = r"(?:[A-Z_]+=\S+ )*"
 """Variables that are set for one command."""
 SECONDS: Final = 30.0
-AWAITED: Final = frozenset({"service", "nodes", "top", "find", "completion", "man"})
+AWAITED: Final = frozenset({"service"})
 """Commands that are being made elsewhere. Remove a name with its command; at last this set."""
 
 
@@ -59,8 +59,12 @@ RULES: Final[tuple[Rule, ...]] = (
         "systemd is not everywhere, and the tests of services look for it",
     ),
     Elsewhere(r"gpumon pause", "it tells every agent of this machine: tests/agent/test_pause.py"),
-    Elsewhere(r"gpumon top(?!.*--once)", "it wants a terminal"),
-    Elsewhere(r"gpumon find\b.*--wait", "it waits for a GPU to become free"),
+    Elsewhere(r"gpumon top(?!.*--once)", "it wants a terminal: tests/client/test_top.py"),
+    Elsewhere(r"(?:found=\$\()?gpumon find\b.*--wait", "it waits for a GPU to become free: tests/client/test_find.py"),
+    Elsewhere(
+        r"found=\$\(gpumon find .* && python train\.py|read -r ", "it goes on with what was found on another machine"
+    ),
+    Elsewhere(r'eval "\$\(gpumon completion zsh', "it is for another shell"),
     Ends(r"gpumon find\b", statuses=(0, 1)),
     Ends(r"gpumon (?:man|completion)\b"),
     Ends(rf"{ALREADY}gpumon\b"),

@@ -42,6 +42,7 @@ def world(folder: Path) -> Iterator[World]:
     authority.file.rename(folder / "lab-ca.pem")
     home = folder / "home"
     home.mkdir()
+    (home / ".config/fish/completions").mkdir(parents=True)
     (home / ".curlrc").write_text("fail-with-body\nsilent\nshow-error\n")  # an answer of 404 is no success
     with ExitStack() as stack:
         hub, agent, secure = (free_port() for _ in range(3))
@@ -82,8 +83,8 @@ def world(folder: Path) -> Iterator[World]:
             folder,
             environment,
             (
-                (r"https://(?:the-hub|hub\.lab):8080", f"https://127.0.0.1:{secure}"),
-                (r"http://(?:the-hub|hub\.lab|localhost|127\.0\.0\.1):8080|\b(?:the-hub|localhost):8080\b", url),
+                (r"https://(?:the-hub|hub\.lab|hub):8080", f"https://127.0.0.1:{secure}"),
+                (r"http://(?:the-hub|hub|hub\.lab|localhost|127\.0\.0\.1):8080|\b(?:the-hub|localhost):8080\b", url),
                 (
                     r"http://(?:a-node|gpu-server-1|localhost):8081|\b(?:a-node|gpu-server-1):8081\b",
                     f"http://127.0.0.1:{agent}",

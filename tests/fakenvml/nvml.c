@@ -229,6 +229,8 @@ int nvmlSystemGetCudaDriverVersion_v2(int *to) {
     return code;
 }
 
+int nvmlSystemGetCudaDriverVersion(int *to) { return nvmlSystemGetCudaDriverVersion_v2(to); }
+
 int nvmlDeviceGetCount_v2(u32 *to) {
     u64 value;
     int code = ask("nvmlDeviceGetCount_v2", 0);
@@ -245,6 +247,12 @@ int nvmlDeviceGetHandleByIndex_v2(u32 index, device *to) {
     if (!count || index >= strtoul(count, NULL, 0)) return INVALID;
     *to = index + 1;
     return OK;
+}
+
+int nvmlDeviceGetIndex(device which, u32 *to) {
+    int code = ask("nvmlDeviceGetIndex", which);
+    if (!code) *to = which - 1;
+    return code;
 }
 
 struct pci { char legacy[16]; u32 domain, bus, slot, id, subsystem; char bus_id[32]; };

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -13,6 +13,23 @@ def answer(body: bytes, status: str = "200 OK", headers: str = "") -> Handler:
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n{headers}\r\n".encode() + body)
+        await writer.drain()
+        writer.close()
+
+    return handle
+
+
+def pages(known: Mapping[str, bytes], heard: list[str] | None = None) -> Handler:
+    """Answers at these paths, elsewhere with 404; what is ``heard`` are the heads of the requests."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        if heard is not None:
+            heard.append(head)
+        body = known.get(head.split(" ")[1])
+        status = "404 Not Found" if body is None else "200 OK"
+        body = body or b"404 page not found"
+        writer.write(f"HTTP/1.1 {status}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
         await writer.drain()
         writer.close()
 

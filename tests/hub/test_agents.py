@@ -103,6 +103,32 @@ async def test_only_the_very_agent_that_waited_is_admitted(hub: Site, admin: Adm
         await candidate.join(agent)
 
 
+async def test_who_waits_is_admitted_by_its_code_and_by_nothing_that_it_says_of_itself(hub: Site, admin: Admin) -> None:
+    """Whoever is faster has the name, or even the id, of the one that an admin expects."""
+    candidate = Candidate()
+    code = await waits(hub, candidate)
+    for what in ("n", candidate.agent_id):
+        assert "by its code" in (await admin.admit(what, 409))["detail"]
+    assert (await admin.agents())["joined"] == []
+    await admin.admit(code.lower())
+
+
+async def test_who_shows_the_key_of_one_that_waits_and_has_it_not_changes_nothing_of_it(
+    hub: Site, admin: Admin
+) -> None:
+    candidate = Candidate()
+    code = await waits(hub, candidate)
+    before = (await admin.agents())["waiting"]
+    async with raw_agent(hub) as agent:
+        greetings = await Candidate("evil").meet(agent, key=candidate.keys.public, machine_id="e" * 32)
+        await agent.say(Candidate().proof(greetings))
+        assert (await agent.closed())[0] == Close.UNAUTHORISED
+    assert (await admin.agents())["waiting"] == before
+    await admin.admit(code)
+    async with raw_agent(hub) as agent:
+        await candidate.join(agent)
+
+
 async def test_a_hub_that_is_restarted_still_expects_whom_an_admin_has_admitted(tmp_path: Path) -> None:
     candidate = Candidate()
     async with running_hub(state_folder=tmp_path, trusts_loopback=False) as hub:

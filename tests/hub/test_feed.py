@@ -7,7 +7,7 @@ import pytest
 from gpumon.hub.card import Card
 from gpumon.hub.feed import Feed
 from gpumon.hub.letters import Letter, Removal
-from gpumon.hub.mailbox import COMMENT_SECONDS, Mailbox
+from gpumon.hub.mailbox import COMMENT_SECONDS, MOST_TOLD_BYTES, Mailbox
 from gpumon.hub.overview import Glance, Row
 from tests.hub.viewers import FakeLine, as_json, look, telling
 from tests.running import until_true
@@ -77,6 +77,15 @@ async def test_what_changes_while_the_snapshot_is_made_comes_after_it(state: Sta
     assert line.written == []
     mailbox.begin(snapshot)
     assert told(line) == [("snapshot", {"a": 1, "b": 1}), ("nodes", {"a": 7})]
+
+
+async def test_who_is_shown_out_while_the_snapshot_is_made_is_not_told_of_it(state: State) -> None:
+    line = FakeLine()
+    mailbox = Mailbox(line, as_json)
+    snapshot = state.feed.open(mailbox, 0.0)
+    mailbox.close()
+    mailbox.begin(snapshot)
+    assert line.written == []
 
 
 async def test_a_slow_viewer_gets_the_newest_of_each_node_in_one_letter(state: State) -> None:
@@ -206,7 +215,73 @@ def test_a_snapshot_takes_the_place_of_all_that_waits(slow: tuple[Mailbox, FakeL
     mailbox.put(letter("e-2", "a"))
     mailbox.put(Letter("snapshot", "e-3", "now", {"c": b'{"name":"c"}'}))
     mailbox.put(letter("e-4", "d"))
-    assert shape(line) == [("e-4", "snapshot", ["c", "d"])]
+    assert shape(line) == [("e-3", "snapshot", ["c"]), ("e-4", "nodes", ["d"])]
+
+
+class NarrowLine(FakeLine):
+    """Takes one message at a time."""
+
+    def write(self, data: bytes) -> None:
+        super().write(data)
+        self.blocked = True
+
+
+def long_letter(identity: str, value: int, *names: str) -> Letter:
+    """A quarter of what is told at once, of each node."""
+    padding = "x" * (MOST_TOLD_BYTES // 4)
+    nodes = {name: json.dumps({"name": name, "value": value, "padding": padding}).encode() for name in names}
+    return Letter("nodes", identity, "now", nodes)
+
+
+def test_a_slow_viewer_is_told_as_much_at_a_time_as_it_takes_and_the_newest_of_the_rest() -> None:
+    line = NarrowLine()
+    mailbox = Mailbox(line, as_json)
+    mailbox.begin(Letter("snapshot", "e-0", "now", {}))
+    everybody = [f"n{number:02d}" for number in range(20)]
+    for value in (1, 2):
+        mailbox.put(long_letter(f"e-{value}", value, *everybody))
+    line.written.clear()
+    seen: dict[str, list[int]] = {}
+    gone: list[str] = []
+    turns = 0
+    while turns < 3 or line.blocked:
+        line.unblock()
+        for data in line.written:
+            assert len(data) < 1.1 * MOST_TOLD_BYTES
+            message = json.loads(data)
+            gone += message.get("names", [])
+            for node in message.get("nodes", []):
+                seen.setdefault(node["name"], []).append(node["value"])
+        line.written.clear()
+        turns += 1
+        if turns == 2:  # what was told, and what was not yet: changes, goes, and goes and is back
+            mailbox.put(long_letter("e-3", 3, "n00", "n19"))
+            mailbox.remove(removal("e-4", "n01", "n18", "n17"))
+            mailbox.put(long_letter("e-5", 5, "n17"))
+    assert turns > 6
+    assert gone == ["n01", "n18"]
+    assert "n18" not in seen
+    assert seen["n00"] == [2, 3]
+    assert {name: values[-1] for name, values in seen.items() if name not in ("n00", "n01")} == {
+        name: {"n17": 5, "n19": 3}.get(name, 2) for name in everybody if name not in ("n00", "n01", "n18")
+    }
+
+
+def test_of_what_waits_for_one_viewer_the_removed_come_in_their_order() -> None:
+    line = NarrowLine()
+    mailbox = Mailbox(line, as_json)
+    mailbox.begin(Letter("snapshot", "e-0", "now", {}))
+    mailbox.put(long_letter("e-1", 1, *"abcdefgh"))
+    mailbox.remove(removal("e-2", "a"))
+    mailbox.put(Letter("snapshot", "e-3", "now", {"b": b'{"name":"b"}'}))
+    mailbox.put(long_letter("e-4", 4, *"cdefgh"))
+    mailbox.remove(removal("e-5", "b"))
+    line.written.clear()
+    kinds = []
+    for _ in range(10):
+        line.unblock()
+        kinds += [one["type"] for one in line.told()]
+    assert kinds == ["snapshot", "nodes", "nodes", "removed"]
 
 
 async def test_of_a_new_order_and_nodes_that_went_viewers_hear_one_snapshot(state: State) -> None:

@@ -1,13 +1,15 @@
 """Who is let through to what: every route there is, by every method and over WebSocket, in every mode."""
 
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from starlette.routing import Route, WebSocketRoute
 
-from gpumon.config import AuthSection
+from gpumon.config import AuthSection, Config, HubSection
+from gpumon.hub import gate
 from gpumon.hub.app import routes
 from gpumon.hub.auth import Auth
 from gpumon.hub.core import Hub
@@ -16,7 +18,7 @@ from gpumon.hub.ingest import Ingest
 from gpumon.hub.page import Page
 from gpumon.hub.roster import open_roster
 from tests.hub.lock import LockedHub, locked_hub
-from tests.hub.rawhttp import exchange, get, upgrade
+from tests.hub.rawhttp import Answer, exchange, get, upgrade
 
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "PURGE")
 CALLERS = ("nothing", "wrong token", "right token", "cookie", "ended cookie")
@@ -92,7 +94,10 @@ def expected(method: str, path: str) -> list[int]:
 
 
 @pytest.fixture(params=["open", "token"])
-async def hub(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[LockedHub]:
+async def hub(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[LockedHub]:
+    monkeypatch.setattr(gate, "MOST_WRONG_TOKENS", 10_000)
     async with locked_hub(tmp_path, AuthSection(viewers=request.param)) as locked:
         yield locked
 
@@ -172,3 +177,26 @@ async def test_of_a_closed_hub_a_stranger_learns_nothing_but_that_it_lives(hub: 
         "may_look": not hub.is_closed,
         "logged_in": False,
     }
+
+
+async def test_of_many_wrong_tokens_an_address_is_told_to_wait_and_who_has_the_right_one_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gate, "MOST_WRONG_TOKENS", 3)
+    proxied = Config(hub=HubSection(proxies=["127.0.0.1"]))
+    async with locked_hub(tmp_path, AuthSection(viewers="token"), proxied) as hub:
+        cookie = await hub.log_in()
+
+        async def ask(*headers: str, address: str = "203.0.113.9", path: str = "/api/nodes") -> Answer:
+            return await exchange(hub.site, get(path, f"X-Forwarded-For: {address}", *headers, host=hub.host))
+
+        wrong = [f"{hub.bearer[:-1]}{sign}" for sign in "!#$%&"]
+        assert [(await ask(one)).status for one in wrong] == [401, 401, 401, 429, 429]
+        refused = await ask(wrong[0], path="/health")
+        assert (refused.status, json.loads(refused.body)["status"]) == (429, 429)
+        assert 1 <= int(re.search(r"retry-after: (\d+)", refused.head)[1]) <= 61  # type: ignore[index]
+        assert [(await ask(one)).status for one in (hub.bearer, cookie)] == [200, 200]
+        assert (await ask()).status == 401
+        assert (await ask(wrong[0], address="203.0.113.10")).status == 401
+        health = json.loads((await ask(hub.bearer, path="/health?verbose")).body)
+        assert health["refused"] == {"no_token": 5, "failed_login": 3}

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from gpumon.config import Config, HubSection
-from gpumon.hub.hosts import MOST_KEPT, Hosts, own_names
+from gpumon.hosts import MOST_KEPT, Hosts, own_names
 from tests.hub.rawhttp import Answer, exchange, get, upgrade
 from tests.running import Site, program, running_hub
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+from collections import Counter
 
 import pytest
 import websockets
@@ -259,12 +260,43 @@ async def test_beyond_a_hundred_handshakes_at_once_agents_are_asked_to_come_late
 def test_the_bucket_fills_again() -> None:
     clock = SteppedClock()
     bucket = admission.Admission(clock.monotonic)
-    assert sum(bucket.admits() for _ in range(1000)) == 100
+    assert sum(bucket.admits(None) for _ in range(1000)) == 100
     clock.advance(0.1)
-    assert sum(bucket.admits() for _ in range(1000)) == 10
+    assert sum(bucket.admits(None) for _ in range(1000)) == 10
     clock.advance(3600)
-    assert sum(bucket.admits() for _ in range(1000)) == 100
+    assert sum(bucket.admits(None) for _ in range(1000)) == 100
     assert {admission.retry_after() for _ in range(1000)} == set(range(1, 11))
+
+
+def test_an_address_that_never_stops_leaves_the_others_their_share() -> None:
+    clock = SteppedClock()
+    bucket = admission.Admission(clock.monotonic)
+    floods = Counter({"10.0.0.1": 0, "10.0.0.2": 0})
+    for turn in range(200):
+        for one in floods:
+            floods[one] += sum(bucket.admits(one) for _ in range(100))
+        assert bucket.admits("10.0.0.3"), turn
+        assert bucket.admits(None), turn
+        clock.advance(0.1)
+    assert 20 * 20 < min(floods.values()) <= max(floods.values()) < 20 * 60
+
+
+def test_a_fleet_behind_one_router_has_all_that_there_is_while_nobody_else_comes() -> None:
+    clock = SteppedClock()
+    bucket = admission.Admission(clock.monotonic)
+    admitted = 0
+    for _ in range(100):
+        admitted += sum(bucket.admits("10.0.0.1") for _ in range(100))
+        clock.advance(0.1)
+    assert admitted >= 10 * 100
+
+
+def test_an_address_from_which_too_many_were_not_welcome_has_little() -> None:
+    clock = SteppedClock()
+    bucket = admission.Admission(clock.monotonic)
+    assert sum(bucket.admits("10.0.0.1", is_tired=True) for _ in range(1000)) == admission.TIRED_PER_SECOND
+    clock.advance(1)
+    assert sum(bucket.admits("10.0.0.1", is_tired=True) for _ in range(1000)) == admission.TIRED_PER_SECOND
 
 
 async def test_a_link_that_falls_silent_is_ended(monkeypatch: pytest.MonkeyPatch, hub: Site) -> None:

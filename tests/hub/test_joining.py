@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from websockets import Subprotocol
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
@@ -21,7 +22,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from gpumon import handshake, statefile, wire
 from gpumon.config import AuthSection, Config, HubSection
 from gpumon.handshake import JoinToken
+from gpumon.hub import admission
 from gpumon.hub import door as door_module
+from gpumon.hub.roster import MAX_RECORDS, Record, Roster, open_roster
 from gpumon.wire import Close
 from tests.hub.agents import hello, raw_agent, report
 from tests.hub.candidates import Candidate
@@ -309,15 +312,58 @@ async def status_of(hub: Site, address: str) -> tuple[int, str | None]:
         ("2001:db8:0:1::1", "2001:db8:0:1:ffff::2", "2001:db8:0:2::1"),
     ],
 )
-async def test_who_fails_again_and_again_is_not_heard_for_a_while(
+async def test_of_who_fails_again_and_again_fewer_are_heard_for_a_while(
     address: str, neighbour: str, stranger: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(door_module, "FAILURES", 3)
+    monkeypatch.setattr(admission, "TIRED_PER_SECOND", 0)
     async with strict_hub(config=PROXIED) as hub:
         for _ in range(3):
             assert (await Candidate().refused(hub, WRONG, address))[1] == door_module.WRONG_TOKEN
-        assert await status_of(hub, neighbour) == await status_of(hub, address) == (429, "60")
+        for one in (neighbour, address):
+            status, seconds = await status_of(hub, one)
+            assert (status, 1 <= int(seconds or 0) <= 10) == (429, True)
         assert await status_of(hub, stranger) == (101, None)
+        assert (await hub.get("/health?verbose"))["refused"] == {"not_joined": 5}
+
+
+async def test_who_shakes_hands_and_goes_before_it_is_welcome_has_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(door_module, "FAILURES", 4)
+    monkeypatch.setattr(admission, "TIRED_PER_SECOND", 0)
+    async with strict_hub(config=PROXIED) as hub:
+        address = {"X-Forwarded-For": "203.0.113.9"}
+        async with raw_agent(hub, address):
+            pass
+        async with raw_agent(hub, address) as agent:
+            await agent.say("}{")
+            await agent.closed()
+        async with raw_agent(hub, address) as agent:
+            await Candidate().meet(agent)
+        monkeypatch.setattr("gpumon.hub.agentlink.HELLO_SECONDS", 0.3)
+        async with raw_agent(hub, address) as agent:
+            assert (await agent.closed())[0] == Close.TOO_SLOW
+
+        async def is_tired() -> bool:
+            return (await status_of(hub, address["X-Forwarded-For"]))[0] == 429
+
+        await until(is_tired)
+
+
+async def test_who_shares_an_address_with_one_that_fails_proves_itself_and_is_welcome(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those who have joined, and those who do so now."""
+    monkeypatch.setattr(door_module, "FAILURES", 3)
+    member, address = Candidate(), "203.0.113.9"
+    async with strict_hub(tmp_path, PROXIED) as hub:
+        async with raw_agent(hub, {"X-Forwarded-For": address}) as agent:
+            await member.join(agent, token_in(tmp_path))
+        for _ in range(5):
+            assert (await Candidate("m", "b" * 32).refused(hub, WRONG, address))[1] == door_module.WRONG_TOKEN
+        async with raw_agent(hub, {"X-Forwarded-For": address}) as agent:
+            await member.join(agent)
+        async with raw_agent(hub, {"X-Forwarded-For": address}) as agent:
+            await Candidate("m", "c" * 32).join(agent, token_in(tmp_path))
 
 
 async def test_who_only_waits_locks_nobody_out_who_comes_from_the_same_address(
@@ -356,16 +402,26 @@ async def test_an_agent_on_the_hubs_machine_need_not_join(tmp_path: Path) -> Non
         assert "open_push" not in await notices(hub)
 
 
-async def test_an_agent_on_the_hubs_machine_cannot_be_one_that_has_joined(tmp_path: Path) -> None:
+async def test_an_agent_on_the_hubs_machine_cannot_be_one_that_has_joined_and_both_are_told_what_helps(
+    tmp_path: Path,
+) -> None:
     member = Candidate()
     async with strict_hub(tmp_path) as hub, raw_agent(hub) as agent:
-        await member.join(agent, token_in(tmp_path))
-    async with running_hub(state_folder=tmp_path) as hub:
-        async with raw_agent(hub) as agent:
-            await agent.say(hello(agent_id=member.agent_id))
-            assert (await agent.closed())[0] == Close.NAME_TAKEN
-        async with raw_agent(hub) as agent:
-            await member.join(agent)
+        greetings = await member.meet(agent)
+        await agent.say(member.proof(greetings, token_in(tmp_path)))
+        assert (await agent.hear())["type"] == "welcome"
+    revoke = f"gpumon agents revoke {member.code(greetings[1])}"
+    async with running_hub(state_folder=tmp_path) as hub, raw_agent(hub) as agent:
+        await member.join(agent)
+        await agent.say(report(1))
+        async with raw_agent(hub) as other:
+            await other.say(hello(agent_id=member.agent_id))
+            code, reason = await other.closed()
+            assert code == Close.NAME_TAKEN
+            assert reason == f"another agent has joined by its name; if that is gone, run here: {revoke}"
+        node = await hub.node_when("n", lambda node: node["verdict"])
+        assert node["verdict"]["code"] == "forged"
+        assert node["verdict"]["hint"].endswith(f"run on the hub's machine: {revoke}")
 
 
 @pytest.mark.parametrize("push", ["token", "open"])
@@ -440,6 +496,39 @@ async def test_what_a_proxy_on_the_hubs_machine_brings_is_not_of_it_though_it_ad
         await until(is_welcome)
 
 
+async def test_who_was_of_the_hubs_machine_is_shown_out_when_a_proxy_is_there_now(tmp_path: Path) -> None:
+    later = Config(hub=HubSection(proxies=["127.0.0.1"]))
+    async with running_hub(state_folder=tmp_path, read=lambda: later) as hub:
+        await hub.get("/health")
+        async with raw_agent(hub) as local, raw_agent(hub) as agent:
+            await local.say(hello("local"))
+            await local.hear()
+            await Candidate().join(agent, token_in(tmp_path), insists=True)
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert await local.closed() == (Close.UNAUTHORISED, door_module.NOT_JOINED)
+            await agent.say(report(1))
+            await hub.node_when("n", lambda node: node["report"])
+
+
+@pytest.mark.parametrize("change", [{"secret": "0" * 64}, {"secret": None, "key": "0" * 32}, {"machine_id": "0" * 32}])
+async def test_who_is_another_by_the_time_that_it_is_kept_does_not_come_in(
+    change: dict[str, Any], hub: Site, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An admin admits another under the same id while the disk is written."""
+    member, save = Candidate(), Roster.save
+    async with raw_agent(hub) as agent:
+        await member.join(agent, token)
+
+    async def save_and_be_overtaken(roster: Roster) -> None:
+        await save(roster)
+        record = roster.get(member.agent_id)
+        assert record is not None
+        roster.put(replace(record, **change))
+
+    monkeypatch.setattr(Roster, "save", save_and_be_overtaken)
+    assert await member.refused(hub) == (Close.REVOKED, door_module.REVOKED)
+
+
 async def test_a_hub_that_is_open_takes_everybody_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     config = Config(auth=AuthSection(push="open"))
     async with strict_hub(tmp_path, config) as hub:
@@ -505,6 +594,39 @@ async def test_a_second_hub_in_one_folder_says_so_and_harms_nothing(
             assert (await Candidate().refused(second, token_in(tmp_path)))[0] == Close.UNAUTHORISED
         async with raw_agent(first) as agent:
             await Candidate().join(agent, token_in(tmp_path))
+
+
+def record_of(number: int, **more: Any) -> Record:
+    return Record(
+        agent_id=f"{number:032x}",
+        node="\U0001f680" * 250 + str(number),
+        machine_id="d" * 32,
+        key="e" * 32,
+        secret="f" * 64,
+        admitted_by="token",
+        admitted_at="2026-01-01T00:00:00.000Z",
+        **more,
+    )
+
+
+async def test_what_is_kept_can_always_be_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a file of state no more is read than its bound; what would be longer is refused, revoked ones make room."""
+    monkeypatch.setattr(statefile, "MAX_BYTES", 50_000)
+    roster = open_roster(tmp_path)
+    number = 0
+    while roster.put(record_of(number)):
+        number += 1
+    assert 20 < number < MAX_RECORDS
+    for record in list(roster):
+        roster.revoke(record.agent_id, "2026-01-02T00:00:00.000Z")
+    await roster.save()
+    assert roster.put(record_of(number))
+    assert len(list(roster)) == number
+    await roster.save()
+    roster.close()
+    again = open_roster(tmp_path)
+    assert {one.agent_id for one in again} == {f"{one:032x}" for one in range(1, number + 1)}
+    again.close()
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b'{"private_key": "x"}', b'{"private_key": "' + b"0" * 64 + b'"}'])

@@ -65,7 +65,24 @@ def test_the_old_programs_answer_becomes_a_report() -> None:
         (11, 1_000),
         (13, None),
     ]
-    assert gpu.unavailable["fan_speed_percent"] == "no_data"
+    assert gpu.unavailable["fan_speed_percent"] == gpu.unavailable["processes.user"] == "not_told"
+
+
+def test_names_of_processes_are_shown_without_folders_and_secrets() -> None:
+    told = {
+        "/home/alice/private/env/bin/python3": "python3",
+        "C:\\Users\\alice\\train.exe": "train.exe",
+        "/opt/My App/run": "run",
+        "python3 --api-key s3cr3t-0123456789abcdef": "python3",
+        "./hf_abcdefghijklmnopqrstuvwxyz0123456789": "***",
+        "": None,
+        "/": None,
+    }
+    processes = [{"pid": pid, "name": name, "used": 1000 - pid} for pid, name in enumerate(told)]
+    answer = {"node_name": "n", "gpus": [{"id": "0:17:00.0", "processes": processes}]}
+    (gpu,) = read_answer(json.dumps(answer).encode())[0].gpus
+    assert gpu.processes is not None
+    assert [one.name for one in gpu.processes] == list(told.values())
 
 
 def test_an_idle_gpu_keeps_its_real_zeros_and_loses_the_impossible_ones() -> None:
@@ -139,7 +156,10 @@ def test_text_of_polled_nodes_is_cleaned_and_their_processes_are_counted() -> No
         assert (gpu.pci_bus_id, gpu.name) == ("0\ufffd[31m", "\ufffdevil")
         assert gpu.processes is not None
         assert gpu.processes[0].name == "a\ufffdb"
-    crowd = {"node_name": "n", "gpus": [{"id": str(at), "processes": [{"pid": 1}] * 512} for at in range(4)]}
+    crowd = {
+        "node_name": "n",
+        "gpus": [{"id": str(at), "processes": [{"pid": pid} for pid in range(512)]} for at in range(4)],
+    }
     with pytest.raises(PollError, match="2048 processes of one node"):
         read_answer(json.dumps(crowd).encode())
     report, _ = read_answer(b'{"node": "n", "hostname": "a\\u001bb"}')

@@ -48,6 +48,20 @@ def test_a_lost_link_counts_as_silence_until_the_machine_is_asked_and_refuses(wo
     assert world.status_after(0.2) == "offline"
 
 
+def test_a_refusal_counts_from_the_first_one_after_the_last_sign_of_life(world: World) -> None:
+    world.push()
+    world.clock.advance(6)
+    world.fail("refused")  # its link is open, so somebody listens elsewhere
+    world.clock.advance(1)
+    world.hub.contact(world.member())
+    world.hub.link_ended(world.member(), "lost")
+    world.clock.advance(1)
+    world.fail("refused")
+    assert world.status_after(2.9) == "stale"
+    world.fail("refused")
+    assert world.status_after(0.2) == "offline"
+
+
 @pytest.mark.parametrize("code", ["unreachable", "no_answer", "name_unknown", "name_unanswered"])
 def test_a_poll_that_fails_otherwise_leaves_a_doubt(world: World, code: str) -> None:
     world.push()

@@ -6,18 +6,21 @@ import os
 import re
 import signal
 import stat
+import threading
 import time
 from pathlib import Path
 
 import aiohttp
 import pytest
 
+from gpumon import statefile
 from gpumon.config import AuthSection
 from gpumon.hub.auth import MOST_SESSIONS, SESSION_SECONDS, SESSIONS_FILE, TOKEN_FILE, Auth, renew
-from gpumon.hub.login import FAILURES_SECONDS, MOST_ADDRESSES, MOST_FAILURES, Failures
+from gpumon.hub.failures import FAILURES_SECONDS, MOST_ADDRESSES, Failures
+from gpumon.hub.login import MOST_FAILURES
 from tests.hub.lock import LockedHub, locked_hub
 from tests.hub.rawhttp import Answer, exchange, get
-from tests.running import program
+from tests.running import program, until, until_true
 
 CLOSED = AuthSection(viewers="token")
 JSON = "Content-Type: application/json"
@@ -174,12 +177,12 @@ async def test_after_five_failures_an_address_must_wait(tmp_path: Path) -> None:
 
 
 def test_an_address_may_try_again_after_a_minute_and_no_other_waits_for_it() -> None:
-    failures = Failures()
+    failures = Failures(MOST_FAILURES)
     for second in range(MOST_FAILURES):
         assert failures.wait_seconds("10.0.0.1", second) == 0
         failures.add("10.0.0.1", second)
     assert failures.wait_seconds("10.0.0.1", 10.0) == FAILURES_SECONDS - 10
-    assert failures.wait_seconds("::ffff:10.0.0.1", 10.0) == 0
+    assert failures.wait_seconds("::ffff:10.0.0.1", 10.0) == FAILURES_SECONDS - 10  # the same, by another socket
     assert failures.wait_seconds("10.0.0.2", 10.0) == 0
     assert failures.wait_seconds("10.0.0.1", FAILURES_SECONDS) == 0
     failures.add("10.0.0.1", FAILURES_SECONDS)
@@ -187,7 +190,7 @@ def test_an_address_may_try_again_after_a_minute_and_no_other_waits_for_it() -> 
 
 
 def test_a_network_of_ipv6_counts_as_one_and_all_of_them_are_bounded() -> None:
-    failures = Failures()
+    failures = Failures(MOST_FAILURES)
     for number in range(MOST_FAILURES):
         failures.add(f"2001:db8::{number}", 0)
     assert failures.wait_seconds("2001:db8::ffff", 1) > 0
@@ -238,6 +241,35 @@ async def test_streams_end_with_the_session_that_opened_them(tmp_path: Path) -> 
             answer.close()
         for one in sockets:
             await one.close()
+
+
+async def test_a_disk_that_hangs_delays_no_login_for_long_and_keeps_the_newest_when_it_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("gpumon.hub.auth.WRITE_SECONDS", 0.1)
+    mended, began, write = threading.Event(), [], statefile.write
+
+    def hang(path: Path, data: bytes) -> None:
+        began.append(path)
+        mended.wait(30)
+        write(path, data)
+
+    async with locked_hub(tmp_path, CLOSED) as hub:
+        monkeypatch.setattr(statefile, "write", hang)
+        first, second = await hub.log_in(), await hub.log_in()
+        await leave(hub, first)
+        assert "cannot be kept: the disk does not answer" in caplog.text
+        assert len(began) == 1
+        assert [await looks(hub, one) for one in (first, second)] == [401, 200]
+        mended.set()
+        await until_true(lambda: len(began) == 2 and (tmp_path / SESSIONS_FILE).exists())
+
+        async def is_kept() -> bool:
+            return len(json.loads((tmp_path / SESSIONS_FILE).read_bytes())["sessions"]) == 1
+
+        await until(is_kept)
+    async with locked_hub(tmp_path, CLOSED) as hub:
+        assert [await looks(hub, one) for one in (first, second)] == [401, 200]
 
 
 def test_the_link_is_printed_and_the_token_is_in_no_log(tmp_path: Path) -> None:

@@ -5,17 +5,21 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from html.parser import HTMLParser
 
+import msgspec
 import pytest
 
 from gpumon.config import Config, NodeEntry
-from gpumon.hub.sheet import sheet, state_of
-from gpumon.model import Fault, Gpu, Node, Process, Report
+from gpumon.hub.sheet import sheet
+from gpumon.model import Fault, Gpu, Node, Report
 from gpumon.terminal import width
+from gpumon.timestamp import rfc3339
 from tests.hub.agents import RawAgent, hello, raw_agent, report
 from tests.running import Site, running_hub
 
 GIB = 2**30
+STATE = 4
 CURL = {"Accept": "*/*", "User-Agent": "curl/8.5.0"}
+PLAIN = CURL | {"Accept": "text/plain"}
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 FREE = {"index": 0, "uuid": "GPU-a", "name": "NVIDIA H100", "memory_used_bytes": 0, "processes": []}
 BUSY = {
@@ -70,7 +74,7 @@ class Text(HTMLParser):
 
 async def test_curl_gets_a_line_for_each_gpu_that_can_be_searched() -> None:
     async with fleet() as (hub, _):
-        media_type, text = await get(hub)
+        media_type, text = await get(hub, headers=PLAIN)
         assert media_type == "text/plain"
         assert "1 of 2 GPUs free" in text
         assert "1 of 2 nodes online" in text
@@ -145,17 +149,50 @@ async def test_colours_and_the_width_are_those_that_are_asked_for() -> None:
     async with fleet() as (hub, _):
         assert "\x1b[" in (await get(hub, "?color=1"))[1]
         for columns in (60, 100, 200):
-            text = (await get(hub, f"?columns={columns}"))[1]
+            text = (await get(hub, f"?columns={columns}&color=0"))[1]
             assert max(width(line) for line in text.splitlines()) <= columns
         assert "ADDRESS" not in (await get(hub, "?columns=60"))[1]
         assert "STATE" in (await get(hub, "?columns=60"))[1]
 
 
+async def test_curl_shows_a_person_colours_in_the_width_that_every_terminal_has() -> None:
+    async with fleet() as (hub, _):
+        text = (await get(hub))[1]
+        assert "\x1b[32;1mfree\x1b[0m" in text
+        shown = re.sub(r"\x1b\[[\d;]*m", "", text)
+        assert max(width(line) for line in shown.splitlines()) <= 80
+        assert re.search(r"^n +1 +busy +H100 +97% +71\.0/80\.0 .*alice: ", shown, re.MULTILINE)
+        for query, headers in (("?color=0", CURL), ("", PLAIN), ("", CURL | {"User-Agent": "Wget/1.21"})):
+            assert "\x1b" not in (await get(hub, query, headers))[1]
+        assert max(map(width, (await get(hub, "?color=0&columns=160"))[1].splitlines())) > 80
+
+
+async def test_tags_have_a_column_where_somebody_uses_them() -> None:
+    async with fleet() as (hub, agent):
+        assert "TAGS" not in (await get(hub, headers=PLAIN))[1]
+        assert ">TAGS<" not in (await get(hub, "?format=html"))[1]
+        await agent.say(report(2, gpus=[FREE], tags=["room 3", "机器"]))
+        await hub.node_when("n", lambda node: node["tags"])
+        text = (await get(hub, "?columns=200", PLAIN))[1]
+        assert re.search(r"^n +room 3 机器 +127\.0\.0\.1 ", text, re.MULTILINE)
+        assert ">标签<" in (await get(hub, "?format=html&lang=zh"))[1]  # another one than that of half a second ago
+
+
+async def test_memory_that_lies_idle_counts_as_the_page_counts_it() -> None:
+    idle = {**BUSY, "utilization_percent": 0}
+    of = node(msgspec.convert(idle, Gpu))
+    since = msgspec.structs.replace(of, idle_since={"GPU-b": rfc3339(1_795_456_800.0 - 900)})
+    assert sheet([of], 1_795_456_800.0).rows[0][STATE].text == "busy"
+    told = sheet([since], 1_795_456_800.0)
+    assert told.rows[0][STATE].text == "idle-held"
+    assert [cell.text for cell in told.summary][:2] == ["0 of 1 GPUs free", "1 idle-held"]
+
+
 async def test_it_speaks_the_language_of_who_asks() -> None:
     async with fleet() as (hub, _):
-        assert "空闲 GPU 1 / 2" in (await get(hub, headers=CURL | {"Accept-Language": "zh-CN,zh;q=0.9,en;q=0.8"}))[1]
+        assert "空闲 GPU 1 / 2" in (await get(hub, headers=PLAIN | {"Accept-Language": "zh-CN,zh;q=0.9,en;q=0.8"}))[1]
         assert "空闲 GPU 1 / 2" in (await get(hub, "?lang=zh&format=html"))[1]
-        assert "1 of 2 GPUs free" in (await get(hub, headers=CURL | {"Accept-Language": "fr,en;q=0.8,zh;q=0.2"}))[1]
+        assert "1 of 2 GPUs free" in (await get(hub, headers=PLAIN | {"Accept-Language": "fr,en;q=0.8,zh;q=0.2"}))[1]
 
 
 @pytest.mark.parametrize("query", ["format=pdf", "columns=many", "columns=39", "columns=1001", "columns=²"])
@@ -189,27 +226,8 @@ def node(*gpus: Gpu, status: str = "online", verdict: Fault | None = None) -> No
 USED = Gpu(index=0, memory_used_bytes=2 * GIB, memory_total_bytes=80 * GIB, processes=[])
 
 
-@pytest.mark.parametrize(
-    ("gpu", "status", "state"),
-    [
-        (Gpu(index=0, memory_used_bytes=0, processes=[]), "online", "free"),
-        (Gpu(index=0, memory_used_bytes=400 * 2**20, processes=[]), "online", "free"),
-        (Gpu(index=0, asleep=True), "online", "free"),
-        (Gpu(index=0, memory_used_bytes=0, processes=[Process(pid=1, type="graphics")]), "online", "free"),
-        (Gpu(index=0, memory_used_bytes=0, processes=[Process(pid=1)]), "online", "busy"),
-        (USED, "online", "busy"),
-        (Gpu(index=0, memory_used_bytes=0), "online", "unknown"),
-        (Gpu(index=0, processes=[]), "online", "unknown"),
-        (Gpu(index=0, status="lost"), "online", "fault"),
-        (Gpu(index=0, memory_used_bytes=0, processes=[]), "offline", "unknown"),
-    ],
-)
-def test_a_gpu_is_as_the_page_would_call_it(gpu: Gpu, status: str, state: str) -> None:
-    assert state_of(gpu, node(gpu, status=status)) == state
-
-
 def test_a_node_that_is_offline_keeps_its_numbers_says_since_when_and_why() -> None:
     verdict = Fault(code="agent_died", message="The agent died.", hint="Start it.")
     told = sheet([node(USED, status="offline", verdict=verdict)], 1_795_456_800.0)
-    assert [cell.text for cell in told.rows[0]][3:7] == ["offline", "-", "-", "2.0/80.0"]
+    assert [cell.text for cell in told.rows[0]][4:8] == ["offline", "-", "-", "2.0/80.0"]
     assert told.troubles == ["Node: offline; last seen 2026-11-23 14:02:31 UTC; The agent died. Start it."]

@@ -10,19 +10,24 @@ from typing import Any, get_args
 import aiohttp
 import msgspec
 import pytest
+from starlette.requests import Request
 
-from gpumon.config import AuthSection, HubSection, Privacy
-from gpumon.hub.auth import TOKEN_FILE
+from gpumon.availability import state_of
+from gpumon.config import AuthSection, Config, HubSection, Privacy
+from gpumon.hub.auth import CALLER, TOKEN_FILE, Auth
 from gpumon.hub.card import SHOWN, card_of
 from gpumon.hub.core import Hub
+from gpumon.hub.live import Live
 from gpumon.hub.privacy import veiled
-from gpumon.hub.sheet import state_of
+from gpumon.limits import Visit, Visits
 from gpumon.model import Gpu, MigDevice, Node, Process, Report
+from gpumon.pipe import Pipe
+from gpumon.refusals import Refusals
 from tests.hub.agents import RawAgent, hello, raw_agent, report
 from tests.hub.lock import LockedHub, locked_hub
 from tests.hub.rawhttp import exchange, get
-from tests.hub.world import World
-from tests.running import program
+from tests.hub.world import A, B, World
+from tests.running import program, until_true
 
 TIERS: tuple[Privacy, ...] = ("nothing", "names", "users", "commands")
 PLANTED: dict[str, Privacy] = {
@@ -172,7 +177,7 @@ def test_every_gap_has_its_reason_and_every_state_stays(tier: Privacy) -> None:
                     assert new.unavailable[f"processes.{field}"] == "private"
         if old.processes and not new.processes:
             assert (new.unavailable["processes"], new.processes_truncated) == ("private", 1)
-        assert state_of(new, after) == state_of(old, before)
+        assert state_of(new, after, 0.0) == state_of(old, before, 0.0)
     assert (veiled(before, tier) == before) is (tier == "commands")
     card = json.loads(card_of(after, None).json)["report"]["gpus"][0]
     assert {name for name in after.report.gpus[0].unavailable if name.startswith("processes")} <= set(SHOWN)
@@ -222,3 +227,80 @@ async def test_another_tier_takes_effect_at_once_and_ends_the_streams_of_strange
                 assert not holder.closed
                 for one in (stranger, holder):
                     await one.close()
+
+
+class Sink(asyncio.Transport):
+    """A connection on which everything is taken."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written = b""
+
+    def write(self, data: Any) -> None:
+        self.written += data
+
+    def is_closing(self) -> bool:
+        return False
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        pass
+
+
+@pytest.mark.parametrize(
+    ("shown", "later"),
+    [
+        ("nothing", AuthSection(privacy="nothing")),
+        ("cut", AuthSection(viewers="token")),
+        ("cut, logged in", AuthSection(viewers="token")),
+        ("all", AuthSection()),
+    ],
+)
+async def test_a_stream_that_begins_while_things_change_is_told_what_holds_then(shown: str, later: AuthSection) -> None:
+    """Between the gate and the first letter something waits: here for the configuration to be another."""
+    world, auth = World(), Auth(AuthSection())
+    world.push(msgspec.json.decode(json.dumps(report(1, "a", gpus=gpus())["report"]), type=Report))
+    pipe, sink = Pipe(Visit(Visits(Refusals()), lambda *_: None)), Sink()
+    pipe.made(sink)
+    session = (await auth.open_session()).encode() if shown == "cut, logged in" else b""
+    caller = auth.caller(None, auth.cookie.encode() + b"=" + session)
+    scope: dict[str, Any] = {
+        "type": "http",
+        "method": "GET",
+        "path": "/api/events",
+        "query_string": b"",
+        "headers": [],
+        "http_version": "1.1",
+        "state": {"pipe": pipe},
+        CALLER: caller,
+    }
+    ended = asyncio.Event()
+
+    async def receive() -> dict[str, str]:
+        await ended.wait()
+        return {"type": "http.disconnect"}
+
+    sent = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+        if message["type"] == "http.response.start":
+            auth.configure(later)
+            if session:
+                assert caller is not None
+                await auth.end_session(str(caller.session))
+            world.hub.reconfigure(Config(nodes=[A, B], auth=later))
+
+    response = await Live(world.hub, auth).events(Request(scope))
+    task = asyncio.create_task(response(scope, receive, send))
+    if shown.startswith("cut"):
+        await task
+        assert sent[-1] == {"type": "http.response.body", "body": b"", "more_body": False}
+        assert sink.written == b""
+    else:
+        await until_true(lambda: b'"nodes":' in sink.written)
+        assert seen_in(sink.written.decode()) == (set() if shown == "nothing" else set(SECRETS))
+        ended.set()
+        await task

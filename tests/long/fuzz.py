@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +54,7 @@ def messages() -> Target:
     """What agents say: refused in words, or fit to be told to everybody."""
     from gpumon import wire
     from gpumon.errors import WireError
+    from gpumon.hub.kinds import READERS
     from gpumon.hub.legacy import decode_legacy_report
     from gpumon.text import printable
 
@@ -70,6 +72,8 @@ def messages() -> Target:
     def run(data: bytes) -> None:
         for decode in (wire.decode_from_agent, wire.decode_report, decode_legacy_report):
             assert is_fit(said(decode, data))
+        for read in READERS.values():
+            assert is_fit(said(partial(read, node="n"), data))
         assert is_fit(said(wire.decode_report, b'{"node": "n", "hostname": "%b"}' % data))
 
     return run
@@ -97,7 +101,7 @@ def configuration() -> Target:
 
 def redactor() -> Target:
     """What of a command line leaves the node: short, and never a secret that stands in a place for secrets."""
-    from gpumon.agent.command import LIMIT_BYTES, redacted, short_command
+    from gpumon.command import LIMIT_BYTES, redacted, short_command
 
     secret = "hf_Zq8vT2mLx0RkPw4Y"
 

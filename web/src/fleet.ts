@@ -79,6 +79,11 @@ function stateOfReport(gpu: Gpu, status: NodeStatus): GpuState {
   return gpu.processes === null ? "unknown" : "free";
 }
 
+/** The program that the hub asks in place of an agent, where it does. */
+export function foreignProgram({ kind, source }: Node): string | null {
+  return source === "poll" && kind !== undefined && kind !== "gpumon" ? kind : null;
+}
+
 /** Whether the hub keeps this field of its processes from who is not logged in. */
 export function isPrivate({ unavailable }: Gpu, field: "user" | "command" | "container" | "job"): boolean {
   return unavailable["processes"] === "private" || unavailable[`processes.${field}`] === "private";

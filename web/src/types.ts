@@ -48,7 +48,8 @@ export type Reason =
   | "driver"
   | "timeout"
   | "error"
-  | "private";
+  | "private"
+  | "not_told";
 
 export interface Fault {
   readonly code: string;
@@ -213,6 +214,8 @@ export interface Node {
   readonly port: number | null;
   readonly address: string | null;
   readonly configured: boolean;
+  /** What it is polled as; left out at a glance where that is usual. */
+  readonly kind?: string;
   readonly status: NodeStatus;
   readonly status_since: string;
   readonly last_seen_at: string | null;

@@ -56,6 +56,7 @@ const reason: Record<Reason, string> = {
   timeout: "the driver did not answer in time",
   error: "reading it failed",
   private: "this hub tells it to those only who have logged in",
+  not_told: "the program that this node is asked through does not tell it",
 };
 const reportStatus: Record<ReportStatus, string> = {
   ok: "The agent is well.",
@@ -91,6 +92,8 @@ export const en = {
     push: "The agent pushes its reports to the hub.",
     poll: "The hub asks the agent for its reports.",
   } satisfies Record<Source, string>,
+  via: (kind: string) => `via ${kind}`,
+  viaTitle: (kind: string) => `The hub asks ${kind} on this node, and shows what that tells.`,
   processType,
   reason,
   reasonUnknown: "no reason was given",
@@ -328,7 +331,7 @@ export const en = {
     too_many_agents: "agents beyond what a hub takes",
     not_joined: "agents that have not joined, or were revoked",
     no_token: "requests without the token that they take",
-    failed_login: "logins with another token than the hub's",
+    failed_login: "logins, and requests again and again, with another token than the hub's",
     foreign_request: "requests in a foreign name, of a foreign page or of no meaning",
   },
   hubVersion: (version: string) => `gpumon hub ${version}`,

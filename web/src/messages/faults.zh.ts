@@ -14,6 +14,10 @@ const verdicts: Readonly<Record<string, FaultText>> = {
   agent_died: { message: "代理未告别就结束了：机器还在，但该端口无人监听。" },
   agent_not_running: { message: "机器还在，但该端口无人监听：那里没有运行代理。" },
   agent_hangs: { message: "有程序监听，但不应答：代理卡住或被挂起。", hint: "查看那里的代理是否被暂停、机器是否过载，然后重启代理。" },
+  exporter_not_running: { message: "机器还在，但该端口无人监听：那里没有运行所配置的程序。" },
+  exporter_hangs: { message: "有程序监听，但不应答：所配置的程序卡住或被挂起。", hint: "查看它是否被暂停、机器是否过载，然后重启它。" },
+  wrong_kind: { message: "应答的不是所配置种类（kind）的程序。" },
+  exporter_failed: { message: "那里的 nvidia_gpu_exporter 无法读取 GPU。", hint: "检查那里的 nvidia-smi 是否正常，并查看该程序的日志。" },
   not_an_agent: { message: "应答的不是 gpumon 代理。", hint: "检查配置中的端口是否为代理的端口。" },
   host_unreachable: { message: "机器没有任何响应：已关机、死机，或网络不通。", hint: "检查电源和网络，以及中间是否有防火墙。" },
   link_lost: { message: "与代理的连接未告别就断开：代理被终止、机器停机，或网络中断。", hint: "先确认机器在运行，再查看代理日志。" },
@@ -25,7 +29,7 @@ const verdicts: Readonly<Record<string, FaultText>> = {
   clock_wrong: { message: "它的时钟与中心相差太大。", hint: "在两台机器上比较 timedatectl：其中一台未同步时间。" },
   name_taken: { message: "另一个代理也自称是它。", hint: "给其中一个代理换个名字。" },
   copied: { message: "另一台机器上有相同的代理标识，常见于克隆磁盘之后。", hint: "在克隆出的机器上删除代理的状态目录，然后重启代理。" },
-  forged: { message: "另一个代理自称是它，却无法证明，已被拒绝。", hint: "如果是重新安装的同一台机器，请在中心的机器上用 gpumon agents list 查看并批准。" },
+  forged: { message: "另一个代理自称是它，却无法证明，已被拒绝。" },
   flapping: { message: "最近反复上下线：网络、机器或代理不稳定。", hint: "查看代理日志中每次断开的原因。" },
 };
 

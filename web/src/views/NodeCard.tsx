@@ -1,7 +1,7 @@
 import { type ReadonlySignal, useComputed } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 
-import { gpuKey } from "../fleet";
+import { foreignProgram, gpuKey } from "../fleet";
 import { useLocale } from "../locale";
 import type { Entry, Store } from "../store";
 import { usedMemory } from "../host";
@@ -163,6 +163,7 @@ export function NodeState({ node }: { node: Node }) {
 function NodeFacts({ node, now }: { node: Node; now: ReadonlySignal<number> }) {
   const { text, format } = useLocale();
   const report = node.report;
+  const program = foreignProgram(node);
   const off = Math.abs(node.clock_offset_seconds ?? 0);
   const lost = node.reports_lost ?? 0;
   return (
@@ -185,8 +186,13 @@ function NodeFacts({ node, now }: { node: Node; now: ReadonlySignal<number> }) {
       )}
       {report?.host && <HostFacts host={report.host} />}
       {node.source !== null && (
-        <li data-field="source" title={text.sourceTitle[node.source]}>
+        <li data-field="source" title={program === null ? text.sourceTitle[node.source] : text.viaTitle(program)}>
           {text.source[node.source]}
+        </li>
+      )}
+      {program !== null && (
+        <li data-field="kind" title={text.viaTitle(program)}>
+          {text.via(program)}
         </li>
       )}
       <li data-field="last_seen_at">

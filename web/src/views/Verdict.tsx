@@ -1,6 +1,6 @@
 import type { ReadonlySignal } from "@preact/signals";
 
-import { gpuState } from "../fleet";
+import { foreignProgram, gpuState } from "../fleet";
 import { usedMemory } from "../host";
 import { useFault, useLocale } from "../locale";
 import type { Messages } from "../messages/en";
@@ -89,6 +89,8 @@ function Facts({ node, now }: { node: Node; now: ReadonlySignal<number> }) {
   const { report } = node;
   const late = node.reports_late ?? 0;
   const lost = node.reports_lost ?? 0;
+  const program = foreignProgram(node);
+  const asked = program !== null ? text.viaTitle(program) : node.source && text.sourceTitle[node.source];
   return (
     <dl class="detail">
       <dt>{text.detail.since}</dt>
@@ -100,7 +102,7 @@ function Facts({ node, now }: { node: Node; now: ReadonlySignal<number> }) {
       <Fact name="tags" value={node.tags?.join(", ") || null} />
       <Fact name="driver" value={report?.driver_version ?? null} />
       <Fact name="cuda" value={report?.cuda_version ?? null} />
-      <Fact name="source" value={node.source === null ? null : text.sourceTitle[node.source]} />
+      <Fact name="source" value={asked} />
       {node.resolution && (
         <>
           <dt>{text.detail.resolution}</dt>

@@ -1,8 +1,8 @@
-"""The names by which this hub may be asked, and from whose pages: the rules for ``Host`` and ``Origin``.
+"""The names by which a server of ours may be asked, and from whose pages: the rules for ``Host`` and ``Origin``.
 
-A page of anybody's can have its own name lead to the hub (DNS rebinding); what it then asks bears that name in
-``Host``. So only names count that are known to be the hub's. An IP address always does, for nobody can have it lead
-elsewhere.
+A page of anybody's can have its own name lead to a hub or an agent (DNS rebinding); what it then asks bears that name
+in ``Host``. So only names count that are known to be the server's. An IP address always does, for nobody can have it
+lead elsewhere.
 """
 
 import contextlib
@@ -24,26 +24,34 @@ _ORIGIN: Final = re.compile(rb"(https?)://([\w.:\[\]-]{1,320})")
 
 
 class Hosts:
-    """Judges what requests bear in ``Host`` and ``Origin``; what was good once is remembered."""
+    """Judges what requests bear in ``Host`` and ``Origin``; what was good once is remembered.
 
-    def __init__(self, names: Iterable[str] = ()) -> None:
-        self._own = own_names()
+    ``server`` is what is asked, "hub" or "agent", and the section of the configuration that may allow further names.
+    Where it is reached from its own machine only (``is_local``), no name counts that others could have lead there.
+    """
+
+    def __init__(self, names: Iterable[str] = (), server: str = "hub", *, is_local: bool = False) -> None:
+        self._server = server
+        self._is_local = is_local
+        self._own: frozenset[str] = frozenset() if is_local else own_names()
         self._configured: frozenset[str] = frozenset()
         self._good: set[tuple[bytes, bytes | None, str]] = set()
         self._logged: set[str] = set()
         self.configure(names)
 
     def configure(self, names: Iterable[str]) -> None:
-        """Let these be names of the hub, beside its own."""
-        self._configured = frozenset(_plain(name) for name in names)
+        """Let these be names of the server, beside its own."""
+        self._configured = frozenset(plain_name(name) for name in names)
         self._good.clear()
 
     def learn(self) -> None:
         """Find this machine's whole name (``hostname -f``). May take as long as those who know names are silent."""
+        if self._is_local:
+            return
         with contextlib.suppress(OSError, UnicodeError):
             found = socket.getaddrinfo(socket.gethostname(), None, flags=socket.AI_CANONNAME)[0][3]
             if found:
-                self._own |= {_plain(found)}
+                self._own |= {plain_name(found)}
 
     def fault(self, host: bytes | None, origin: bytes | None, scheme: str) -> tuple[int, str] | None:
         """Why a request with these headers, by this scheme, is refused: an HTTP status and words; None if it is not."""
@@ -67,8 +75,9 @@ class Hosts:
         if not (_is_address(name) or name == LOOPBACK or name in self._own or name in self._configured):
             self._log(name)
             return 403, (
-                f"Host: {_shown(host)} is no name of this hub that it knows. If people call it so, add {name!r} to "
-                "hub.hosts of its configuration, or start it with --allow-host; its IP address always works"
+                f"Host: {_shown(host)} is no name of this {self._server} that it knows. If people call it so, add "
+                f"{name!r} to {self._server}.hosts of its configuration, or start it with --allow-host; its IP address "
+                "always works"
             )
         if origin is None:
             return None
@@ -76,20 +85,22 @@ class Hosts:
         is_own = page is not None and page[2].lower() == host.lower()
         if page is None or not is_own or (scheme in ("https", "wss") and page[1] != b"https"):
             return 403, (
-                f"Origin: {_shown(origin)} is not allowed; allowed: the hub's own page, which is at {_shown(host)}. "
-                "A proxy before the hub must pass Host on as it is"
+                f"Origin: {_shown(origin)} is not allowed; allowed: the {self._server}'s own page, which is at "
+                f"{_shown(host)}. A proxy before the {self._server} must pass Host on as it is"
             )
         return None
 
     def _log(self, name: str) -> None:
         if name not in self._logged and len(self._logged) < MOST_LOGGED:
             self._logged.add(name)
-            log.warning("refused: asked as %r, which is no name of this hub; hub.hosts may allow it", name)
+            log.warning(
+                "refused: asked as %r, which is no name of this %s; %s.hosts may allow it", name, *[self._server] * 2
+            )
 
 
 def own_names() -> frozenset[str]:
     """What this machine is called, as far as it knows without asking anybody."""
-    name = _plain(socket.gethostname())
+    name = plain_name(socket.gethostname())
     label = name.partition(".")[0]
     return frozenset({name, label, f"{label}.local"} if label else ())
 
@@ -105,8 +116,8 @@ def _name(match: re.Match[bytes] | None) -> str | None:
     return name if name and not name.startswith(".") and ".." not in name and not name.endswith(".") else None
 
 
-def _plain(name: str) -> str:
-    """A name as it stands in ``Host``: small letters, no final dot, ASCII."""
+def plain_name(name: str) -> str:
+    """A host's name as it stands in ``Host``, however it was spelled: small letters, no final dot, ASCII."""
     name = name.lower().removesuffix(".")
     if name.isascii():
         return name.removeprefix("[").removesuffix("]")

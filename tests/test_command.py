@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gpumon.agent.command import LIMIT_BYTES, redacted, short_command
+from gpumon.command import LIMIT_BYTES, redacted, short_command
 
 SECRET = "hunter2"
 
