@@ -22,7 +22,7 @@ from click.core import ParameterSource
 from gpumon import __version__, config
 from gpumon.admin import agents
 from gpumon.commands import check, completion, man, probe, show_join, token_source
-from gpumon.config import AgentSection, Config, DnsSection, TlsSection
+from gpumon.config import AgentSection, Config, DnsSection, MetricsSection, TlsSection
 from gpumon.errors import UsageError
 from gpumon.logs import OneLine, Unrepeated
 from gpumon.options import (
@@ -30,12 +30,14 @@ from gpumon.options import (
     PORT,
     allow_host_option,
     config_option,
+    dcgm_option,
     setting,
     simulate_option,
     state_dir_option,
     tls_options,
 )
-from gpumon.settings import override, read_config, shown_certificate, state_folder, tls_section
+from gpumon.service.commands import service
+from gpumon.settings import override, read_config, service_manager, shown_certificate, state_folder, tls_section
 from gpumon.viewing import find, nodes, top
 
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
@@ -117,7 +119,7 @@ def cli(context: click.Context, log_level: str, mode: str | None, port: int | No
             )
 
 
-for one in (agents, check, completion, find, man, nodes, probe, top):
+for one in (agents, check, completion, find, man, nodes, probe, service, top):
     cli.add_command(one)
 
 
@@ -143,6 +145,7 @@ for one in (agents, check, completion, find, man, nodes, probe, top):
 )
 @state_dir_option("Where the hub keeps its secrets.")
 @click.option("--print-join", is_flag=True, help="Only show the command that lets a node join this hub.")
+@dcgm_option
 @tls_options
 def hub(
     host: str | None = None,
@@ -151,6 +154,7 @@ def hub(
     hosts: tuple[str, ...] = (),
     require_login: bool | None = None,
     new_token: bool = False,
+    dcgm_names: bool | None = None,
     state_dir: str | None = None,
     *,
     print_join: bool = False,
@@ -168,7 +172,9 @@ def hub(
         settings = read_config(path or (config.DEFAULT_FILE if config.DEFAULT_FILE.exists() else None))
         section = override(settings.hub, host=host, port=port, hosts=list(hosts) or None, state_dir=state_dir)
         auth = override(settings.auth, viewers="token" if require_login else None)
-        return msgspec.structs.replace(settings, hub=section, auth=auth, tls=tls_section(settings.tls, tls))
+        metrics = override(settings.metrics, dcgm_names=dcgm_names)
+        files = tls_section(settings.tls, tls)
+        return msgspec.structs.replace(settings, hub=section, auth=auth, metrics=metrics, tls=files)
 
     signal.signal(signal.SIGHUP, lambda *_: None)  # until the event loop takes it over
     settings = read()
@@ -182,7 +188,7 @@ def hub(
         if folder is None:
             raise UsageError("--new-token: there is no folder to keep it in; --state-dir names one")
         renew(folder)
-    run(app.run(settings, listener, read, folder, shown=shown))
+    run(app.run(settings, listener, read, folder, shown=shown, manager=service_manager()))
 
 
 @cli.command()
@@ -233,6 +239,7 @@ def hub(
     variable="GPUMON_JOIN_TOKEN_FILE",
     help="The hub's join token, needed once where the hub is another machine; or itself in GPUMON_JOIN_TOKEN.",
 )
+@dcgm_option
 @tls_options
 def agent(
     host: str | None = None,
@@ -247,6 +254,7 @@ def agent(
     simulate: str | None = None,
     state_dir: str | None = None,
     join_token_file: str | None = None,
+    dcgm_names: bool | None = None,
     **tls: str | None,
 ) -> None:
     """Read this machine's GPUs, serve them, and push them to a hub."""
@@ -256,9 +264,13 @@ def agent(
     from gpumon.lifecycle import run
     from gpumon.listening import listen
 
+    metrics = MetricsSection()
+
     def settings() -> tuple[AgentSection, DnsSection, TlsSection]:
         """As the file, flags and environment say now."""
+        nonlocal metrics
         file = read_config(config_path)
+        metrics = override(file.metrics, dcgm_names=dcgm_names)
         section = override(
             file.agent,
             host=host,
@@ -284,8 +296,9 @@ def agent(
     listener = listen(section.host, section.port, "agent.host, agent.port")
     is_kept = scenario is None or section.state_dir is not None
     folder = state_folder(section.state_dir) if is_kept else None
-    service = app.Service(settings if config_path else None, folder, token_source(section.join_token_file))
-    run(app.run(section, listener, scenario, dns, service, tls=files, shown=shown))
+    tokens = token_source(section.join_token_file)
+    itself = app.Service(settings if config_path else None, folder, tokens, service_manager())
+    run(app.run(section, listener, scenario, dns, itself, tls=files, shown=shown, metrics=metrics))
 
 
 @cli.command()

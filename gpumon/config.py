@@ -188,6 +188,12 @@ class TlsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ca: FilePath | None = None
 
 
+class MetricsSection(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What hub and agent tell at ``/metrics``: with ``dcgm_names`` under the names of NVIDIA's exporter as well."""
+
+    dcgm_names: Flag = False
+
+
 class Config(Struct, frozen=True, kw_only=True):
     """A whole configuration. What the file leaves out has its default."""
 
@@ -197,6 +203,7 @@ class Config(Struct, frozen=True, kw_only=True):
     dns: DnsSection = DnsSection()
     agent: AgentSection = AgentSection()
     tls: TlsSection = TlsSection()
+    metrics: MetricsSection = MetricsSection()
 
 
 class _File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -207,6 +214,7 @@ class _File(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     dns: DnsSection = DnsSection()
     agent: AgentSection = AgentSection()
     tls: TlsSection = TlsSection()
+    metrics: MetricsSection = MetricsSection()
 
 
 def load(path: Path) -> Config:
@@ -243,6 +251,7 @@ def parse(data: bytes) -> Config:
         dns=file.dns,
         agent=file.agent,
         tls=file.tls,
+        metrics=file.metrics,
     )
 
 

@@ -7,8 +7,8 @@ import click
 
 ABOUT: Final = "every NVIDIA GPU of a lab, live"
 OF_CLICK: Final = {
-    "help": ("-h, --help", "Show help, of gpumon or of a command, and exit."),
-    "version": ("--version", "Show the version and exit."),
+    "--help": ("-h, --help", "Show help, of gpumon or of a command, and exit."),
+    "--version": ("--version", "Show the version and exit."),
 }
 """Options whose words are the library's: here they are ours, whatever its version."""
 METAVARS: Final = {
@@ -22,7 +22,8 @@ STATUSES: Final = (
     ("0", "All is well; of find: there are such GPUs. Hub and agent end with it when they are told to."),
     ("1", "Nothing is found, a node is not well, or a hub does not do as asked."),
     ("2", "What was asked for cannot be done as asked: one line for each fault."),
-    ("3", "Of nodes, top and find: the hub cannot be reached, or refuses."),
+    ("3", "Of nodes, top and find: the hub cannot be reached, or refuses. Of service status: it does not run."),
+    ("4", "Of service status: it is not installed."),
     ("70", "Of an agent: it has hung, and is to be started anew."),
     ("130, 143", "Of find: it was interrupted."),
 )
@@ -80,7 +81,7 @@ def _command(context: click.Context) -> Iterator[str]:
 
 def _options(context: click.Context) -> Iterator[str]:
     for parameter in context.command.get_params(context):
-        if isinstance(parameter, click.Option) and not parameter.hidden and parameter.name not in OF_CLICK:
+        if isinstance(parameter, click.Option) and not parameter.hidden and OF_CLICK.keys().isdisjoint(parameter.opts):
             yield ".TP"
             yield f".B {_text(', '.join(parameter.opts) + _value_of(parameter))}"
             yield _text(" ".join(f"{parameter.help or ''} {_notes_of(parameter)}".split()))

@@ -69,3 +69,9 @@ def tls_options(command: Command) -> Command:
     for name, text in reversed(options):
         command = setting(f"--tls-{name}", metavar="FILE", variable=f"GPUMON_TLS_{name.upper()}", help=text)(command)
     return command
+
+
+def dcgm_option(command: Command) -> Command:
+    """``--dcgm-names``, of hub and agent."""
+    text = "At /metrics, tell under the names of NVIDIA's dcgm-exporter as well."
+    return setting("--dcgm-names", is_flag=True, default=None, variable="GPUMON_DCGM_NAMES", help=text)(command)

@@ -5,11 +5,26 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+from msgspec.structs import replace
 
+from gpumon.agent import metrics as agent_metrics
 from gpumon.agent.boards import BOARDS
-from gpumon.agent.scenario import FAULTS
+from gpumon.agent.linkstate import Diary
+from gpumon.agent.sampler import Sampler
+from gpumon.agent.scenario import FAULTS, Scenario
+from gpumon.agent.simulate import SimulatedReader
 from gpumon.agent.words import MEASURED, REASONS
-from gpumon.model import Reason
+from gpumon.catalog import METRICS
+from gpumon.dcgmnames import DcgmNames
+from gpumon.hub.door import Door
+from gpumon.hub.gauges import NodeGauges, own_health
+from gpumon.hub.ingest import Ingest
+from gpumon.hub.roster import open_roster
+from gpumon.measures import UNITS
+from gpumon.model import Cost, Fault, Gpu, Host, MigDevice, Process, Reason, RemappedRows, Xid
+from gpumon.prometheus import Family
+from gpumon.refusals import Refusals
+from tests.hub.world import World
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -40,3 +55,52 @@ def test_every_promise_names_tests_that_are_there() -> None:
     named = set(re.findall(r"`(tests/[\w/.]+)`", text))
     assert len(named) > 5
     assert [one for one in sorted(named) if not (ROOT / one).exists()] == []
+
+
+def told_to_prometheus() -> list[Family]:
+    """Every metric of hub and agent, with samples of those that have labels of their own."""
+    world = World()
+    gpu = Gpu(
+        index=0,
+        uuid="u",
+        throttle_reasons=[],
+        remapped_rows=RemappedRows(correctable=0, uncorrectable=0, pending=False, failure=False),
+        xids=[Xid(code=1, meaning="", gravity="info", count=1, last_at="")],
+        processes=[Process(pid=1, user="u")],
+        mig_devices=[MigDevice(index=0, memory_total_bytes=1, memory_used_bytes=1)],
+    )
+    world.push(replace(world.report(), gpus=[gpu], tags=["t"], host=Host(), agent=Cost()))
+    world.hub.notice("code", Fault(code="code", message=""))
+    nodes = NodeGauges(world.clock.time(), dcgm_names=False, shows_users=True)
+    for member in world.hub.fleet:
+        nodes.add(member)
+    ingest = Ingest(world.hub, Door(open_roster(None), "token", world.clock))
+    sampler = Sampler(SimulatedReader(Scenario.parse("1")), "n", 1.0)
+    sampler.simulated = False
+    state = Diary(1.0).state(0, 0, 0, 0)
+    agent = [*agent_metrics.own_health(sampler, Refusals()), *agent_metrics.link_health(state)]
+    return [*nodes.families, *own_health(world.hub, ingest, 0.0), *agent]
+
+
+def test_every_metric_is_explained_as_it_is_told() -> None:
+    text = (DOCS / "metrics.md").read_text(encoding="utf-8")
+    rows = [row for row in text.splitlines() if row.startswith("| `gpumon_")]
+    expected = []
+    for family in told_to_prometheus():
+        labels = re.findall(r'(\w+)="', family.chunks()[0].partition("\n")[0]) if family.chunks() else []
+        prefix = family.sample.split("_")[1]
+        shared = {"gpu": {"node", "gpu", "uuid"}, "mig": {"node", "gpu", "uuid"}, "hub": set(), "agent": set()}
+        own = ", ".join(f"`{label}`" for label in labels if label not in shared.get(prefix, {"node"}))
+        expected.append(f"| `{family.sample}` | {family.kind} | {own} | {family.help} |")
+    assert sorted(rows) == sorted(expected)
+
+
+def test_every_name_of_nvidias_is_listed() -> None:
+    listed = (DOCS / "metrics.md").read_text(encoding="utf-8").partition("| `DCGM_FI_DEV_...`")[2].partition("\n\n")[0]
+    assert set(re.findall(r"`([A-Z_]+)`", listed)) == {
+        family.name.removeprefix("DCGM_FI_DEV_") for family in DcgmNames().families
+    }
+
+
+def test_prometheus_has_a_unit_for_each_of_the_catalogue() -> None:
+    assert {metric.unit for metric in METRICS} <= UNITS.keys()

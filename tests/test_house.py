@@ -13,10 +13,12 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 # Shared words first; each may import what stands in a row above its own.
 SHARED = [
-    {"errors", "text", "timestamp", "logs", "refusals", "statefile", "command", "hosts", "quantities"},
-    {"model", "terminal", "typefaults"},
+    {"errors", "text", "timestamp", "logs", "refusals", "statefile", "command", "hosts", "quantities", "looplag"},
+    {"model", "terminal", "typefaults", "prometheus", "notify", "vitals"},
     {"handshake", "availability"},
     {"catalog", "wire", "config"},
+    {"dcgmnames"},
+    {"measures"},
     {"problem", "lifecycle", "nameserver", "limits", "certificates"},
     {"pipe", "listening", "securing"},
     {"serve", "multicast", "systemnames"},
@@ -53,8 +55,9 @@ AGENT = [
     {"mig"},
     {"fields"},
     {"gpu"},
+    {"metrics"},
     {"nvml", "reader", "link", "server"},
-    {"probe", "reload"},
+    {"probe", "reload", "standing"},
     {"app"},
 ]
 HUB = [
@@ -87,8 +90,15 @@ HUB = [
     {"verdict"},
     {"fleet"},
     {"core", "fetch"},
-    {"agents", "enrolment", "gate", "login", "ingest", "poller", "live", "api", "past", "plain", "reload"},
+    {"agents", "enrolment", "gate", "login", "ingest", "poller", "live", "api", "past", "plain", "reload", "standing"},
+    {"gauges"},
+    {"metrics"},
     {"app", "check"},
+]
+SERVICE = [
+    {"place", "machine", "program", "environment", "systemd", "told", "health"},
+    {"unit", "reach"},
+    {"installing", "state"},
 ]
 CLIENT = [
     {"choice", "figures", "overview"},
@@ -123,7 +133,8 @@ def imports_of(path: Path) -> frozenset[str]:
 
 def rooms_of(path: Path) -> set[str]:
     """The modules of gpumon among them."""
-    modules = {module_of(file) for file in FILES} - {"gpumon", "gpumon.agent", "gpumon.client", "gpumon.hub"}
+    packages = {"gpumon", "gpumon.agent", "gpumon.client", "gpumon.hub", "gpumon.service"}
+    modules = {module_of(file) for file in FILES} - packages
     return set(imports_of(path) & modules) - {module_of(path)}
 
 
@@ -139,8 +150,8 @@ def files_that_import(library: str) -> set[str]:
 def test_imports_point_down(path: Path) -> None:
     module = module_of(path)
     side, _, room = module.removeprefix("gpumon.").rpartition(".")
-    order = {"agent": AGENT, "client": CLIENT, "hub": HUB, "": SHARED}.get(side)
-    if room in ("", "agent", "client", "hub", "gpumon", "__main__", "demo", *COMMAND_LINE) or order is None:
+    order = {"agent": AGENT, "client": CLIENT, "hub": HUB, "service": SERVICE, "": SHARED}.get(side)
+    if room in ("", "agent", "client", "hub", "service", "gpumon", "__main__", "demo", *COMMAND_LINE) or order is None:
         return
     row = next((place for place, rooms in enumerate(order) if room in rooms), None)
     assert row is not None, f"{module} has no place in the house: give it one in this test and docs/architecture.md"
@@ -168,9 +179,9 @@ def test_agent_hub_and_client_meet_only_in_the_shared_words() -> None:
         ("websockets", {"agent/link.py", "agent/setback.py", "client/stream.py", "serve.py"}),
         ("prompt_toolkit", {"client/screen.py"}),
         ("aiohttp", {"hub/fetch.py"}),
-        ("prometheus_client", {"hub/exposition.py"}),
+        ("prometheus_client", {"prometheus.py", "hub/exposition.py"}),
         ("dns", {"nameserver.py", "multicast.py"}),
-        ("click", {f"{room}.py" for room in COMMAND_LINE}),
+        ("click", {f"{room}.py" for room in COMMAND_LINE} | {"service/commands.py", "service/options.py"}),
         ("psutil", set()),
         ("argparse", set()),
     ],
@@ -181,8 +192,9 @@ def test_a_library_is_known_in_one_place(library: str, files: set[str]) -> None:
 
 def test_starlette_stays_at_the_edges() -> None:
     edges = {"pipe.py", "serve.py", "problem.py", "agent/server.py", "agent/browsers.py"}
-    rooms = ("app", "agents", "agentlink", "api", "auth", "gate", "ingest", "live", "login", "page", "past", "plain")
-    edges |= {f"hub/{room}.py" for room in (*rooms, "proxies")}
+    rooms = {"app", "agents", "agentlink", "api", "auth", "gate", "ingest", "live", "login", "metrics", "page", "past"}
+    rooms |= {"plain", "proxies"}
+    edges |= {f"hub/{room}.py" for room in rooms}
     assert files_that_import("starlette") <= edges
 
 

@@ -26,12 +26,14 @@ from gpumon.agent.sampler import Sampler
 from gpumon.agent.scenario import Scenario
 from gpumon.agent.server import application
 from gpumon.agent.simulate import SimulatedReader
+from gpumon.agent.standing import look_after
 from gpumon.agent.watchdog import Watchdog
 from gpumon.certificates import Shown
-from gpumon.config import AgentSection, DnsSection, TlsSection
+from gpumon.config import AgentSection, DnsSection, MetricsSection, TlsSection
 from gpumon.hosts import Hosts
 from gpumon.limits import Visits, is_loopback
 from gpumon.listening import url_of
+from gpumon.notify import NOBODY, Manager
 from gpumon.refusals import Refusals
 from gpumon.serve import serve
 
@@ -43,12 +45,14 @@ IDENTITY_SECONDS = 10.0
 @dataclass(frozen=True, slots=True)
 class Service:
     """What an agent has that is a program of its own: settings to read again, if they are in a file, a folder for its
-    identity, if it is to be kept, what lets it join a hub, and a watchdog that may end the process.
+    identity, if it is to be kept, what lets it join a hub, a watchdog that may end the process, and perhaps a service
+    ``manager``.
     """
 
     read_again: Callable[[], Settings] | None
     state_folder: Path | None
     tokens: TokenSource = field(default_factory=TokenSource)
+    manager: Manager = NOBODY
 
 
 def node_name(settings: AgentSection, *, simulated: bool) -> str:
@@ -66,6 +70,7 @@ async def run(
     pace: Pace | None = None,
     tls: TlsSection | None = None,
     shown: Shown | None = None,
+    metrics: MetricsSection | None = None,
 ) -> None:
     """Run an agent on ``listener`` until cancelled, by TLS if it has a certificate to be ``shown``; with the GPUs of
     ``simulate`` instead of real ones, if given.
@@ -74,7 +79,8 @@ async def run(
     ``gpumon pause``.
     """
     node = node_name(settings, simulated=simulate is not None)
-    agent = _Agent(settings, dns or DnsSection(), listener, node, service, pace, tls or TlsSection(), shown)
+    sections = (dns or DnsSection(), tls or TlsSection(), metrics or MetricsSection())
+    agent = _Agent(settings, *sections, listener, node, service, pace, shown)
     if simulate is not None:
         seed = zlib.crc32(node.encode())  # another node has other GPUs, and the same one the same again
         await agent.run(SimulatedReader(simulate, seed))
@@ -89,11 +95,12 @@ async def run(
 class _Agent:
     settings: AgentSection
     dns: DnsSection
+    tls: TlsSection
+    metrics: MetricsSection
     listener: socket.socket
     node: str
     service: Service | None
     pace: Pace | None
-    tls: TlsSection
     shown: Shown | None
 
     async def run(self, reader: Reader) -> None:
@@ -120,12 +127,21 @@ class _Agent:
             async with asyncio.TaskGroup() as group:
                 if self.service is not None:
                     begun = (self.settings, self.dns, self.tls)
-                    reload = Reload(begun, self.service.read_again, sampler, link, hosts)
+                    manager = self.service.manager
+                    reload = Reload(begun, self.service.read_again, sampler, link, hosts, manager)
                     group.create_task(reload.run(), name="reload")
+                    group.create_task(look_after(manager, sampler, link), name="manager")
                 if self.shown is not None:
                     group.create_task(self._keep_certificate(self.shown, sampler), name="certificate")
                 refusals = Refusals()
-                served = application(sampler, hosts, link.state, refusals, self.settings.token)
+                served = application(
+                    sampler,
+                    hosts,
+                    lambda: link.state() if link.hubs else None,
+                    refusals,
+                    self.settings.token,
+                    dcgm_names=self.metrics.dcgm_names,
+                )
                 context = self.shown.context if self.shown is not None else None
                 group.create_task(serve(served, self.listener, visits=Visits(refusals), tls=context), name="server")
                 group.create_task(link.run(), name="link")

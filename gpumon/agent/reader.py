@@ -151,6 +151,7 @@ class NvmlReader:
             open_kernel_module=self._about.open_kernel_module,
             gpus=gpus,
             cost=self._tally.cost,
+            restarts=dict(self._tally.ended),
         )
 
     def _shown(self, key: str, seen: Seen, fault: Fault | None) -> Gpu:
@@ -191,6 +192,7 @@ class NvmlReader:
                 await self._pause.wait()
             born = self._now()
             outcome = await self._life()
+            self._tally.ended[outcome] += 1
             if outcome == "recycle":
                 continue
             if outcome != before or self._now() - born > self._deadlines.stable:

@@ -12,6 +12,7 @@ from gpumon.config import AgentSection, DnsSection, TlsSection
 from gpumon.errors import UsageError
 from gpumon.hosts import Hosts
 from gpumon.lifecycle import on_reload
+from gpumon.notify import NOBODY, Manager
 
 log = logging.getLogger(__name__)
 
@@ -31,11 +32,13 @@ class Reload:
         sampler: Sampler,
         link: Link,
         hosts: Hosts,
+        manager: Manager = NOBODY,
     ) -> None:
         self._settings, self._dns, self._tls = begun
         self._read_again = read_again
         self._sampler = sampler
         self._link = link
+        self._manager = manager
         self._hosts = hosts
         self._asked = asyncio.Event()
 
@@ -45,7 +48,8 @@ class Reload:
         while True:
             await self._asked.wait()
             self._asked.clear()
-            await self._reload()
+            with self._manager.reloading():
+                await self._reload()
 
     async def _reload(self) -> None:
         if self._read_again is None:

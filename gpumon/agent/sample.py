@@ -18,6 +18,7 @@ class Sample(Struct, frozen=True, kw_only=True):
     open_kernel_module: bool | None = None  # whether the driver's part in the kernel is the open one
     gpus: list[Gpu] = []
     cost: Cost | None = None  # of reading alone: what it cost the process that reads
+    restarts: dict[str, int] = {}  # of that process, by what brought its end
 
 
 class Reader(Protocol):

@@ -13,6 +13,7 @@ from gpumon.agent.fitting import fitting
 from gpumon.agent.host import HostReader
 from gpumon.agent.meter import resident_bytes
 from gpumon.agent.sample import Reader, Sample
+from gpumon.looplag import LoopLag
 from gpumon.model import Cost, Fault, Report, ReportStatus
 from gpumon.timestamp import rfc3339
 
@@ -37,6 +38,11 @@ class Sampler:
         self.newest_bytes: bytes | None = None
         self.standing_advice: list[Fault] = []
         """What to advise beside what a sample shows."""
+        self.overruns = 0
+        """Samples that took longer than there was time until the next."""
+        self.reader_restarts: dict[str, int] = {}
+        """How often the process that reads the GPUs has ended, by why."""
+        self.lag = LoopLag()
         self._reader = reader
         self._host = None if reader.simulated else host or HostReader()
         self._account = Account()
@@ -54,11 +60,15 @@ class Sampler:
             self.newest, self.newest_bytes = fitting(report)
             self._newest_tick = time.monotonic()
             deliver(sequence, self.newest_bytes)
-            beat = max(beat + self.interval, loop.time())
+            self.reader_restarts = sample.restarts
+            due, now = beat + self.interval, loop.time()
+            self.overruns += now > due
+            beat = max(due, now)
             try:
                 async with asyncio.timeout_at(beat):
                     await self._hurry.wait()
             except TimeoutError:
+                self.lag.note(loop.time() - beat)
                 continue
             self._hurry.clear()
             beat = loop.time()
@@ -68,14 +78,30 @@ class Sampler:
         self.interval = interval
         self._hurry.set()
 
+    @property
+    def is_current(self) -> bool:
+        """Whether the newest report tells of the present."""
+        silence = time.monotonic() - self._newest_tick
+        return self.newest is not None and silence <= self._patience
+
+    @property
+    def _patience(self) -> float:
+        return max(OVERDUE_INTERVALS * self.interval, LEAST_OVERDUE_SECONDS)
+
     def health(self) -> tuple[ReportStatus, Fault | None]:
         """Whether reports are being made, in the words of a report."""
-        silence = time.monotonic() - self._newest_tick
-        if silence > max(OVERDUE_INTERVALS * self.interval, LEAST_OVERDUE_SECONDS):
-            return "error", Fault(code="no_sample", message=f"no sample was made for {silence:.0f} s")
+        if (overdue := self.overdue()) is not None:
+            return "error", Fault(code="no_sample", message=overdue)
         if self.newest is None:
             return "error", Fault(code="starting", message="the first sample is being made")
         return self.newest.status, self.newest.error
+
+    def overdue(self) -> str | None:
+        """That the beat does not go round any more, in words; None while it does, whatever it finds."""
+        silence = time.monotonic() - self._newest_tick
+        if silence > self._patience:
+            return f"no sample was made for {silence:.0f} s"
+        return None
 
     def _report(self, sequence: int, sample: Sample, sample_seconds: float) -> Report:
         host = None if self._host is None else self._host.read()

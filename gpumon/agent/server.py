@@ -1,11 +1,11 @@
-"""What the agent serves by itself: ``GET /gpu-info`` and ``GET /health``."""
+"""What the agent serves by itself: ``GET /gpu-info``, ``GET /health`` and ``GET /metrics``."""
 
+import asyncio
 import hashlib
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import orjson
-from msgspec import Struct
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gpumon import __version__
 from gpumon.agent.browsers import NoStrangersPages
+from gpumon.agent.linkstate import LinkState
 from gpumon.agent.sampler import Sampler
 from gpumon.hosts import Hosts
 from gpumon.problem import LoggedFaults, handlers, problem
@@ -55,14 +56,18 @@ def _digest(text: bytes) -> bytes:
 def application(
     sampler: Sampler,
     hosts: Hosts,
-    link: Callable[[], Struct] | None = None,
+    link: Callable[[], LinkState | None] = lambda: None,
     refusals: Refusals | None = None,
     token: str | None = None,
+    *,
+    dcgm_names: bool = False,
 ) -> ASGIApp:
     """The agent's own answers, from what ``sampler`` made last: no question waits for the driver. ``link`` tells how
     the link to the hub is, and ``refusals`` what was refused, for those who ask ``/health?verbose``. With a ``token``,
-    who asks must know it; without, what a browser asks must be asked by one of ``hosts``.
+    who asks must know it; without, what a browser asks must be asked by one of ``hosts``. ``/metrics`` has NVIDIA's
+    names as well if ``dcgm_names``.
     """
+    refused = refusals or Refusals()
 
     async def gpu_info(_: Request) -> Response:
         if sampler.newest_bytes is None:
@@ -83,13 +88,29 @@ def application(
             "simulated": sampler.simulated,
         }
         if "verbose" in request.query_params:
-            body["link"] = orjson.Fragment(encode(link())) if link else None
-            body["refused"] = refusals.counts if refusals else {}
+            state = link()
+            body["link"] = orjson.Fragment(encode(state)) if state else None
+            body["refused"] = refused.counts
         return Response(orjson.dumps(body), 200 if status in WELL else 503, headers=NO_STORE, media_type=JSON)
 
+    making = asyncio.Lock()
+
+    async def metrics(request: Request) -> Response:
+        async with making:  # one at a time: whoever asks and asks must not crowd out the sampler
+            body, headers = await asyncio.to_thread(_metrics, sampler, link(), refused, request.headers, dcgm_names)
+        return Response(body, headers=NO_STORE | headers)
+
+    routes = (("/gpu-info", gpu_info), ("/health", health), ("/metrics", metrics))
     starlette = Starlette(
-        routes=[Route("/gpu-info", gpu_info, methods=["GET"]), Route("/health", health, methods=["GET"])],
-        exception_handlers=handlers,
+        routes=[Route(path, endpoint, methods=["GET"]) for path, endpoint in routes], exception_handlers=handlers
     )
     starlette.router.redirect_slashes = False
     return LoggedFaults(NoStrangersPages(starlette, hosts) if token is None else Closed(starlette, token))
+
+
+def _metrics(
+    sampler: Sampler, link: LinkState | None, refusals: Refusals, asked: Mapping[str, str], dcgm_names: bool
+) -> tuple[bytes, dict[str, str]]:
+    from gpumon.agent import metrics  # 2 MB that an agent needs only where it is scraped
+
+    return metrics.answer(sampler, link, refusals, asked, dcgm_names=dcgm_names)

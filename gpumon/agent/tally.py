@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import Counter
 
 from msgspec.structs import replace
 
@@ -18,6 +19,8 @@ class Tally:
 
     def __init__(self) -> None:
         self.cost: Cost | None = None
+        self.ended: Counter[str] = Counter()
+        """Children that are gone, by what brought their end (:data:`gpumon.agent.reader.Outcome`)."""
         self._spent = 0.0  # seconds of processor time, by children that are gone
         self._xids = XidLog()
 

@@ -73,12 +73,16 @@ class Activity:
 
     def idle_since(self, report: Report | None) -> dict[str, str]:
         """Of the GPUs that ``report``, the newest, shows idle: since when, by name."""
+        return {name: rfc3339(since) for name, since in self.idle_moments(report).items()}
+
+    def idle_moments(self, report: Report | None) -> dict[str, float]:
+        """The same in seconds since the epoch."""
         found = {}
         for gpu in report.gpus if report is not None else ():
             known = self._known.get(gpu.key)
             if known is None or known.idle_since is None or gpu.status != "ok" or gpu.utilization_percent is None:
                 continue
-            found[gpu.key] = rfc3339(known.idle_since)
+            found[gpu.key] = known.idle_since
         return found
 
     def _room(self, name: str) -> _Known:

@@ -30,6 +30,7 @@ from gpumon.hub.gate import Gate
 from gpumon.hub.ingest import Ingest
 from gpumon.hub.live import Live
 from gpumon.hub.login import LoginApi
+from gpumon.hub.metrics import Metrics
 from gpumon.hub.page import Page
 from gpumon.hub.past import PastApi
 from gpumon.hub.plain import STYLE, Plain
@@ -37,13 +38,16 @@ from gpumon.hub.poller import Poller
 from gpumon.hub.proxies import Proxies
 from gpumon.hub.reload import Reload
 from gpumon.hub.roster import Roster, open_roster
+from gpumon.hub.standing import look_after
 from gpumon.lifecycle import on_reload, open_many_files
 from gpumon.limits import Visits
 from gpumon.listening import url_of
+from gpumon.notify import NOBODY, Manager
 from gpumon.problem import LoggedFaults, handlers, problem
 from gpumon.resolver import Resolver
 from gpumon.serve import serve
 from gpumon.terminal import write
+from gpumon.vitals import OwnDoor, Pulse
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +73,7 @@ def routes(hub: Hub, ingest: Ingest, auth: Auth, page: Page) -> list[BaseRoute]:
         *AgentsApi(ingest.door, ingest.address_of).routes,
         *PastApi(hub).routes,
         *Api(hub).routes,
+        *Metrics(hub, ingest).routes,
         Route("/api/events", live.events, methods=["GET"]),
         WebSocketRoute("/api/stream", live.stream),
         WebSocketRoute("/api/push", ingest.__call__),
@@ -119,17 +124,17 @@ async def run(
     *,
     shown: Shown | None = None,
     trusts_loopback: bool = True,
+    manager: Manager = NOBODY,
 ) -> None:
     """Run a hub on ``listener`` until cancelled, by TLS if a certificate is to be ``shown``; ``read`` reads its
     configuration again, at each SIGHUP. What it knows in secret lies in ``state_folder``; without one it is for this
-    run only. ``trusts_loopback``: agents of this machine need not join.
+    run only. ``trusts_loopback``: agents of this machine need not join. ``manager`` is told how it goes.
     """
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     open_many_files()
-    host, port = listener.getsockname()[:2]
-    url = hub_url(config.hub.hosts, host, port, tls=shown is not None)
+    url = hub_url(config.hub.hosts, *listener.getsockname()[:2], tls=shown is not None)
     known_by = url if shown is None else pinned(url, shown.certificate)
-    hub = Hub(config.nodes, config.hub, url=known_by, privacy=config.auth.privacy)
+    hub = Hub(config.nodes, config.hub, url=known_by, privacy=config.auth.privacy, metrics=config.metrics)
     entrance = Entrance(config, state_folder)
     await entrance.open()
     roster = await _roster(state_folder)
@@ -155,22 +160,27 @@ async def run(
         if shown is not None and after.tls.certificate is not None:
             shown.files = after.tls
 
-    reload = Reload(hub, config, reread, apply) if read is not None else None
-    if reload is not None:
+    reload = Reload(hub, config, reread, apply, manager) if read else None
+    if reload:
         on_reload(reload.ask)
     where = url_of(listener, tls=shown is not None)
     log.info("gpumon %s: hub on %s, %d nodes configured", __version__, where, len(config.nodes))
     _tell_viewers(entrance.auth, url)
     enrolment.say(listener.getsockname()[0])
-    works = [enrolment.run(), hub.feed.run(), hub.veiled_feed.run(), _judge(hub, ingest), poller.run()]
+    judged = Pulse()
+    works = [enrolment.run(), hub.feed.run(), hub.veiled_feed.run(), _judge(hub, ingest, judged), poller.run()]
     works += [reload.run()] if reload else []
     works += [_keep_certificate(hub, shown, url)] if shown else []
-    served = application(hub, ingest, entrance)
-    context = shown.context if shown else None
-    visits = Visits(hub.refusals, entrance.proxies.has, lambda: hub.settings.connections_per_address)
-    works += [serve(served, listener, hub.close_feeds, visits, context)]
+    works += [_serve(hub, ingest, entrance, listener, shown)]
+    works += [look_after(manager, hub, judged, OwnDoor(listener, tls=shown is not None))]
     with contextlib.closing(roster):
         await _together(works)
+
+
+async def _serve(hub: Hub, ingest: Ingest, entrance: Entrance, listener: socket.socket, shown: Shown | None) -> None:
+    served = application(hub, ingest, entrance)
+    visits = Visits(hub.refusals, entrance.proxies.has, lambda: hub.settings.connections_per_address)
+    await serve(served, listener, hub.close_feeds, visits, shown.context if shown else None)
 
 
 async def _together(works: list[Coroutine[Any, Any, None]]) -> None:
@@ -218,9 +228,13 @@ def _resolver(config: Config) -> Resolver:
     return Resolver(name_server(config.dns.server) if config.dns.enabled else None)
 
 
-async def _judge(hub: Hub, ingest: Ingest) -> None:
+async def _judge(hub: Hub, ingest: Ingest, judged: Pulse) -> None:
     """Judge when the next status falls due, and often enough for the pulse of the hub's clock."""
+    loop = asyncio.get_running_loop()
     while True:
         due = hub.judge()
         ingest.end_silent()
-        await asyncio.sleep(min(max(due, LEAST_JUDGE_SECONDS), BEAT_SECONDS))
+        judged.beat()
+        wake = loop.time() + min(max(due, LEAST_JUDGE_SECONDS), BEAT_SECONDS)
+        await asyncio.sleep(wake - loop.time())
+        hub.lag.note(loop.time() - wake)

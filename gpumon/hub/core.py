@@ -5,9 +5,10 @@ of it needs no event loop.
 """
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable, Sequence
 
-from gpumon.config import AuthSection, Config, HubSection, NodeEntry, Privacy
+from gpumon.config import AuthSection, Config, HubSection, MetricsSection, NodeEntry, Privacy
 from gpumon.hub.clock import Clock, ForgivingClock
 from gpumon.hub.feed import Feed
 from gpumon.hub.fleet import Fleet
@@ -15,6 +16,7 @@ from gpumon.hub.history import History
 from gpumon.hub.member import LinkState, Member
 from gpumon.hub.overview import Glance
 from gpumon.hub.privacy import EVERYTHING
+from gpumon.looplag import LoopLag
 from gpumon.model import Fault, Report, Resolution, Source
 from gpumon.refusals import Refusals
 from gpumon.timestamp import rfc3339
@@ -24,9 +26,22 @@ LONG_PAUSE_SECONDS = 5.0
 """After a pause of the hub that is longer, every node gets its whole time again: links may have been lost in it."""
 
 
+OUTCOMES: tuple[tuple[Source, str], ...] = (
+    ("push", "taken"),
+    ("push", "late"),
+    ("push", "ahead"),
+    ("push", "duplicate"),
+    ("poll", "taken"),
+    ("poll", "duplicate"),
+)
+"""What becomes of a report; one that is ahead of late ones comes again, and counts then."""
+
+
 class Hub:
     """The present (:attr:`fleet`), the past (:attr:`history`), who is told (:attr:`feed`; :attr:`veiled_feed` tells
     strangers, where they do not see all), which nodes want polling, and what was refused (:attr:`refusals`).
+    :attr:`reports` counts what came, by its source and what became of it, :attr:`polls` how polls went; :attr:`lag` is
+    that of the judge.
 
     ``url`` is where agents find it, as far as it knows.
     """
@@ -38,12 +53,17 @@ class Hub:
         clock: Clock | None = None,
         url: str = "http://HUB:8080",
         privacy: Privacy = EVERYTHING,
+        metrics: MetricsSection | None = None,
     ) -> None:
         self.settings = settings or HubSection()
         self.url = url
         self.clock = clock or ForgivingClock()
         self.history = History()
         self.refusals = Refusals()
+        self.metrics = metrics or MetricsSection()
+        self.reports: Counter[tuple[Source, str]] = Counter(dict.fromkeys(OUTCOMES, 0))
+        self.polls: Counter[str] = Counter()
+        self.lag = LoopLag()
         self.on_taken: Callable[[Member, Report], None] = self._remember
         """Told of each report once, in whatever order they come."""
         self._notices: dict[str, Fault] = {}
@@ -52,7 +72,8 @@ class Hub:
         self.feed = self._feed(self.fleet.encoded, self.fleet.glance)
         self.veiled_feed = self._feed(self.fleet.veiled, self.fleet.veiled_glance)
         self._polling: dict[str, asyncio.Event] = {}
-        self.reconfigure(Config(nodes=list(entries), hub=self.settings, auth=AuthSection(privacy=privacy)))
+        auth = AuthSection(privacy=privacy)
+        self.reconfigure(Config(nodes=list(entries), hub=self.settings, auth=auth, metrics=self.metrics))
 
     def _feed(self, encoded: Callable[[str], bytes], glance: Callable[[str], Glance]) -> Feed:
         return Feed(
@@ -86,6 +107,7 @@ class Hub:
         """Be the hub of this configuration, at once and as a whole; what nodes stay keep their state."""
         before = [member.name for member in self.fleet]
         self.settings = config.hub
+        self.metrics = config.metrics
         self.fleet.privacy = config.auth.privacy
         self.fleet.on_change = self.feed.changed if len(self.feeds) == 1 else self._changed_for_all
         self.fleet.reconfigure(config.nodes, config.hub)  # which has every node told anew
@@ -106,9 +128,14 @@ class Hub:
     def take_pushed(self, member: Member, report: Report, *, late: bool, ahead: bool = False) -> None:
         """Take a report that an agent pushed; what is ``ahead`` of late ones comes again, and counts then."""
         if ahead:
+            outcome = "ahead"
             self.fleet.record(member, report, "push")
         elif self.fleet.take_pushed(member, report, late=late):
+            outcome = "late" if late else "taken"
             self.on_taken(member, report)
+        else:
+            outcome = "duplicate"
+        self.reports["push", outcome] += 1
         self._decide_polling(member)
 
     def take_gap(self, member: Member, gap: Gap) -> None:
@@ -124,6 +151,8 @@ class Hub:
     def record(self, member: Member, report: Report, source: Source) -> None:
         """Take a node's newest report; one of an agent whose link is open comes again that way, and counts then."""
         is_new = self.fleet.record(member, report, source)
+        self.reports[source, "taken" if is_new else "duplicate"] += 1
+        self.polls["answered"] += 1
         if is_new and member.takes_polled(report):
             self.on_taken(member, report)
         self._decide_polling(member)
@@ -142,6 +171,7 @@ class Hub:
 
     def fault(self, member: Member, fault: Fault) -> None:
         """Note why a poll of a node failed."""
+        self.polls["failed"] += 1
         self.fleet.poll_failed(member, fault)
 
     def refused_report(self, member: Member, fault: Fault) -> None:

@@ -124,6 +124,11 @@ class Feed:
         """Everybody who looks."""
         return [mailbox for channel in self._channels for mailbox in channel.viewers]
 
+    @property
+    def waiting(self) -> int:
+        """Changes of nodes that wait for the next message, over all channels."""
+        return sum(len(channel.names) + len(channel.gone) for channel in self._watched)
+
     def open(self, mailbox: Mailbox, pace: float = DEFAULT_PACE, view: View = "full", only: Only | None = None) -> News:
         """Welcome a viewer into the first channel of ``view`` that is no faster than ``pace``; it wants ``only`` those
         nodes. Gives its first letter, for :meth:`Mailbox.begin`.

@@ -65,7 +65,8 @@ class Ingest:
         door.on_leave = self._show_out
         door.on_close = self._show_out_strangers
         self._admission = Admission(hub.clock.monotonic)
-        self._links: dict[str, Link] = {}
+        self.links: dict[str, Link] = {}
+        """The connections that are open, by the nodes that they speak for."""
         self._newest_of_agent: dict[str, Link] = {}
         self._new_names = NewNames(hub.clock.monotonic)
 
@@ -113,7 +114,7 @@ class Ingest:
     def end_silent(self) -> None:
         """End the connections on which nothing was heard for 30 s, by the hub's forgiving clock."""
         heard_since = self._hub.clock.monotonic() - SILENCE_SECONDS
-        for link in self._links.values():
+        for link in self.links.values():
             if link.heard_at < heard_since:
                 link.expire()
 
@@ -157,7 +158,7 @@ class Ingest:
         return handshake.proof(secret, "hub", data, challenge)
 
     def _welcome(self, hello: Hello, member: Member, proof: str | None) -> Welcome:
-        share = LATE_REPORTS_PER_SECOND / len(self._links)
+        share = LATE_REPORTS_PER_SECOND / len(self.links)
         catches_up = CATCH_UP / max(hello.interval_seconds, LEAST_INTERVAL_SECONDS)
         return Welcome(
             protocol=wire.common_protocol(hello) or wire.PROTOCOL,
@@ -247,7 +248,7 @@ class Ingest:
             self._show_refusal(hello, error)
             raise
         member = self._hub.fleet.admit(hello.node, hello.hostname, hello.port)
-        self._links[hello.node] = link
+        self.links[hello.node] = link
         if hello.agent_id is not None:
             self._newest_of_agent[hello.agent_id] = link
         self._hub.located(member, link.address)
@@ -258,8 +259,8 @@ class Ingest:
         finally:
             if hello.agent_id is not None and self._newest_of_agent.get(hello.agent_id) is link:
                 del self._newest_of_agent[hello.agent_id]
-            if self._links.get(hello.node) is link:
-                del self._links[hello.node]
+            if self.links.get(hello.node) is link:
+                del self.links[hello.node]
                 is_silent = link.end == "lost" and self._silent_seconds(link) > SPEAKS_SECONDS
                 self._hub.link_ended(member, "silent" if is_silent else link.end, link.end_words)
                 log.info("%s: agent at %s disconnected", hello.node, link.address)
@@ -279,7 +280,7 @@ class Ingest:
             and is_elsewhere(twin.claimant, second, self._silent_seconds(twin))
         ):
             self._refuse(twin.claimant, second, copied(twin.claimant))
-        link = self._links.get(hello.node)
+        link = self.links.get(hello.node)
         if link is None or link.claimant is None:
             return second
         if error := refusal(link.claimant, second, self._silent_seconds(link)):
@@ -303,12 +304,12 @@ class Ingest:
         address, visit = link.pipe.visit.address, link.pipe.visit
         if address is None or visit.is_spared or self._hub.fleet.get(hello.node) is not None:
             return
-        if not self._new_names.admits(address, hello.node, lambda name: name not in self._links):
+        if not self._new_names.admits(address, hello.node, lambda name: name not in self.links):
             raise RefusedError(Close.TOO_MANY, f"{NEW_NAMES} new names of {address} were given up within a minute")
 
     def _show_refusal(self, hello: Hello, error: RefusedError) -> None:
         """Let the node that was claimed say so, unless an agent speaks for it, or there is no room for one more."""
-        if hello.node in self._links or (self._hub.fleet.get(hello.node) is None and len(self._hub.fleet) >= MAX_NODES):
+        if hello.node in self.links or (self._hub.fleet.get(hello.node) is None and len(self._hub.fleet) >= MAX_NODES):
             return
         member = self._hub.fleet.admit(hello.node, hello.hostname, hello.port)
         self._hub.link_ended(member, "refused", str(error))
@@ -319,13 +320,13 @@ class Ingest:
 
     def _show_out(self, agent_id: str) -> None:
         """End the connections of an agent that may not come in any longer."""
-        for link in self._links.values():
+        for link in self.links.values():
             if link.claimant is not None and link.claimant.hello.agent_id == agent_id:
                 link.refuse(RefusedError(Close.REVOKED, REVOKED))
 
     def _show_out_strangers(self) -> None:
         """End the connections of agents that came while everybody might."""
-        for link in self._links.values():
+        for link in self.links.values():
             if not link.proven and not self.door.trusts(link.address, link.websocket.scope["headers"]):
                 link.refuse(RefusedError(Close.UNAUTHORISED, NOT_JOINED))
 

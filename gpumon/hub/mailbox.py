@@ -89,6 +89,11 @@ class Mailbox:
             self._quiet_since = now
             self._line.write(self._comment)
 
+    @property
+    def is_waiting(self) -> bool:
+        """Whether its viewer has not taken something yet."""
+        return self._letter is not None or self._removal is not None
+
     def close(self) -> None:
         """Nothing more comes."""
         self._line.on_writable = None

@@ -11,8 +11,6 @@ from typing import Final
 ALREADY = r"(?:[A-Z_]+=\S+ )*"
 """Variables that are set for one command."""
 SECONDS: Final = 30.0
-AWAITED: Final = frozenset({"service"})
-"""Commands that are being made elsewhere. Remove a name with its command; at last this set."""
 
 
 @dataclass(frozen=True)

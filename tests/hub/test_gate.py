@@ -47,6 +47,7 @@ TABLE = {
     ("GET", "/api/history"): LOOKED_AT,
     ("GET", "/api/catalog"): LOOKED_AT,
     ("GET", "/openapi.json"): LOOKED_AT,
+    ("GET", "/metrics"): LOOKED_AT,
     ("GET", "/api/events"): LOOKED_AT,
     ("GET", "/api/stream"): "426 401 426 426 426  401 401 426 426 401",
     ("GET", "/api/push"): "426 401 426 426 426  426 401 426 426 426",

@@ -52,6 +52,7 @@ WAYS = (
     "/?format=html",
     "/?format=text&columns=1000&lang=zh",
     "/health",
+    "/metrics",
     "/api/history",
     "/api/nodes/n/history",
 )

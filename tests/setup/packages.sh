@@ -33,3 +33,18 @@ install_packages() {
         return 1
     fi
 }
+
+# unpack_package NAME FOLDER: what is in a package, without installing it. What it needs itself must be here.
+unpack_package() {
+    command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || return 1
+    say "unpacking $1 (apt)"
+    fetched=$(mktemp -d)
+    log=$fetched/log
+    result=0
+    as_root apt-get -qq update >"$log" 2>&1 || true # the lists that are here may do
+    (cd "$fetched" && apt-get -qq download "$1") >>"$log" 2>&1 && mkdir -p "$2" &&
+        dpkg-deb --extract "$fetched"/*.deb "$2" >>"$log" 2>&1 || result=1
+    [ "$result" -eq 0 ] || cat "$log" >&2
+    rm -r "$fetched"
+    return "$result"
+}
