@@ -78,6 +78,8 @@ RULES: Final[tuple[Rule, ...]] = (
     ),
     Elsewhere(r"git (?:clone|tag|push)", "it wants a repository elsewhere"),
     Elsewhere(r"docker |podman |kubectl |helm ", "it wants a container engine or a cluster"),
+    Elsewhere(r"mmdebstrap |chroot |cp -r packaging ", "it builds for another processor, in a root of its own"),
+    Elsewhere(r"/opt/gpumon/", "it is what was installed by the line before"),
     Elsewhere(r"(?:for |while |ssh |scp |pdsh |parallel-ssh |ansible)", "it wants other machines"),
     Elsewhere(r"systemctl |journalctl |loginctl |systemd-analyze ", "systemd is not everywhere"),
     Elsewhere(
