@@ -44,7 +44,13 @@ RENAMES = (
 @contextmanager
 def running(*line: str | bytes, program: str | None = None, **env: str) -> Iterator[subprocess.Popen[bytes]]:
     with subprocess.Popen(
-        line, executable=program, env=env or None, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+        line,
+        executable=program,
+        env=env or None,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        # Without it Python 3.13 starts programs by posix_spawn, which refuses an empty name.
+        start_new_session=True,
     ) as process:
         try:
             yield process
