@@ -42,7 +42,9 @@ def _usage(name: str, command: click.Command) -> Iterator[str]:
         yield "[OPTION ...]"
     for one in command.params:
         if isinstance(one, click.Argument):
-            word = one.make_metavar(click.Context(command)).strip("[]")
+            kind = one.type
+            word = "|".join(kind.choices) if isinstance(kind, click.Choice) else (one.metavar or one.name or "").upper()
+            word = word.removeprefix("[").removesuffix("...").removesuffix("]") + (" ..." if one.nargs != 1 else "")
             yield word if one.required else f"[{word}]"
     if isinstance(command, click.Group):
         yield "[COMMAND]" if command.invoke_without_command else "COMMAND"
