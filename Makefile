@@ -58,6 +58,14 @@ picture: $(STAMPS)/dev ## the picture in the README, anew from a browser test
 	@tests/setup/run-tests $(PYTHON) tests/browser/test_picture.py
 	cp tests/artifacts/readme.png docs/page.png
 
+.PHONY: docs
+docs: $(STAMPS)/dev man ## the references in docs/ and the manual page, anew from the code
+	@$(PYTHON) -m reference
+
+.PHONY: release-check
+release-check: $(STAMPS)/release ## all that must hold before a release (ARGS='--only packages'; see docs/release.md)
+	@PATH="$(CURDIR)/.venv/bin:$$PATH" $(PYTHON) -m release $(ARGS)
+
 .PHONY: man
 man: $(STAMPS)/run ## the manual page, anew from the options
 	.venv/bin/gpumon man >docs/gpumon.1
@@ -75,7 +83,7 @@ clean: ## remove everything that was set up or built
 
 .PHONY: help
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(PYTHON):
 	@tests/setup/make-venv .venv
@@ -97,3 +105,7 @@ $(STAMPS)/run: pyproject.toml | page
 $(STAMPS)/dev: pyproject.toml | $(NPM) page
 	$(PIP) --editable '.[dev]'
 	@mkdir -p $(@D) && touch $@ $(STAMPS)/run
+
+$(STAMPS)/release: pyproject.toml | $(STAMPS)/dev
+	$(PIP) --editable '.[release]'
+	@touch $@

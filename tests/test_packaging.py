@@ -2,16 +2,17 @@
 
 import os
 import re
-import signal
 import subprocess
 import sys
 import sysconfig
 import tarfile
-import urllib.request
 from pathlib import Path, PurePosixPath
 from zipfile import ZipFile
 
 import pytest
+
+from release.packages import demo, try_hub
+from release.steps import clean_environment
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = "gpumon/hub/page"
@@ -69,7 +70,7 @@ def names(wheel: Path) -> list[str]:
 
 def test_the_wheel_holds_the_package_with_its_types_and_its_page_and_nothing_else(wheel: Path) -> None:
     found = names(wheel)
-    assert {"gpumon/py.typed", "gpumon/cli.py", f"{PAGE}/index.html"} <= set(found)
+    assert {"gpumon/py.typed", "gpumon/cli.py", f"{PAGE}/index.html", f"{PAGE}/licences.txt"} <= set(found)
     for kind in ("js", "css"):
         assert any(re.fullmatch(rf"{PAGE}/assets/[^/]+\.{kind}", name) for name in found), f"no {kind} in {found}"
     page = re.compile(r"gpumon_fleet-[\d.]+\.data/data/share/man/man1/gpumon\.1")
@@ -119,7 +120,7 @@ def test_what_is_on_site_or_only_linked_is_no_load(kind: str, text: str) -> None
     assert not re.search(LOADED[kind], text, re.VERBOSE)
 
 
-def test_the_installed_wheel_gives_a_hub_that_serves_the_page(wheel: Path, tmp_path: Path) -> None:
+def test_the_installed_wheel_runs_the_demo_and_serves_the_page(wheel: Path, tmp_path: Path) -> None:
     """In an environment of its own, which borrows the dependencies only: this tree is out of reach."""
     environment = tmp_path / "environment"
     run(sys.executable, "-m", "venv", "--without-pip", environment)
@@ -129,33 +130,13 @@ def test_the_installed_wheel_gives_a_hub_that_serves_the_page(wheel: Path, tmp_p
     (site / "borrowed.pth").write_text(
         f"{sysconfig.get_path('purelib')}\n{sysconfig.get_path('platlib')}\n", encoding="utf-8"
     )
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(("GPUMON_", "PYTHON"))}
+    clean = clean_environment(XDG_STATE_HOME=str(tmp_path / "state"))
     where = run(python, "-c", "import gpumon; print(gpumon.__file__)", cwd=tmp_path, environment=clean)
     assert Path(where.strip()).is_relative_to(site)
 
-    command: list[str | Path] = [gpumon, "hub", "--host", "127.0.0.1", "--port", "0"]
-    with subprocess.Popen(command, cwd=tmp_path, env=clean, stderr=subprocess.PIPE, text=True) as hub:
-        try:
-            assert hub.stderr is not None
-            said = ""
-            while not (match := re.search(r"(http://127\.0\.0\.1:\d+)", said)):
-                line = hub.stderr.readline()
-                assert line, f"the hub ended:\n{said}"
-                said += line
-            url = match[1]
-            with urllib.request.urlopen(f"{url}/", timeout=10) as answer:
-                assert answer.status == 200
-                assert answer.headers["Content-Type"].startswith("text/html")
-                page = answer.read().decode()
-            parts = re.findall(r"""(?:src|href)=["']([^"']+)""", page)
-            assert any(part.endswith(".js") for part in parts)
-            for part in parts:
-                with urllib.request.urlopen(f"{url}/{part.lstrip('./')}", timeout=10) as answer:
-                    assert answer.status == 200
-        finally:
-            hub.send_signal(signal.SIGTERM)
-            _, rest = hub.communicate(timeout=20)
-    assert hub.returncode == 0, said + rest
+    clean["PATH"] = str(gpumon.parent)  # no Node, no npm, nothing else
+    with demo(gpumon, tmp_path, clean) as url:
+        assert try_hub(url) == len(("this machine", "simulated-1", "simulated-2", "simulated-3"))
 
 
 def test_the_sdist_holds_the_sources_and_the_page_but_no_installed_packages(sdist: Path) -> None:
@@ -177,6 +158,7 @@ def test_the_sdist_builds_the_same_wheel_without_node(sdist: Path, wheel: Path, 
     empty.mkdir()
     run(sys.executable, "-c", code, tmp_path, cwd=sdist, environment={**os.environ, "PATH": str(empty)})
     assert names(tmp_path / wheel.name) == names(wheel)
+    assert (tmp_path / wheel.name).read_bytes() == wheel.read_bytes()
     assert not (sdist / "web" / "node_modules").exists()
 
 

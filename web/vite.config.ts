@@ -12,5 +12,7 @@ export default defineConfig({
     // The hub's Content-Security-Policy allows files of its own only: no data: addresses for scripts or styles.
     assetsInlineLimit: 0,
     modulePreload: { polyfill: false },
+    // What others wrote of the page goes with their licences, as these ask for.
+    license: { fileName: "licences.txt" },
   },
 });

@@ -12,7 +12,7 @@ from starlette.routing import Route
 from gpumon.problem import problem
 
 FOLDER = Path(__file__).parent / "page"
-KINDS = frozenset({".html", ".js", ".css", ".svg", ".png", ".woff2"})
+KINDS = frozenset({".html", ".js", ".css", ".svg", ".png", ".woff2", ".txt"})
 """What a page is made of; the build leaves notes of its own beside it."""
 
 

@@ -36,6 +36,7 @@ TABLE = {
     ("GET", "/plain.css"): SHOWN,
     ("GET", "/index.html"): SHOWN,
     ("GET", "/assets/*"): SHOWN,
+    ("GET", "/licences.txt"): SHOWN,
     ("GET", "/health"): SHOWN,
     ("GET", "/api/login"): SHOWN,
     ("POST", "/api/login"): "415 401 415 415 415  415 401 415 415 415",

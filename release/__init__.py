@@ -1,0 +1,1 @@
+"""What is looked at before gpumon is given away: ``make release-check``."""
