@@ -13,13 +13,16 @@ from typing import Any
 log = logging.getLogger(__name__)
 
 DEADLINE_SECONDS = 4.5
+ECHO_SECONDS = 0.5
 
 
 def run(main: Coroutine[Any, Any, int | None]) -> int:
     """Run ``main`` until it returns, or until SIGTERM or SIGINT cancel it; both are a success. Returns the exit status.
 
     A second signal, or a deadline of 4.5 s, ends the process at once, with what it still waits for: a
-    service manager must never have to kill us.
+    service manager must never have to kill us. What comes within half a second of the first is no second signal but
+    its echo: a terminal and a service manager signal every process of a program, and one that was started by a
+    launcher, as in the single file, is then told by that as well.
     """
     return asyncio.run(_until_signal(main))
 
@@ -28,11 +31,16 @@ async def _until_signal(main: Coroutine[Any, Any, int | None]) -> int:
     loop = asyncio.get_running_loop()
     async with asyncio.TaskGroup() as group:
         task = group.create_task(main)
+        echo_until = 0.0
 
         def stop() -> None:
+            nonlocal echo_until
             if task.cancelling():
-                os._exit(0)
+                if loop.time() > echo_until:
+                    os._exit(0)
+                return
             log.info("stopping")
+            echo_until = loop.time() + ECHO_SECONDS
             # A thread, since the loop itself may be what hangs.
             deadline = threading.Timer(DEADLINE_SECONDS, os._exit, [0])
             deadline.daemon = True
