@@ -25,7 +25,8 @@ from gpumon.commands import SIMULATION, check, probe, show_join, tls_options, to
 from gpumon.config import AgentSection, Config, DnsSection, TlsSection
 from gpumon.errors import UsageError
 from gpumon.logs import OneLine, Unrepeated
-from gpumon.settings import override, read_config, shown_certificate, state_folder, tls_section
+from gpumon.service.commands import service
+from gpumon.settings import override, read_config, service_manager, shown_certificate, state_folder, tls_section
 
 PORT = click.IntRange(0, 65535)
 FILE = click.Path(path_type=Path)
@@ -116,6 +117,7 @@ def cli(context: click.Context, log_level: str, mode: str | None, port: int | No
 cli.add_command(agents)
 cli.add_command(check)
 cli.add_command(probe)
+cli.add_command(service)
 
 
 @cli.command()
@@ -204,7 +206,7 @@ def hub(
         if folder is None:
             raise UsageError("--new-token: there is no folder to keep it in; --state-dir names one")
         renew(folder)
-    run(app.run(settings, listener, read, folder, shown=shown))
+    run(app.run(settings, listener, read, folder, shown=shown, manager=service_manager()))
 
 
 @cli.command()
@@ -328,8 +330,9 @@ def agent(
     listener = listen(section.host, section.port, "agent.host, agent.port")
     is_kept = scenario is None or section.state_dir is not None
     folder = state_folder(section.state_dir) if is_kept else None
-    service = app.Service(settings if config_path else None, folder, token_source(section.join_token_file))
-    run(app.run(section, listener, scenario, dns, service, tls=files, shown=shown))
+    tokens = token_source(section.join_token_file)
+    itself = app.Service(settings if config_path else None, folder, tokens, service_manager())
+    run(app.run(section, listener, scenario, dns, itself, tls=files, shown=shown))
 
 
 @cli.command()

@@ -8,6 +8,7 @@
     |   +-- ListenError     the address to listen on cannot be had
     |   +-- BindingError    the wrong package answers to ``import pynvml``
     |   +-- CertificateError  a certificate, a key or a list of authorities cannot be used
+    +-- ServiceError        the service manager does not do what it was asked for
     +-- WireError           a peer sent something that is not in the agreed words
     +-- JoinError           agent and hub cannot prove to each other who they are
     +-- ResolveError        no address was found for a host name
@@ -44,6 +45,10 @@ class BindingError(UsageError):
 
 class CertificateError(UsageError):
     """A certificate, its key, or the file of the authorities to believe cannot be used."""
+
+
+class ServiceError(GpumonError):
+    """The service manager does not do what it was asked for; the text is its own word for why."""
 
 
 class WireError(GpumonError):

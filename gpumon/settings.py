@@ -1,5 +1,6 @@
 """Settings as flags, environment and the configuration file give them together, in that order."""
 
+import faulthandler
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
@@ -9,6 +10,7 @@ import msgspec
 from gpumon import config
 from gpumon.config import Config, TlsSection
 from gpumon.errors import UsageError
+from gpumon.notify import NOBODY, Manager
 
 if TYPE_CHECKING:
     from gpumon.certificates import Shown
@@ -54,6 +56,19 @@ def state_folder(configured: str | None) -> Path | None:
         return (base if base.is_absolute() else Path.home() / ".local/state") / "gpumon"
     except RuntimeError:
         return None
+
+
+def service_manager() -> Manager:
+    """The service manager that started us, if one did; what it told us is no affair of our children."""
+    told = {name: os.environ.pop(name, "") for name in ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")}
+    address = told["NOTIFY_SOCKET"]
+    microseconds = told["WATCHDOG_USEC"]
+    is_ours = told["WATCHDOG_PID"] in ("", str(os.getpid()))
+    watchdog = int(microseconds) / 1e6 if microseconds.isdecimal() and int(microseconds) and is_ours else None
+    if not address.startswith(("/", "@")):
+        return NOBODY
+    faulthandler.enable()  # a watchdog ends us by SIGABRT: the log then tells where we hung
+    return Manager(address, watchdog)
 
 
 def _with_flag(fault: str) -> str:

@@ -14,7 +14,7 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 # Shared words first; each may import what stands in a row above its own.
 SHARED = [
     {"errors", "text", "timestamp", "logs", "refusals", "statefile"},
-    {"model", "terminal", "typefaults"},
+    {"model", "terminal", "typefaults", "notify", "vitals"},
     {"handshake"},
     {"catalog", "wire", "config"},
     {"problem", "lifecycle", "nameserver", "limits", "certificates"},
@@ -53,7 +53,7 @@ AGENT = [
     {"fields"},
     {"gpu"},
     {"nvml", "reader", "link", "server"},
-    {"probe", "reload"},
+    {"probe", "reload", "standing"},
     {"app"},
 ]
 HUB = [
@@ -82,8 +82,13 @@ HUB = [
     {"verdict"},
     {"fleet"},
     {"core", "fetch"},
-    {"agents", "enrolment", "gate", "login", "ingest", "poller", "live", "api", "past", "plain", "reload"},
+    {"agents", "enrolment", "gate", "login", "ingest", "poller", "live", "api", "past", "plain", "reload", "standing"},
     {"app", "check"},
+]
+SERVICE = [
+    {"place", "machine", "program", "environment", "systemd", "told"},
+    {"unit", "reach"},
+    {"installing", "state"},
 ]
 READ_BY_THE_CHILD_ALONE = {"nvml", "calls", "fields", "fieldvalues", "strings", "memory"}
 READ_BY_THE_CHILD_ALONE |= {"events", "processlists", "mig"}
@@ -109,7 +114,7 @@ def imports_of(path: Path) -> frozenset[str]:
 
 def rooms_of(path: Path) -> set[str]:
     """The modules of gpumon among them."""
-    modules = {module_of(file) for file in FILES} - {"gpumon", "gpumon.agent", "gpumon.hub"}
+    modules = {module_of(file) for file in FILES} - {"gpumon", "gpumon.agent", "gpumon.hub", "gpumon.service"}
     return set(imports_of(path) & modules) - {module_of(path)}
 
 
@@ -125,9 +130,23 @@ def files_that_import(library: str) -> set[str]:
 def test_imports_point_down(path: Path) -> None:
     module = module_of(path)
     side, _, room = module.removeprefix("gpumon.").rpartition(".")
-    order = {"agent": AGENT, "hub": HUB, "": SHARED}.get(side)
+    order = {"agent": AGENT, "hub": HUB, "service": SERVICE, "": SHARED}.get(side)
     if (
-        room in ("", "agent", "hub", "gpumon", "__main__", "cli", "commands", "admin", "settings", "demo")
+        room
+        in (
+            "",
+            "agent",
+            "hub",
+            "service",
+            "gpumon",
+            "__main__",
+            "cli",
+            "commands",
+            "admin",
+            "settings",
+            "options",
+            "demo",
+        )
         or order is None
     ):
         return
@@ -156,7 +175,7 @@ def test_agent_and_hub_meet_only_in_the_shared_words() -> None:
         ("websockets", {"agent/link.py", "agent/setback.py", "serve.py"}),
         ("aiohttp", {"hub/fetch.py"}),
         ("dns", {"nameserver.py", "multicast.py"}),
-        ("click", {"cli.py", "commands.py", "admin.py"}),
+        ("click", {"cli.py", "commands.py", "admin.py", "service/commands.py", "service/options.py"}),
         ("psutil", set()),
         ("argparse", set()),
     ],

@@ -25,10 +25,12 @@ from gpumon.agent.sampler import Sampler
 from gpumon.agent.scenario import Scenario
 from gpumon.agent.server import application
 from gpumon.agent.simulate import SimulatedReader
+from gpumon.agent.standing import look_after
 from gpumon.agent.watchdog import Watchdog
 from gpumon.certificates import Shown
 from gpumon.config import AgentSection, DnsSection, TlsSection
 from gpumon.listening import url_of
+from gpumon.notify import NOBODY, Manager
 from gpumon.refusals import Refusals
 from gpumon.serve import serve
 
@@ -40,12 +42,14 @@ IDENTITY_SECONDS = 10.0
 @dataclass(frozen=True, slots=True)
 class Service:
     """What an agent has that is a program of its own: settings to read again, if they are in a file, a folder for its
-    identity, if it is to be kept, what lets it join a hub, and a watchdog that may end the process.
+    identity, if it is to be kept, what lets it join a hub, a watchdog that may end the process, and perhaps a service
+    ``manager``.
     """
 
     read_again: Callable[[], Settings] | None
     state_folder: Path | None
     tokens: TokenSource = field(default_factory=TokenSource)
+    manager: Manager = NOBODY
 
 
 def node_name(settings: AgentSection, *, simulated: bool) -> str:
@@ -114,8 +118,10 @@ class _Agent:
             async with asyncio.TaskGroup() as group:
                 if self.service is not None:
                     begun = (self.settings, self.dns, self.tls)
-                    reload = Reload(begun, self.service.read_again, sampler, link)
+                    manager = self.service.manager
+                    reload = Reload(begun, self.service.read_again, sampler, link, manager)
                     group.create_task(reload.run(), name="reload")
+                    group.create_task(look_after(manager, sampler, link), name="manager")
                 if self.shown is not None:
                     group.create_task(self._keep_certificate(self.shown, sampler), name="certificate")
                 refusals = Refusals()

@@ -11,6 +11,7 @@ from gpumon.agent.sampler import Sampler
 from gpumon.config import AgentSection, DnsSection, TlsSection
 from gpumon.errors import UsageError
 from gpumon.lifecycle import on_reload
+from gpumon.notify import NOBODY, Manager
 
 log = logging.getLogger(__name__)
 
@@ -29,11 +30,13 @@ class Reload:
         read_again: Callable[[], Settings] | None,
         sampler: Sampler,
         link: Link,
+        manager: Manager = NOBODY,
     ) -> None:
         self._settings, self._dns, self._tls = begun
         self._read_again = read_again
         self._sampler = sampler
         self._link = link
+        self._manager = manager
         self._asked = asyncio.Event()
 
     async def run(self) -> None:
@@ -42,7 +45,8 @@ class Reload:
         while True:
             await self._asked.wait()
             self._asked.clear()
-            await self._reload()
+            with self._manager.reloading():
+                await self._reload()
 
     async def _reload(self) -> None:
         if self._read_again is None:

@@ -74,12 +74,18 @@ class Sampler:
 
     def health(self) -> tuple[ReportStatus, Fault | None]:
         """Whether reports are being made, in the words of a report."""
-        silence = time.monotonic() - self._newest_tick
-        if silence > max(OVERDUE_INTERVALS * self.interval, LEAST_OVERDUE_SECONDS):
-            return "error", Fault(code="no_sample", message=f"no sample was made for {silence:.0f} s")
+        if (overdue := self.overdue()) is not None:
+            return "error", Fault(code="no_sample", message=overdue)
         if self.newest is None:
             return "error", Fault(code="starting", message="the first sample is being made")
         return self.newest.status, self.newest.error
+
+    def overdue(self) -> str | None:
+        """That the beat does not go round any more, in words; None while it does, whatever it finds."""
+        silence = time.monotonic() - self._newest_tick
+        if silence > max(OVERDUE_INTERVALS * self.interval, LEAST_OVERDUE_SECONDS):
+            return f"no sample was made for {silence:.0f} s"
+        return None
 
     def _report(self, sequence: int, sample: Sample, sample_seconds: float) -> Report:
         host = None if self._host is None else self._host.read()

@@ -37,12 +37,15 @@ from gpumon.hub.poller import Poller
 from gpumon.hub.proxies import Proxies
 from gpumon.hub.reload import Reload
 from gpumon.hub.roster import Roster, open_roster
+from gpumon.hub.standing import look_after
 from gpumon.lifecycle import on_reload, open_many_files
 from gpumon.listening import url_of
+from gpumon.notify import NOBODY, Manager
 from gpumon.problem import LoggedFaults, handlers, problem
 from gpumon.resolver import Resolver
 from gpumon.serve import serve
 from gpumon.terminal import write
+from gpumon.vitals import OwnDoor, Pulse
 
 log = logging.getLogger(__name__)
 
@@ -118,15 +121,15 @@ async def run(
     *,
     shown: Shown | None = None,
     trusts_loopback: bool = True,
+    manager: Manager = NOBODY,
 ) -> None:
     """Run a hub on ``listener`` until cancelled, by TLS if a certificate is to be ``shown``; ``read`` reads its
     configuration again, at each SIGHUP. What it knows in secret lies in ``state_folder``; without one it is for this
-    run only. ``trusts_loopback``: agents of this machine need not join.
+    run only. ``trusts_loopback``: agents of this machine need not join. ``manager`` is told how it goes.
     """
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     open_many_files()
-    host, port = listener.getsockname()[:2]
-    url = hub_url(config.hub.hosts, host, port, tls=shown is not None)
+    url = hub_url(config.hub.hosts, *listener.getsockname()[:2], tls=shown is not None)
     known_by = url if shown is None else pinned(url, shown.certificate)
     hub = Hub(config.nodes, config.hub, url=known_by, privacy=config.auth.privacy)
     entrance = Entrance(config, state_folder)
@@ -154,19 +157,21 @@ async def run(
         if shown is not None and after.tls.certificate is not None:
             shown.files = after.tls
 
-    reload = Reload(hub, config, reread, apply) if read is not None else None
-    if reload is not None:
+    reload = Reload(hub, config, reread, apply, manager) if read else None
+    if reload:
         on_reload(reload.ask)
     where = url_of(listener, tls=shown is not None)
     log.info("gpumon %s: hub on %s, %d nodes configured", __version__, where, len(config.nodes))
     _tell_viewers(entrance.auth, url)
     enrolment.say(listener.getsockname()[0])
-    works = [enrolment.run(), hub.feed.run(), hub.veiled_feed.run(), _judge(hub, ingest), poller.run()]
+    judged = Pulse()
+    works = [enrolment.run(), hub.feed.run(), hub.veiled_feed.run(), _judge(hub, ingest, judged), poller.run()]
     works += [reload.run()] if reload else []
     works += [_keep_certificate(hub, shown, url)] if shown else []
     served = application(hub, ingest, entrance)
-    context = shown.context if shown else None
-    works += [serve(served, listener, hub.close_feeds, hub.refusals, context, entrance.proxies.has)]
+    tls = shown.context if shown else None
+    works += [serve(served, listener, hub.close_feeds, hub.refusals, tls, entrance.proxies.has)]
+    works += [look_after(manager, hub, judged, OwnDoor(listener, tls=tls is not None))]
     with contextlib.closing(roster):
         await _together(works)
 
@@ -216,9 +221,10 @@ def _resolver(config: Config) -> Resolver:
     return Resolver(name_server(config.dns.server) if config.dns.enabled else None)
 
 
-async def _judge(hub: Hub, ingest: Ingest) -> None:
+async def _judge(hub: Hub, ingest: Ingest, judged: Pulse) -> None:
     """Judge when the next status falls due, and often enough for the pulse of the hub's clock."""
     while True:
         due = hub.judge()
         ingest.end_silent()
+        judged.beat()
         await asyncio.sleep(min(max(due, LEAST_JUDGE_SECONDS), BEAT_SECONDS))

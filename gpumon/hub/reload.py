@@ -8,6 +8,7 @@ from gpumon.config import Config
 from gpumon.errors import UsageError
 from gpumon.hub.core import Hub
 from gpumon.model import Fault
+from gpumon.notify import NOBODY, Manager
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +22,12 @@ class Reload:
     """
 
     def __init__(
-        self, hub: Hub, config: Config, read: Callable[[], Config], apply: Callable[[Config, Config], None]
+        self,
+        hub: Hub,
+        config: Config,
+        read: Callable[[], Config],
+        apply: Callable[[Config, Config], None],
+        manager: Manager = NOBODY,
     ) -> None:
         self._hub = hub
         self._config = config
@@ -29,6 +35,7 @@ class Reload:
         self._state_dir = config.hub.state_dir
         self._read = read
         self._apply = apply
+        self._manager = manager
         self._asked = asyncio.Event()
 
     def ask(self) -> None:
@@ -40,7 +47,8 @@ class Reload:
         while True:
             await self._asked.wait()
             self._asked.clear()
-            await self._reload()
+            with self._manager.reloading():
+                await self._reload()
 
     async def _reload(self) -> None:
         try:

@@ -1,0 +1,157 @@
+"""``gpumon service``: agent and hub as services of the machine, or of a user, under systemd."""
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from gpumon.errors import ServiceError, UsageError
+from gpumon.service import reach
+from gpumon.service.installing import Order, config_is_secret, effective, install, remove
+from gpumon.service.machine import this_machine
+from gpumon.service.options import told
+from gpumon.service.place import ROLES, Place, Role, of_machine, of_user
+from gpumon.service.program import Program, other_program, this_program
+from gpumon.service.systemd import Systemd, is_booted
+from gpumon.service.told import Told
+from gpumon.service.unit import Wish, unit
+from gpumon.terminal import write
+
+PORT_VARIABLE = {"agent": "GPUMON_AGENT_PORT", "hub": "GPUMON_HUB_PORT"}
+SECRET_VARIABLES = {"agent": ("GPUMON_JOIN_TOKEN", "GPUMON_AGENT_TOKEN"), "hub": ()}
+NO_SYSTEMD = (
+    "systemd does not run this machine, so there is nothing to install a service into; start `gpumon {role}` by what "
+    "does (an init script, a container's command, a supervisor), restarted whenever it ends"
+)
+
+
+@click.group()
+def service() -> None:
+    """Run an agent or a hub as a service: started at boot, and again whenever it ends."""
+
+
+def _user_option(command: click.decorators.FC) -> click.decorators.FC:
+    return click.option("--user", "is_of_user", is_flag=True, help="A service of your own, not of the machine.")(
+        command
+    )
+
+
+ROLE = click.Choice(ROLES)
+
+
+@service.command("install", context_settings={"ignore_unknown_options": True})
+@click.argument("role", type=ROLE)
+@_user_option
+@click.option("--print", "--dry-run", "only_print", is_flag=True, help="Only show the unit, and change nothing.")
+@click.option(
+    "--program",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="What the unit starts, for who makes packages.  [default: this gpumon]",
+)
+@click.argument("options", nargs=-1, type=click.UNPROCESSED, metavar="[OPTIONS OF gpumon agent|hub]...")
+@click.pass_context
+def install_command(
+    context: click.Context,
+    role: Role,
+    options: tuple[str, ...],
+    program: Path | None,
+    *,
+    is_of_user: bool,
+    only_print: bool,
+) -> int:
+    """Write, enable and start a systemd unit; again, it is brought up to date.
+
+    The options of `gpumon agent` or `gpumon hub` are taken as well, and kept in the service's settings:
+    `gpumon service install agent --hub http://hub:8080`.
+    """
+    place = _place(role, is_of_user=is_of_user)
+    if not only_print:
+        _check_may(place)
+    asked = told(_command(context, role), options)
+    secrets = {name: os.environ[name] for name in SECRET_VARIABLES[role] if os.environ.get(name)}
+    asked.variables.update(secrets)
+    started = this_program(sys.argv[0]) if program is None else other_program(program)
+    obstacle = None if is_of_user else reach.obstacle(started, role)
+    if only_print:
+        write(_order(place, asked, started).unit)
+        if obstacle is not None:
+            click.echo(f"gpumon: as it is, this would not start: {obstacle}", err=True)
+        return 0
+    if obstacle is not None:
+        raise UsageError(obstacle)
+    order = _order(place, asked, started)
+    try:
+        install(place, order, Systemd(of_user=is_of_user), lambda text: write(f"{text}\n"))
+    except ServiceError as error:
+        raise click.ClickException(f"{error}; gpumon service status {role} says more") from None
+    return 0
+
+
+@service.command("remove")
+@click.argument("role", type=ROLE)
+@_user_option
+@click.option("--keep", is_flag=True, help="Keep its settings and its state.")
+def remove_command(role: Role, *, is_of_user: bool, keep: bool) -> int:
+    """Stop a service and delete all that belongs to it: unit, settings, state."""
+    place = _place(role, is_of_user=is_of_user)
+    _check_may(place)
+    try:
+        found = remove(place, Systemd(of_user=is_of_user), lambda text: write(f"{text}\n"), keep=keep)
+    except ServiceError as error:
+        raise click.ClickException(str(error)) from None
+    if not found:
+        write(f"{place.name} is not installed: there is nothing to remove\n")
+    return 0
+
+
+def _command(context: click.Context, role: Role) -> click.Command:
+    root = context.find_root()
+    assert isinstance(root.command, click.Group)
+    command = root.command.get_command(root, role)
+    assert command is not None
+    return command
+
+
+def _place(role: Role, *, is_of_user: bool) -> Place:
+    if not is_of_user:
+        return of_machine(role)
+    try:
+        home = Path.home()
+    except RuntimeError:
+        raise UsageError("--user: this user has no home to keep a service in") from None
+    return of_user(role, _xdg("XDG_CONFIG_HOME", home / ".config"), _xdg("XDG_STATE_HOME", home / ".local/state"))
+
+
+def _xdg(variable: str, otherwise: Path) -> Path:
+    given = Path(os.environ.get(variable, ""))
+    return given if given.is_absolute() else otherwise
+
+
+def _check_may(place: Place) -> None:
+    if not is_booted():
+        raise UsageError(NO_SYSTEMD.format(role=place.role))
+    if not place.is_of_user and os.geteuid() != 0:
+        raise UsageError(
+            "a service of the machine is root's to change: ask with sudo, or with --user for a service of your own"
+        )
+
+
+def _order(place: Place, asked: Told, started: Program) -> Order:
+    """The unit that fits this machine, and what it asks for. Raises :class:`UsageError`."""
+    groups: set[str] = set()
+    if not place.is_of_user:
+        groups = {group for file in asked.files if (group := reach.group_of(file)) is not None}
+    if "GPUMON_STATE_DIR" in asked.variables:
+        raise UsageError(f"--state-dir: a service keeps its state in {place.state}, and nowhere else")
+    variables, content = effective(place, asked)
+    port = variables.get(PORT_VARIABLE[place.role]) or getattr(content, place.role).port
+    wish = Wish(
+        started.command,
+        port=int(port),
+        has_secret_config=config_is_secret(place, asked),
+        unpacks=started.unpacks,
+        groups=tuple(sorted(groups)),
+    )
+    return Order(unit(place, wish, this_machine()), asked)

@@ -1,0 +1,165 @@
+"""A service put in place, and taken away again."""
+
+import contextlib
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from gpumon import config, statefile
+from gpumon.config import Config
+from gpumon.errors import UsageError
+from gpumon.service import environment
+from gpumon.service.place import Place
+from gpumon.service.systemd import Systemd
+from gpumon.service.told import Told
+from gpumon.service.unit import run_copy
+
+HEADING = """\
+# Settings of {unit}: one variable a line, as in docs/configuration.md; systemctl restart {unit} takes them over.
+# They may be secrets, such as GPUMON_JOIN_TOKEN: this file is its owner's alone.
+"""
+CONFIG_VARIABLE = {"agent": "GPUMON_AGENT_CONFIG", "hub": "GPUMON_HUB_CONFIG"}
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be put in place: the text of the ``unit``, and what the service is ``told``."""
+
+    unit: str
+    told: Told = field(default_factory=Told)
+
+
+def has_secrets(content: Config) -> bool:
+    """Whether somebody who reads the configuration learns what lets him in."""
+    return content.agent.token is not None or any(node.token is not None for node in content.nodes)
+
+
+def config_is_secret(place: Place, told: Told) -> bool:
+    """Whether the service's configuration is, or is to be, root's alone."""
+    if told.content is not None:
+        return has_secrets(told.content)
+    with contextlib.suppress(OSError):
+        return not place.config.stat().st_mode & 0o004
+    return False
+
+
+def effective(place: Place, told: Told) -> tuple[dict[str, str], Config]:
+    """Variables and configuration of the service, with what it is told now.
+
+    Raises:
+        UsageError: they cannot be read.
+    """
+    try:
+        variables = environment.read(place.environment) | told.variables
+    except OSError as error:
+        raise UsageError(f"{place.environment}: cannot be read: {error.strerror}") from None
+    content = told.content
+    if content is None:
+        content = config.load(place.config) if place.config.exists() else Config()
+    return variables, content
+
+
+def install(place: Place, order: Order, systemd: Systemd, say: Say) -> None:
+    """Write what the service needs, then enable and start it; again, it is brought up to date.
+
+    Raises:
+        UsageError: a file cannot be written.
+        ServiceError: systemd does not take it, or it does not start.
+    """
+    try:
+        for path in _write(place, order):
+            say(f"wrote {path}")
+    except OSError as error:
+        raise UsageError(f"{error.filename or place.settings}: cannot be written: {error.strerror}") from None
+    systemd.reload()
+    systemd.enable(place.name)
+    say(f"{place.name} starts {'when you log in' if place.is_of_user else 'at boot'}")
+    systemd.reset_failed(place.name)
+    systemd.restart(place.name)
+
+
+def _write(place: Place, order: Order) -> list[Path]:
+    """The files that are other than they were."""
+    written = []
+    place.settings.mkdir(mode=0o755, parents=True, exist_ok=True)
+    place.units.mkdir(mode=0o755, parents=True, exist_ok=True)
+    told = order.told
+    variables = dict(told.variables)
+    if told.config is not None and told.content is not None:
+        data = told.config.read_bytes()
+        is_secret = place.is_of_user or has_secrets(told.content)
+        if told.config.resolve() != place.config.resolve():
+            written += _put(place.config, data, 0o600 if is_secret else 0o644)
+    if place.config.exists():
+        is_secret = config_is_secret(place, told) and not place.is_of_user
+        variables[CONFIG_VARIABLE[place.role]] = run_copy(place) if is_secret else str(place.config)
+    if variables or not place.environment.exists():
+        before = statefile.read(place.environment)
+        environment.write(place.environment, variables, HEADING.format(unit=place.name))
+        written += [place.environment] if statefile.read(place.environment) != before else []
+    return [*written, *_put(place.unit, order.unit.encode(), 0o644)]
+
+
+def _put(path: Path, data: bytes, mode: int) -> list[Path]:
+    is_new = statefile.read(path) != data
+    if is_new:
+        statefile.write(path, data)
+    path.chmod(mode)
+    return [path] if is_new else []
+
+
+def remove(place: Place, systemd: Systemd, say: Say, *, keep: bool) -> bool:
+    """Stop the service and delete all that belongs to it; with ``keep`` not its settings and its state. Whether there
+    was anything.
+
+    Raises:
+        UsageError: something cannot be deleted.
+        ServiceError: systemd does not stop it.
+    """
+    was_there = place.unit.exists()
+    if was_there:
+        systemd.forget(place.name)
+        say(f"{place.name} is stopped, and starts no more")
+    units = [place.unit, place.drop_ins]
+    mine = units if keep else [*units, place.environment, place.config, *_states(place)]
+    gone = _delete(mine)
+    if was_there:
+        systemd.reload()
+        systemd.reset_failed(place.name)
+    for path in gone:
+        say(f"deleted {path}")
+    if not keep:
+        _delete_empty(
+            [place.settings, place.state_root, *([place.private_state_root] if place.private_state_root else [])]
+        )
+    return bool(gone)
+
+
+def _states(place: Place) -> list[Path]:
+    private = [place.private_state_root / place.role] if place.private_state_root else []
+    return [place.state, *private]
+
+
+def _delete(paths: Sequence[Path]) -> list[Path]:
+    gone = []
+    for path in paths:
+        try:
+            if path.is_symlink() or path.is_file():
+                path.unlink()
+            elif path.is_dir():
+                shutil.rmtree(path)
+            else:
+                continue
+        except OSError as error:
+            raise UsageError(f"{path}: cannot be deleted: {error.strerror}") from None
+        gone.append(path)
+    return gone
+
+
+def _delete_empty(folders: Sequence[Path]) -> None:
+    for folder in folders:
+        with contextlib.suppress(OSError):  # it is not there, or not empty: somebody else has something in it
+            folder.rmdir()

@@ -1,0 +1,77 @@
+"""Whether a process does what it is for, as it sees itself: that it says so by a timer would prove nothing."""
+
+import asyncio
+import logging
+import socket
+import ssl
+import time
+
+log = logging.getLogger(__name__)
+
+ANSWER_SECONDS = 5.0
+REQUEST = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+ANSWER = b"HTTP/1.1 "
+ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+
+
+class Pulse:
+    """Beats whenever a piece of work was done that must be done again and again."""
+
+    def __init__(self) -> None:
+        self._at = time.monotonic()
+
+    def beat(self) -> None:
+        self._at = time.monotonic()
+
+    @property
+    def silence_seconds(self) -> float:
+        """Since the last beat."""
+        return time.monotonic() - self._at
+
+
+class OwnDoor:
+    """Asks our own server, on its own socket, whatever it answers.
+
+    Who was never reached so is not held to be ill: a firewall may be in between.
+    """
+
+    def __init__(self, listener: socket.socket, *, tls: bool) -> None:
+        host, self._port = listener.getsockname()[:2]
+        self._host = ANY_ADDRESS.get(host, host)
+        self._tls = _believing_all() if tls else None
+        self._has_answered = False
+
+    async def trouble(self) -> str | None:
+        """Why it does not answer any more; None if it does."""
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                said = await self._ask()
+        except TimeoutError:
+            why = f"does not answer within {ANSWER_SECONDS:.0f} s"
+        except (OSError, asyncio.IncompleteReadError) as error:
+            why = f"does not answer: {getattr(error, 'strerror', None) or error}"
+        else:
+            if said == ANSWER:
+                self._has_answered = True
+                return None
+            why = "answers something that is not HTTP"
+        if self._has_answered:
+            return f"our own server {why}"
+        log.debug("our own server %s, and never has: this is not looked at", why)
+        return None
+
+    async def _ask(self) -> bytes:
+        reader, writer = await asyncio.open_connection(self._host, self._port, ssl=self._tls)
+        try:
+            writer.write(REQUEST)
+            return await reader.readexactly(len(ANSWER))
+        finally:
+            writer.transport.abort()
+
+
+def _believing_all() -> ssl.SSLContext:
+    """It is our own certificate, and who else would be on our own socket?"""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
