@@ -1,0 +1,39 @@
+"""What the tests of the packages share: each package is built once."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.packages.roots import need_dpkg, stdout_of
+
+ROOT = Path(__file__).parents[2]
+BUILD_SECONDS = 400
+"""On a machine that is busy with other tests."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            # In one process, with the other packages: what they build is built once.
+            item.add_marker(pytest.mark.xdist_group("packaging"))
+            item.add_marker(pytest.mark.timeout(BUILD_SECONDS))
+
+
+@pytest.fixture(scope="session")
+def frozen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with what ``packaging/frozen/build`` makes of this tree."""
+    folder = tmp_path_factory.mktemp("frozen")
+    stdout_of(sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", folder)
+    (wheel,) = folder.glob("*.whl")
+    stdout_of(ROOT / "packaging/frozen/build", folder / "out", wheel)
+    return folder / "out"
+
+
+@pytest.fixture(scope="session")
+def package(frozen: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The Debian package of this tree."""
+    need_dpkg()
+    folder = tmp_path_factory.mktemp("deb")
+    quick = "env", "DPKG_DEB_COMPRESSOR_LEVEL=1"
+    return Path(stdout_of(*quick, ROOT / "packaging/deb/build", frozen, folder).splitlines()[-1])
