@@ -15,9 +15,9 @@ from gpumon.text import one_line
 log = logging.getLogger(__name__)
 
 MOST_SAID = 300
-LEAST_PERIOD_SECONDS = 0.05
+FIRST_PAUSE_SECONDS = 0.5
 PERIOD_SECONDS = 10.0
-"""How often the manager is told how it goes, at least."""
+"""How often the manager is told how it goes, at least; in the beginning, when most happens, more often."""
 
 Trouble = Callable[[], Awaitable[str | None]]
 Status = Callable[[], str]
@@ -58,6 +58,7 @@ class Manager:
         if self._address is None:
             return
         period = PERIOD_SECONDS if self._watchdog is None else min(self._watchdog / 3, PERIOD_SECONDS)
+        pause = FIRST_PAUSE_SECONDS
         self.ready()
         try:
             while True:
@@ -67,7 +68,8 @@ class Manager:
                 else:
                     log.error("not well: %s", found)
                     self._tell(f"STATUS={one_line(f'not well: {found}', MOST_SAID)}")
-                await asyncio.sleep(max(period, LEAST_PERIOD_SECONDS))
+                pause = min(2 * pause, period)
+                await asyncio.sleep(pause)
         finally:
             self.stopping()
 

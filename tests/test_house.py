@@ -86,12 +86,14 @@ HUB = [
     {"app", "check"},
 ]
 SERVICE = [
-    {"place", "machine", "program", "environment", "systemd", "told"},
+    {"place", "machine", "program", "environment", "systemd", "told", "health"},
     {"unit", "reach"},
     {"installing", "state"},
 ]
 READ_BY_THE_CHILD_ALONE = {"nvml", "calls", "fields", "fieldvalues", "strings", "memory"}
 READ_BY_THE_CHILD_ALONE |= {"events", "processlists", "mig"}
+UNORDERED = {"", "agent", "hub", "service", "gpumon", "__main__", "cli", "commands", "admin", "settings"}
+UNORDERED |= {"options", "demo"}
 FORBIDDEN_NAMES = {"utils", "util", "helpers", "common", "manager", "managers", "base", "misc"}
 
 
@@ -131,24 +133,7 @@ def test_imports_point_down(path: Path) -> None:
     module = module_of(path)
     side, _, room = module.removeprefix("gpumon.").rpartition(".")
     order = {"agent": AGENT, "hub": HUB, "service": SERVICE, "": SHARED}.get(side)
-    if (
-        room
-        in (
-            "",
-            "agent",
-            "hub",
-            "service",
-            "gpumon",
-            "__main__",
-            "cli",
-            "commands",
-            "admin",
-            "settings",
-            "options",
-            "demo",
-        )
-        or order is None
-    ):
+    if room in UNORDERED or order is None:
         return
     row = next((place for place, rooms in enumerate(order) if room in rooms), None)
     assert row is not None, f"{module} has no place in the house: give it one in this test and docs/architecture.md"

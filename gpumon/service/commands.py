@@ -2,10 +2,13 @@
 
 import os
 import sys
+import time
 from pathlib import Path
 
 import click
+import msgspec
 
+from gpumon.config import Config
 from gpumon.errors import ServiceError, UsageError
 from gpumon.service import reach
 from gpumon.service.installing import Order, config_is_secret, effective, install, remove
@@ -13,13 +16,15 @@ from gpumon.service.machine import this_machine
 from gpumon.service.options import told
 from gpumon.service.place import ROLES, Place, Role, of_machine, of_user
 from gpumon.service.program import Program, other_program, this_program
-from gpumon.service.systemd import Systemd, is_booted
+from gpumon.service.state import State, look, words
+from gpumon.service.systemd import Systemd, is_booted, lingers
 from gpumon.service.told import Told
 from gpumon.service.unit import Wish, unit
 from gpumon.terminal import write
 
 PORT_VARIABLE = {"agent": "GPUMON_AGENT_PORT", "hub": "GPUMON_HUB_PORT"}
 SECRET_VARIABLES = {"agent": ("GPUMON_JOIN_TOKEN", "GPUMON_AGENT_TOKEN"), "hub": ()}
+SETTLING_SECONDS = 3.0
 NO_SYSTEMD = (
     "systemd does not run this machine, so there is nothing to install a service into; start `gpumon {role}` by what "
     "does (an init script, a container's command, a supervisor), restarted whenever it ends"
@@ -81,12 +86,56 @@ def install_command(
         return 0
     if obstacle is not None:
         raise UsageError(obstacle)
+    systemd = _systemd(place)
     order = _order(place, asked, started)
     try:
-        install(place, order, Systemd(of_user=is_of_user), lambda text: write(f"{text}\n"))
+        install(place, order, systemd, lambda text: write(f"{text}\n"))
     except ServiceError as error:
         raise click.ClickException(f"{error}; gpumon service status {role} says more") from None
+    write(words(_settled(place, systemd)))
+    if is_of_user and not lingers():
+        write("It ends when you log out, and starts when you log in; all the time: loginctl enable-linger\n")
     return 0
+
+
+def _settled(place: Place, systemd: Systemd) -> State:
+    """How it is when it has had a moment to find its way."""
+    deadline = time.monotonic() + SETTLING_SECONDS
+    while (state := look(place, systemd, _settings(place))).complaints and time.monotonic() < deadline:
+        time.sleep(SETTLING_SECONDS / 10)
+    return state
+
+
+def _settings(place: Place) -> tuple[dict[str, str], Config] | None:
+    """None where we may not read them, or where they are wrong, which the service says itself."""
+    try:
+        return effective(place, Told())
+    except UsageError:
+        return None
+
+
+@service.command("status")
+@click.argument("role", type=ROLE, required=False)
+@_user_option
+@click.option("--json", "as_json", is_flag=True, envvar="GPUMON_SERVICE_JSON", show_envvar=True, help="One JSON array.")
+def status_command(role: Role | None, *, is_of_user: bool, as_json: bool) -> int:
+    """Say how a service is, and what is wrong with it; without a name, of those that are installed.
+
+    Ends with status 0 if it is well, 1 if it runs and is not, 3 if it does not run, and 4 if it is not installed.
+    """
+    places = [_place(one, is_of_user=is_of_user) for one in ([role] if role else ROLES)]
+    _check_booted(places[0])
+    try:
+        states = [look(place, _systemd(place), _settings(place)) for place in places]
+    except ServiceError as error:
+        raise click.ClickException(str(error)) from None
+    installed = [state for state in states if state.state is not None]
+    shown = installed or states
+    if as_json:
+        write(msgspec.json.encode(shown).decode() + "\n")
+    else:
+        write("".join(words(state) for state in shown))
+    return max(state.exit_status for state in shown)
 
 
 @service.command("remove")
@@ -98,7 +147,7 @@ def remove_command(role: Role, *, is_of_user: bool, keep: bool) -> int:
     place = _place(role, is_of_user=is_of_user)
     _check_may(place)
     try:
-        found = remove(place, Systemd(of_user=is_of_user), lambda text: write(f"{text}\n"), keep=keep)
+        found = remove(place, _systemd(place), lambda text: write(f"{text}\n"), keep=keep)
     except ServiceError as error:
         raise click.ClickException(str(error)) from None
     if not found:
@@ -129,9 +178,24 @@ def _xdg(variable: str, otherwise: Path) -> Path:
     return given if given.is_absolute() else otherwise
 
 
-def _check_may(place: Place) -> None:
+def _systemd(place: Place) -> Systemd:
+    """Raises :class:`click.ClickException` where it cannot be spoken to."""
+    systemd = Systemd(of_user=place.is_of_user)
+    try:
+        systemd.check()
+    except ServiceError as error:
+        hint = "; it is there where you have logged in yourself, not by su or sudo" if place.is_of_user else ""
+        raise click.ClickException(f"{error}{hint}") from None
+    return systemd
+
+
+def _check_booted(place: Place) -> None:
     if not is_booted():
         raise UsageError(NO_SYSTEMD.format(role=place.role))
+
+
+def _check_may(place: Place) -> None:
+    _check_booted(place)
     if not place.is_of_user and os.geteuid() != 0:
         raise UsageError(
             "a service of the machine is root's to change: ask with sudo, or with --user for a service of your own"

@@ -132,9 +132,7 @@ def remove(place: Place, systemd: Systemd, say: Say, *, keep: bool) -> bool:
     for path in gone:
         say(f"deleted {path}")
     if not keep:
-        _delete_empty(
-            [place.settings, place.state_root, *([place.private_state_root] if place.private_state_root else [])]
-        )
+        _delete_empty(place.own_folders)
     return bool(gone)
 
 

@@ -47,6 +47,14 @@ class Place:
         return self.settings / f"{self.role}.json"
 
     @property
+    def own_folders(self) -> list[Path]:
+        """Those that nobody needs when nothing is in them any more, inner ones first."""
+        if self.private_state_root is not None:
+            return [self.settings, self.state_root, self.private_state_root]
+        wanted_by = self.units / "default.target.wants"
+        return [self.settings, wanted_by, self.units, self.units.parent, self.state_root, self.state_root.parent]
+
+    @property
     def state(self) -> Path:
         return self.state_root / self.role
 

@@ -1,5 +1,7 @@
 """The service manager, asked by its own program."""
 
+import os
+import pwd
 import subprocess
 from pathlib import Path
 
@@ -20,14 +22,26 @@ def is_booted(mark: Path = MARK) -> bool:
     return mark.is_dir()
 
 
+def lingers(folder: Path = Path("/var/lib/systemd/linger")) -> bool:
+    """Whether this user's services run while he is not logged in (``loginctl(1)``, ``enable-linger``)."""
+    try:
+        return (folder / pwd.getpwuid(os.getuid()).pw_name).exists()
+    except (KeyError, OSError):
+        return False
+
+
 class Systemd:
-    """systemd, of the machine or of the user (``of_user``)."""
+    """systemd, of the machine or of the user (``of_user``). What it does not do raises :class:`ServiceError`."""
 
     def __init__(self, *, of_user: bool) -> None:
         self._whose = ["--user"] if of_user else []
 
+    def check(self) -> None:
+        """Find out whether it can be spoken to at all."""
+        self._do("show", "--property=Version")
+
     def reload(self) -> None:
-        """Let it read the units again. Raises :class:`ServiceError`, as all of these."""
+        """Let it read the units again."""
         self._do("daemon-reload")
 
     def enable(self, name: str) -> None:

@@ -158,7 +158,10 @@ def _life(place: Place, wish: Wish, machine: Machine) -> list[str]:
         *(["RestartSteps=8", "RestartMaxDelaySec=60"] if is_slowed else []),
         f"WatchdogSec={WATCHDOG_SECONDS}",
         "TimeoutStartSec=90",
+        "KillMode=mixed",
         "TimeoutStopSec=10",
+        "StandardOutput=null",
+        "StandardError=journal",
         "LogRateLimitIntervalSec=30",
         "LogRateLimitBurst=1000",
     ]

@@ -1,0 +1,112 @@
+"""What becomes of a service: killed, hung, told something new, removed; on a machine of its own that systemd runs."""
+
+import json
+from collections.abc import Iterator
+
+import pytest
+
+from tests.service.booted import AGENT, HUB, PROGRAM, Machine
+
+pytestmark = [pytest.mark.xdist_group("systemd-life"), pytest.mark.timeout(150)]
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left(machine: Machine) -> Iterator[None]:
+    """Each test begins and ends on a machine that has no service; what is removed leaves nothing."""
+    before = machine.files()
+    yield
+    machine.remove_services()
+    assert machine.files() - before == set()
+
+
+def test_an_agent_that_is_killed_is_started_again_and_one_that_hangs_is_killed(machine: Machine) -> None:
+    machine.write(f"/etc/systemd/system/{AGENT}.d/impatient.conf", "[Service]\nWatchdogSec=2\nRestartSec=0\n")
+    machine.install_agent()
+    machine.run("kill", "-KILL", machine.property(AGENT, "MainPID"))
+    machine.until(AGENT, "NRestarts", "1")
+    machine.until(AGENT, "ActiveState", "active")
+    machine.run("kill", "-STOP", machine.property(AGENT, "MainPID"))
+    machine.until(AGENT, "NRestarts", "2")
+    machine.until(AGENT, "ActiveState", "active")
+    assert "Failed with result 'watchdog'" in machine.log(AGENT)
+    assert "started again 2 times" in machine.gpumon("service", "status", "agent", status=None)
+
+
+def test_a_service_that_does_not_come_up_says_why(machine: Machine) -> None:
+    machine.run("systemd-run", "--quiet", "--unit=first", "python3", "-m", "http.server", "8080")
+    try:
+        machine.until_said("200", "curl", "--silent", "--head", "http://127.0.0.1:8080/")
+        said = machine.gpumon("service", "install", "hub", status=1)
+        assert "gpumon service status hub says more" in said
+        said = machine.gpumon("service", "status", "hub", status=3)
+        assert "gpumon-hub: not running" in said
+        assert "ended with status 2, and is started again and again; it said: hub.host, hub.port" in said
+        assert "another program listens there already" in said
+    finally:
+        machine.run("systemctl", "stop", "first")
+    machine.until(HUB, "ActiveState", "active")  # it never gives up
+
+
+def test_a_configuration_with_secrets_stays_roots_and_is_read_again_on_request(machine: Machine) -> None:
+    node = {"name": "a", "host": "127.0.0.1", "port": 1, "token": "secret-secret"}
+    machine.write("/srv/lab.json", json.dumps({"nodes": [node]}), "0600")
+    try:
+        machine.gpumon("service", "install", "hub", "--config=/srv/lab.json", "--allow-host=gpus.lab", status=0)
+        assert machine.run("stat", "--format=%a %U", "/etc/gpumon/hub.json", "/etc/gpumon/hub.env").split("\n")[:2] == [
+            "600 root",
+            "600 root",
+        ]
+        assert [one["name"] for one in machine.ask("8080/api/nodes")] == ["a"]
+        machine.write("/etc/gpumon/hub.json", json.dumps({"nodes": [node, node | {"name": "b"}]}), "0600")
+        machine.run("systemctl", "reload", HUB)
+        machine.until_said('"name":"b"', "curl", "--silent", "http://127.0.0.1:8080/api/nodes")
+        machine.run("curl", "--silent", "--fail", "--header", "Host: gpus.lab", "http://127.0.0.1:8080/api/nodes")
+        unit = machine.run("systemctl", "show", HUB) + machine.run("systemctl", "cat", HUB)
+        assert "secret-secret" not in unit
+    finally:
+        machine.run("rm", "/srv/lab.json")
+
+
+def test_installed_again_it_keeps_what_it_was_told_and_takes_what_is_new(machine: Machine) -> None:
+    said = machine.install_agent("--name=node-1", "--port=9000")
+    assert "wrote /etc/systemd/system/gpumon-agent.service" in said
+    assert "wrote" not in machine.gpumon("service", "install", "agent")
+    said = machine.gpumon("service", "install", "agent", "--name=node-2")
+    assert "wrote /etc/gpumon/agent.env" in said
+    assert "wrote /etc/systemd" not in said
+    assert machine.ask("9000/health")["node"] == "node-2"
+
+
+def test_removed_with_keep_its_settings_and_its_identity_stay(machine: Machine) -> None:
+    machine.install_agent("--hub=http://127.0.0.1:1", "--name=node-1")
+    state = "/var/lib/gpumon/agent/agent-node-1.json"
+    machine.until_said("id", "cat", state)
+    before = machine.run("cat", state)
+    said = machine.gpumon("service", "remove", "agent", "--keep")
+    assert "deleted /etc/gpumon" not in said
+    assert machine.property(AGENT, "LoadState") == "not-found"
+    assert machine.run("cat", state) == before
+    assert "node-1" in machine.run("cat", "/etc/gpumon/agent.env")
+
+
+def test_a_user_has_services_of_his_own(machine: Machine) -> None:
+    machine.run("useradd", "--create-home", "--uid=4321", "somebody")
+    machine.run("systemctl", "start", "user@4321.service")
+    user = ["setpriv", "--reuid=4321", "--regid=4321", "--clear-groups", "env"]
+    user += ["HOME=/home/somebody", "XDG_RUNTIME_DIR=/run/user/4321", PROGRAM, "service"]
+    try:
+        said = machine.run(*user, "install", "hub", "--user", "--port=8090")
+        assert "gpumon-hub: well, running since" in said
+        assert "loginctl enable-linger" in said
+        assert machine.ask("8090/health")["status"] == "ok"
+        assert machine.run("stat", "--format=%U", "/home/somebody/.config/gpumon/hub.env").strip() == "somebody"
+        said = machine.run(*user, "install", "agent", status=2)
+        assert "with --user for a service of your own" in said
+        machine.run(*user, "remove", "hub", "--user")
+        assert "gpumon" not in machine.run("find", "/home/somebody")
+    finally:
+        machine.run("systemctl", "stop", "user@4321.service")
+        machine.run("userdel", "--remove", "somebody", status=None)
+        machine.run(
+            "rm", "-f", *(f"/etc/{name}-" for name in ("passwd", "shadow", "group", "gshadow", "subuid", "subgid"))
+        )
