@@ -26,18 +26,6 @@ def machine(tmp_path: Path) -> Twin:
     return Twin(tmp_path)
 
 
-@pytest.fixture(scope="session")
-def next_package(package: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The package of a version to come, which brings another hub.json."""
-    folder = tmp_path_factory.mktemp("next")
-    stdout_of("dpkg-deb", "--raw-extract", package, folder / "tree")
-    control = folder / "tree/DEBIAN/control"
-    control.write_text(re.sub(r"^(Version: .*)", r"\1+next", control.read_text(), flags=re.MULTILINE))
-    (folder / "tree/etc/gpumon/hub.json").write_text('{"hub": {"port": 8082}}')
-    stdout_of("dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "--build", folder / "tree", folder)
-    return next(folder.glob("*.deb"))
-
-
 def install(machine: Twin, package: Path) -> None:
     """As ``apt install ./gpumon.deb`` does where nobody answers questions."""
     machine.run("dpkg", "--install", str(package))
