@@ -50,6 +50,9 @@ def test_its_services_live_as_the_package_does(machine: Machine) -> None:
     machine.run("systemctl", "enable", "--now", AGENT, HUB)  # which waits until they say that they are ready
     machine.until_said('"online"', "curl", "--silent", "http://127.0.0.1:8082/api/nodes")
     assert len(machine.ask("8081/gpu-info")["gpus"]) == 2
+    token = machine.run("cat", "/var/lib/gpumon/hub/join-token").strip()
+    join = machine.run("gpumon", "hub", "--print-join", environment={"GPUMON_STATE_DIR": "/var/lib/gpumon/hub"})
+    assert token in join
     first = machine.property(AGENT, "MainPID")
 
     machine.run("systemctl", "stop", HUB)
