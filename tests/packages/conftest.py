@@ -9,16 +9,6 @@ import pytest
 from tests.packages.roots import need_dpkg, stdout_of
 
 ROOT = Path(__file__).parents[2]
-BUILD_SECONDS = 400
-"""On a machine that is busy with other tests."""
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            # In one process, with the other packages: what they build is built once.
-            item.add_marker(pytest.mark.xdist_group("packaging"))
-            item.add_marker(pytest.mark.timeout(BUILD_SECONDS))
 
 
 @pytest.fixture(scope="session")

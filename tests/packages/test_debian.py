@@ -11,8 +11,11 @@ from urllib.error import HTTPError
 import pytest
 
 from tests import fakenvml
-from tests.packages.roots import Twin, stdout_of
+from tests.packages.roots import BUILD_SECONDS, Twin, stdout_of
 from tests.running import until
+
+# In one process: what they build is built once.
+pytestmark = [pytest.mark.xdist_group("packages"), pytest.mark.timeout(BUILD_SECONDS)]
 
 UNITS = ("gpumon-agent.service", "gpumon-hub.service")
 CONFFILES = {"/etc/gpumon/agent.env", "/etc/gpumon/agent.json", "/etc/gpumon/hub.env", "/etc/gpumon/hub.json"}

@@ -6,8 +6,12 @@ from pathlib import Path
 import pytest
 
 from tests import fakenvml
+from tests.packages.roots import BUILD_SECONDS
 from tests.service import booted
 from tests.service.booted import AGENT, FAKE_DRIVER, HUB, SCENARIO, Machine
+
+# In one process: what they build is built once.
+pytestmark = [pytest.mark.xdist_group("packages"), pytest.mark.timeout(BUILD_SECONDS)]
 
 PACKAGES = "/opt/packages"
 BOOKS = "/var/lib/dpkg"

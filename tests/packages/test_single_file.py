@@ -15,8 +15,11 @@ import psutil
 import pytest
 
 from tests import fakenvml
-from tests.packages.roots import Root, empty, stdout_of
+from tests.packages.roots import BUILD_SECONDS, Root, empty, stdout_of
 from tests.running import until
+
+# In one process: what they build is built once.
+pytestmark = [pytest.mark.xdist_group("packages"), pytest.mark.timeout(BUILD_SECONDS)]
 
 Start = Callable[..., "Running"]
 
