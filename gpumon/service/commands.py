@@ -11,7 +11,7 @@ import msgspec
 from gpumon.config import Config
 from gpumon.errors import ServiceError, UsageError
 from gpumon.service import reach
-from gpumon.service.installing import Order, config_is_secret, effective, install, remove
+from gpumon.service.installing import Order, config_is_secret, effective, files_to_read, install, remove
 from gpumon.service.machine import this_machine
 from gpumon.service.options import told
 from gpumon.service.place import ROLES, Place, Role, of_machine, of_user
@@ -204,12 +204,11 @@ def _check_may(place: Place) -> None:
 
 def _order(place: Place, asked: Told, started: Program) -> Order:
     """The unit that fits this machine, and what it asks for. Raises :class:`UsageError`."""
-    groups: set[str] = set()
-    if not place.is_of_user:
-        groups = {group for file in asked.files if (group := reach.group_of(file)) is not None}
     if "GPUMON_STATE_DIR" in asked.variables:
         raise UsageError(f"--state-dir: a service keeps its state in {place.state}, and nowhere else")
     variables, content = effective(place, asked)
+    files = [] if place.is_of_user else files_to_read(variables, content)
+    groups = {group for file in files if (group := reach.group_of(file)) is not None}
     port = variables.get(PORT_VARIABLE[place.role]) or getattr(content, place.role).port
     wish = Wish(
         started.command,

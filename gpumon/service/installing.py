@@ -2,7 +2,7 @@
 
 import contextlib
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -60,6 +60,29 @@ def effective(place: Place, told: Told) -> tuple[dict[str, str], Config]:
     if content is None:
         content = config.load(place.config) if place.config.exists() else Config()
     return variables, content
+
+
+def files_to_read(variables: Mapping[str, str], content: Config) -> list[Path]:
+    """Those beside its configuration that a service so told has to read.
+
+    Raises:
+        UsageError: one is named from the folder where a program was started, which for a service is the root.
+    """
+    named = {
+        "tls.certificate": variables.get("GPUMON_TLS_CERTIFICATE") or content.tls.certificate,
+        "tls.key": variables.get("GPUMON_TLS_KEY") or content.tls.key,
+        "tls.ca": variables.get("GPUMON_TLS_CA") or content.tls.ca,
+        "agent.join_token_file": content.agent.join_token_file,
+    }
+    paths = {key: Path(name) for key, name in named.items() if name is not None}
+    wrong = [
+        f"{key}: {str(path)!r} is not allowed for a service; allowed: a path that begins with /"
+        for key, path in paths.items()
+        if not path.is_absolute()
+    ]
+    if wrong:
+        raise UsageError(*wrong)
+    return [path for key, path in paths.items() if key != "agent.join_token_file" or path.exists()]
 
 
 def install(place: Place, order: Order, systemd: Systemd, say: Say) -> None:

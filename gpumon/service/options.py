@@ -46,8 +46,7 @@ def told(command: click.Command, options: Sequence[str]) -> Told:
         elif name == "join_token_file":
             found.variables["GPUMON_JOIN_TOKEN"] = _token(Path(value).expanduser())
         else:
-            found.variables[variable] = text = _text(name, parameter, value)
-            found.files += [Path(text)] if name in READ_BY_SERVICE else []
+            found.variables[variable] = _text(name, parameter, value)
     _check(command.name or "", values)
     return found
 

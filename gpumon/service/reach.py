@@ -19,7 +19,7 @@ def obstacle(program: Program, role: str, root: Path = Path("/")) -> str | None:
             if (why := hidden(one, root) or _closed(one, root)) is not None:
                 return (
                     f"{one}: a service of the machine cannot read it, since {why}; install gpumon where all may read "
-                    "it (python3 -m venv /opt/gpumon && /opt/gpumon/bin/pip install gpumon-fleet) and ask that one, "
+                    "it (python3 -m venv /opt/gpumon, and into that by its pip) and ask that one, "
                     f"or make it a service of your own: gpumon service install {role} --user"
                 )
     return None
@@ -32,9 +32,9 @@ def group_of(file: Path, root: Path = Path("/")) -> str | None:
         UsageError: no group helps; the text says how to mend that.
     """
     try:
+        group = file.stat().st_gid
         if (why := hidden(file.resolve(), root)) is None and _closed(file.resolve(), root) is None:
             return None
-        group = file.stat().st_gid
         closed = next((one for one in _way(file.resolve(), root) if not _opens(one, group)), None)
         name = grp.getgrgid(group).gr_name
     except OSError as error:

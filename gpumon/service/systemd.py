@@ -59,12 +59,12 @@ class Systemd:
         """Let go of how it ended; that there is nothing to let go of is no fault."""
         self._ask("systemctl", "reset-failed", name)
 
-    def show(self, name: str) -> dict[str, str]:
+    def show(self, name: str, /) -> dict[str, str]:
         """Its properties."""
         told = self._do("show", name)
         return dict(line.partition("=")[::2] for line in told.splitlines() if "=" in line)
 
-    def last_lines(self, name: str) -> list[str]:
+    def last_lines(self, name: str, /) -> list[str]:
         """What it said last, the newest line last; nothing where we may not read the journal."""
         unit = "--user-unit" if self._whose else "--unit"
         done = self._ask("journalctl", unit, name, "--lines", str(LINES), "--output=cat", "--quiet", whose=False)

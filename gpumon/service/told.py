@@ -8,11 +8,8 @@ from gpumon.config import Config
 
 @dataclass(slots=True)
 class Told:
-    """The ``variables`` of a service; the ``config`` file that it is to have, with what stands in it; other
-    ``files`` that it must be able to read.
-    """
+    """The ``variables`` of a service; the ``config`` file that it is to have, with what stands in it."""
 
     variables: dict[str, str] = field(default_factory=dict)
     config: Path | None = None
     content: Config | None = None
-    files: list[Path] = field(default_factory=list)

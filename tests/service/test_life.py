@@ -2,9 +2,11 @@
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from tests.authority import Authority
 from tests.service.booted import AGENT, HUB, PROGRAM, Machine
 
 pytestmark = [pytest.mark.xdist_group("systemd-life"), pytest.mark.timeout(150)]
@@ -65,6 +67,27 @@ def test_a_configuration_with_secrets_stays_roots_and_is_read_again_on_request(m
         assert "secret-secret" not in unit
     finally:
         machine.run("rm", "/srv/lab.json")
+
+
+def test_a_port_below_1024_and_a_key_that_only_a_group_reads_are_no_reason_for_root(
+    machine: Machine, tmp_path: Path
+) -> None:
+    signed = Authority(tmp_path).sign("hub")
+    machine.write("/srv/tls/hub.pem", signed.certificate.read_text())
+    machine.write("/srv/tls/hub.key", signed.key.read_text(), "0600")
+    options = ("--port=443", "--tls-certificate=/srv/tls/hub.pem", "--tls-key=/srv/tls/hub.key")
+    try:
+        said = machine.gpumon("service", "install", "hub", *options, status=2)
+        assert "/srv/tls/hub.key is closed to all but its owner; let a group read it" in said
+        machine.run("sh", "-c", "chgrp daemon /srv/tls/hub.key; chmod 0640 /srv/tls/hub.key")
+        assert "gpumon-hub: well" in machine.gpumon("service", "install", "hub", *options)
+        machine.run("curl", "--silent", "--fail", "--insecure", "https://127.0.0.1/health")
+        main = machine.property(HUB, "MainPID")
+        status = machine.run("cat", f"/proc/{main}/status")
+        assert "CapEff:\t0000000000000400" in status  # CAP_NET_BIND_SERVICE alone
+        assert "wrote" not in machine.gpumon("service", "install", "hub")
+    finally:
+        machine.run("rm", "-r", "/srv/tls")
 
 
 def test_installed_again_it_keeps_what_it_was_told_and_takes_what_is_new(machine: Machine) -> None:
