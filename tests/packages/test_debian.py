@@ -78,6 +78,22 @@ def test_installed_it_works_and_is_switched_off(package: Path, machine: Twin) ->
     assert json.loads(said)["nodes"] == []
 
 
+@pytest.mark.parametrize(
+    ("command", "file"),
+    [
+        ("man", "/usr/share/man/man1/gpumon.1.gz"),
+        ("completion", "/usr/share/bash-completion/completions/gpumon"),
+        ("completion", "/usr/share/zsh/vendor-completions/_gpumon"),
+        ("completion", "/usr/share/fish/vendor_completions.d/gpumon.fish"),
+    ],
+)
+def test_what_the_program_tells_of_itself_is_put_where_it_is_looked_for(
+    package: Path, frozen: Path, command: str, file: str
+) -> None:
+    has = re.search(rf"^  {command}\b", stdout_of(frozen / "folder/gpumon", "--help"), re.MULTILINE) is not None
+    assert (f".{file}\n" in stdout_of("dpkg-deb", "--contents", package)) == has
+
+
 @pytest.mark.parametrize(("role", "path"), [("hub", "/api/nodes"), ("agent", "/gpu-info")])
 async def test_it_runs_with_the_settings_that_it_brings(package: Path, machine: Twin, role: str, path: str) -> None:
     """Started as by the unit: with the variables of ``/etc/gpumon``, but on another port."""
