@@ -67,6 +67,12 @@ def names(wheel: Path) -> list[str]:
         return archive.namelist()
 
 
+def test_a_group_of_tests_stays_in_one_process(request: pytest.FixtureRequest) -> None:
+    """Else each process builds each package anew."""
+    if request.config.getoption("loadgroup", default=False):
+        assert request.node.nodeid.endswith("@packaging")
+
+
 def test_the_wheel_holds_the_package_with_its_types_and_its_page_and_nothing_else(wheel: Path) -> None:
     found = names(wheel)
     assert {"gpumon/py.typed", "gpumon/cli.py", f"{PAGE}/index.html"} <= set(found)
