@@ -85,7 +85,7 @@ images: ## images of agent and hub, by podman or docker
 	done
 
 .PHONY: release-check
-release-check: $(STAMPS)/dev ## what the packages do on other systems: Debian and Ubuntu roots, lintian (root)
+release-check: $(STAMPS)/dev ## what the packages do on other releases of Debian, and lintian (root)
 	$(PYTHON) -m tests.long.packages
 
 .PHONY: clean

@@ -163,7 +163,14 @@ def test_the_installed_wheel_gives_a_hub_that_serves_the_page(wheel: Path, tmp_p
 
 
 def test_the_sdist_holds_the_sources_and_the_page_but_no_installed_packages(sdist: Path) -> None:
-    for name in ("Makefile", "README.md", "LICENSE", "web/package-lock.json", "tests/setup/run-tests"):
+    for name in (
+        "Makefile",
+        "README.md",
+        "LICENSE",
+        "web/package-lock.json",
+        "tests/setup/run-tests",
+        "packaging/deb/build",
+    ):
         assert (sdist / name).is_file(), name
     assert (sdist / PAGE / "index.html").is_file()
     assert not list(sdist.rglob("node_modules"))

@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from tests import fakenvml
-from tests.packages.roots import BUILD_SECONDS, Root, empty, stdout_of
+from tests.packages.roots import BUILD_SECONDS, PATH, Root, Twin, empty, stdout_of
 from tests.running import until
 
 # In one process: what they build is built once.
@@ -178,6 +178,23 @@ def test_no_other_module_is_run_through_it(machine: Root) -> None:
     with machine.start("/gpumon", "-P", "-m", "http.server") as refused:
         said, _ = refused.communicate(timeout=20)
     assert refused.returncode == 2, said
+
+
+def test_programs_that_it_starts_load_the_machines_libraries(frozen: Path, tmp_path: Path) -> None:
+    """What it brings is of another system, and would break theirs."""
+    machine = Twin(tmp_path)
+    said = machine.file("/tmp/said")
+    said.parent.mkdir(mode=0o1777)
+    shutil.copy(frozen / "gpumon", machine.file("/tmp/gpumon"))
+    machine.file("/tmp/systemctl").write_text('#!/bin/sh\necho "<$LD_LIBRARY_PATH>" >>/tmp/said\n')
+    machine.file("/tmp/systemctl").chmod(0o755)
+    machine.file("/run/systemd/system").mkdir(parents=True)
+    for before in ("", "/opt/driver"):
+        environment = {"PATH": f"/tmp:{PATH}"} | ({"LD_LIBRARY_PATH": before} if before else {})
+        with machine.start("/tmp/gpumon", "service", "status", environment=environment) as process:
+            process.communicate(timeout=60)
+        assert set(said.read_text().split()) == {f"<{before}>"}
+        said.unlink()
 
 
 def test_a_service_starts_the_file_that_a_person_has(machine: Root) -> None:
