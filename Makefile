@@ -75,6 +75,27 @@ dist: $(STAMPS)/dev ## wheel and sdist, with the page in them, into dist/
 	rm -rf dist
 	$(PYTHON) -m hatchling build
 
+.PHONY: frozen
+frozen: $(STAMPS)/dev
+	packaging/frozen/build build/frozen
+
+.PHONY: single-file
+single-file: frozen ## gpumon as one file for machines of this processor, into dist/
+	@mkdir -p dist
+	install build/frozen/gpumon "dist/$$(build/frozen/gpumon --version | sed 's/.* /gpumon-/')-linux-$$(uname -m)"
+	install -m 644 build/frozen/licences dist/licences
+
+.PHONY: deb
+deb: frozen ## the Debian package for machines of this processor, into dist/
+	packaging/deb/build build/frozen dist
+
+.PHONY: images
+images: ## images of agent and hub, by podman or docker
+	for target in agent hub; do \
+	    $$(command -v podman || command -v docker) build \
+	        --file packaging/oci/Containerfile --target $$target --tag gpumon-$$target . || exit 1; \
+	done
+
 .PHONY: clean
 clean: ## remove everything that was set up or built
 	rm -rf .venv web/node_modules gpumon/hub/page dist build tests/.build tests/artifacts

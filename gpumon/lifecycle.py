@@ -13,6 +13,7 @@ from typing import Any
 log = logging.getLogger(__name__)
 
 DEADLINE_SECONDS = 4.5
+ECHO_SECONDS = 0.5
 
 
 def run(main: Coroutine[Any, Any, int | None], *, is_answer: bool = False) -> int:
@@ -20,7 +21,9 @@ def run(main: Coroutine[Any, Any, int | None], *, is_answer: bool = False) -> in
     ``is_answer``: then it is 128 and the signal's number. Returns the exit status.
 
     A second signal, or a deadline of 4.5 s, ends the process at once, with what it still waits for: a
-    service manager must never have to kill us.
+    service manager must never have to kill us. What comes within half a second of the first is no second signal but
+    its echo: a terminal and a service manager signal every process of a program, and one that was started by a
+    launcher, as in the single file, is then told by that as well.
     """
     return asyncio.run(_until_signal(main, is_answer=is_answer))
 
@@ -30,13 +33,17 @@ async def _until_signal(main: Coroutine[Any, Any, int | None], *, is_answer: boo
     status = 0
     async with asyncio.TaskGroup() as group:
         task = group.create_task(main)
+        echo_until = 0.0
 
         def stop(number: int) -> None:
-            nonlocal status
-            status = 128 + number if is_answer else 0
+            nonlocal status, echo_until
             if task.cancelling():
-                os._exit(status)
+                if loop.time() > echo_until:
+                    os._exit(status)
+                return
+            status = 128 + number if is_answer else 0
             log.info("stopping")
+            echo_until = loop.time() + ECHO_SECONDS
             # A thread, since the loop itself may be what hangs.
             deadline = threading.Timer(DEADLINE_SECONDS, os._exit, [status])
             deadline.daemon = True

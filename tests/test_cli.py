@@ -314,6 +314,33 @@ def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
             viewer.close()
 
 
+def test_the_echo_of_a_signal_is_no_second_signal() -> None:
+    """As one gets it from the launcher as well; one that comes later ends at once."""
+    code = """
+import asyncio, os, signal
+from gpumon import lifecycle
+
+async def tell() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.sleep(0.01)
+
+async def main() -> None:
+    try:
+        await tell()
+        await asyncio.sleep(60)
+    finally:
+        await tell()
+        print("cleaned up", flush=True)
+        await asyncio.sleep(2 * lifecycle.ECHO_SECONDS)
+        await tell()
+        print("never", flush=True)
+
+lifecycle.run(main())
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout == "cleaned up\n"
+
+
 def test_the_agent_never_loads_the_driver_binding_nor_the_hub() -> None:
     code = (
         "import sys, gpumon.cli, gpumon.agent.app; "

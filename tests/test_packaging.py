@@ -68,6 +68,12 @@ def names(wheel: Path) -> list[str]:
         return archive.namelist()
 
 
+def test_a_group_of_tests_stays_in_one_process(request: pytest.FixtureRequest) -> None:
+    """Else each process builds each package anew."""
+    if request.config.getoption("loadgroup", default=False):
+        assert request.node.nodeid.endswith("@packaging")
+
+
 def test_the_wheel_holds_the_package_with_its_types_and_its_page_and_nothing_else(wheel: Path) -> None:
     found = names(wheel)
     assert {"gpumon/py.typed", "gpumon/cli.py", f"{PAGE}/index.html", f"{PAGE}/licences.txt"} <= set(found)
@@ -140,7 +146,14 @@ def test_the_installed_wheel_runs_the_demo_and_serves_the_page(wheel: Path, tmp_
 
 
 def test_the_sdist_holds_the_sources_and_the_page_but_no_installed_packages(sdist: Path) -> None:
-    for name in ("Makefile", "README.md", "LICENSE", "web/package-lock.json", "tests/setup/run-tests"):
+    for name in (
+        "Makefile",
+        "README.md",
+        "LICENSE",
+        "web/package-lock.json",
+        "tests/setup/run-tests",
+        "packaging/deb/build",
+    ):
         assert (sdist / name).is_file(), name
     assert (sdist / PAGE / "index.html").is_file()
     assert not list(sdist.rglob("node_modules"))

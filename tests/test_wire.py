@@ -99,7 +99,7 @@ def test_a_node_has_the_fields_of_the_contract_and_ours() -> None:
         *("source", "error", "clock_offset_seconds", "report"),
     }
     ours = {"agent_id", "flapping", "verdict", "evidence", "resolution", "reports_late", "reports_lost", "idle_since"}
-    ours |= {"tags"}
+    ours |= {"tags", "kind"}
     assert set(Node.__struct_fields__) == contract | ours
 
 

@@ -21,7 +21,10 @@ class Program:
 def this_program(started_as: str) -> Program:
     """What runs now, ``started_as`` the first word of its command line."""
     if getattr(sys, "frozen", False):
-        return Program((sys.executable,), (Path(sys.executable),), _unpacks())
+        # One that unpacks itself is started by the file that a person has, and runs as another that ends with it.
+        unpacks = _unpacks()
+        program = Path(started_as).absolute() if unpacks else Path(sys.executable)
+        return Program((str(program),), (program,), unpacks)
     python = Path(sys.executable).absolute()
     parts = [python, Path(sys.base_prefix), Path(__file__), *(Path(one) for one in gpumon.__path__)]
     script = Path(started_as).absolute()

@@ -108,7 +108,7 @@ def _options(command: click.Command) -> set[str]:
 
 def test_there_are_commands_and_most_are_run() -> None:
     assert len(RUN) > 15
-    assert len(RUN) > len(ONCE) / 2
+    assert len(RUN) > len([command for command in ONCE if not command.text.startswith("make ")]) / 2
 
 
 @pytest.mark.parametrize("rule", [rule_for(command.text) for command in ONCE], ids=lambda rule: rule.pattern)

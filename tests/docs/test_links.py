@@ -1,22 +1,16 @@
 """No link of the documentation leads nowhere, and no page is left out of its index."""
 
 import re
-from typing import Final
 
 import pytest
 
 from tests.docs.blocks import PAGES, ROOT, anchors, links
-
-AWAITED: Final = frozenset({"packages.md"})
-"""Pages that are being written elsewhere. Remove a name with its page; at last this set."""
 
 
 @pytest.mark.parametrize(("page", "target"), sorted(set(links())))
 def test_a_link_leads_somewhere(page: str, target: str) -> None:
     path, _, anchor = target.partition("#")
     file = (ROOT / page).parent / path if path else ROOT / page
-    if not file.exists() and file.name in AWAITED:
-        return
     assert file.exists(), f"{page}: {target}"
     if anchor and file.suffix == ".md":
         assert anchor in anchors(file), f"{page}: {target}"
@@ -32,8 +26,3 @@ def test_every_page_is_in_the_index() -> None:
 def test_every_page_begins_with_its_title() -> None:
     for page in PAGES:
         assert re.match(r"# \S", page.read_text(encoding="utf-8")), page
-
-
-def test_what_is_awaited_has_not_come() -> None:
-    """A name that stays in the set would hide a dead link one day."""
-    assert [name for name in sorted(AWAITED) if (ROOT / "docs" / name).exists()] == []

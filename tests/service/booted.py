@@ -13,7 +13,7 @@ import subprocess
 import sys
 import sysconfig
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from subprocess import PIPE, STDOUT, Popen
@@ -226,8 +226,8 @@ class Machine:
 
 
 @contextmanager
-def booted() -> Iterator[Machine]:
-    """Boot one, and see to its end."""
+def booted(shown: Mapping[Path, str] | None = None) -> Iterator[Machine]:
+    """Boot one, and see to its end. It sees the folders ``shown``, each where it is told."""
     fakenvml.build()
     with TemporaryDirectory(prefix="gpumon-machine-") as folder, _control_group() as groups:
         work = Path(folder) / "machine"
@@ -238,6 +238,7 @@ def booted() -> Iterator[Machine]:
             str(Path(gpumon.__file__).parent): "/opt/gpumon/lib/gpumon",
             sysconfig.get_path("purelib"): "/opt/gpumon/libraries",
             str(fakenvml.build()): FAKE_DRIVER,
+            **{str(folder): target for folder, target in (shown or {}).items()},
         }
         command = [
             "unshare", "--mount", "--propagation=private", "/bin/sh", "-c", BOOT,
