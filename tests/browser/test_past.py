@@ -202,7 +202,7 @@ def test_bands_show_when_a_gpu_was_slowed_down_and_when_its_driver_reported_erro
     expect(
         charts.locator('.legend [data-ink="throttled"], .legend [data-ink="xid"]').filter(visible=True)
     ).to_have_count(0)
-    assert canvas.evaluate(WARM) == 0
+    page.wait_for_function(f"canvas => ({WARM})(canvas) === 0", arg=canvas.element_handle())  # once it is drawn anew
 
 
 def test_a_node_without_a_past_says_so(hub: FakeHub, open_page: Open) -> None:
