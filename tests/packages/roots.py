@@ -14,6 +14,7 @@ import pytest
 
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 BUILD_SECONDS = 400
+BOOKS = ("/var/lib/dpkg/", "/var/log/", "/var/cache/man/")
 """What the first test of a package may take, which builds it, on a machine that is busy with other tests."""
 
 ENVIRONMENT = {"PATH": PATH, "HOME": "/root", "LC_ALL": "C.UTF-8", "DEBIAN_FRONTEND": "noninteractive"}
@@ -85,8 +86,8 @@ class Twin(Root):
         return self.changes / path.lstrip("/")
 
     def leavings(self) -> set[str]:
-        """What is there and not on this machine, or not as it is here, but for dpkg's own books."""
-        return {name for name in self._changed() if not name.startswith(("/var/lib/dpkg/", "/var/log/"))}
+        """What is there and not on this machine, or not as it is here, but for the books of dpkg and of man."""
+        return {name for name in self._changed() if not name.startswith(BOOKS)}
 
     def _changed(self) -> Iterator[str]:
         for path in self.changes.rglob("*"):
