@@ -83,7 +83,7 @@ frozen: $(STAMPS)/dev
 single-file: frozen ## gpumon as one file for machines of this processor, into dist/
 	@mkdir -p dist
 	install build/frozen/gpumon "dist/$$(build/frozen/gpumon --version | sed 's/.* /gpumon-/')-linux-$$(uname -m)"
-	install -m 644 build/frozen/licences dist/licences
+	install -m 644 build/frozen/licences-file dist/licences
 
 .PHONY: deb
 deb: frozen ## the Debian package for machines of this processor, into dist/

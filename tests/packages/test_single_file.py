@@ -106,6 +106,10 @@ def test_what_is_in_it_is_told_with_its_licences(frozen: Path) -> None:
     for name in ("Python", "gpumon-fleet", "nvidia-ml-py", "orjson"):
         assert re.search(rf"^{name} +[\d.]+ +\S", said, re.MULTILINE), name
     assert not re.search(r"^(pytest|pyinstaller|cryptography|pip) ", said, re.MULTILINE)
+    of_the_file = (frozen / "licences-file").read_text(encoding="utf-8")
+    assert of_the_file.startswith(said)
+    for name in ("libc6", "zlib1g"):
+        assert re.search(rf"^{name} +[\d.:]+", of_the_file.removeprefix(said), re.MULTILINE), name
 
 
 async def test_an_agent_reads_the_driver_of_the_machine_and_a_hub_shows_it(
