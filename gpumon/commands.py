@@ -18,7 +18,7 @@ from gpumon import config
 from gpumon.config import Config
 from gpumon.errors import UsageError
 from gpumon.options import color_option, config_option, json_option, setting, simulate_option
-from gpumon.settings import shown_certificate, state_folder
+from gpumon.settings import read_config, shown_certificate, state_folder
 
 if TYPE_CHECKING:
     from gpumon.agent.joining import TokenSource
@@ -34,7 +34,9 @@ PIPE_COLUMNS = 160
 @color_option("GPUMON_CHECK_COLOR")
 @click.pass_context
 def check(context: click.Context, *, config_path: Path | None, as_json: bool, color: str) -> int:
-    """Say what is wrong with a configuration, then resolve and try each of its nodes.
+    """Say what is wrong with a configuration and how safe it is, then resolve and try each of its nodes.
+
+    Without config.json in this folder, of what holds without one.
 
     Ends with status 0 if every node is well, with 1 if one is not, and with 2 if the file cannot be used.
     """
@@ -42,10 +44,8 @@ def check(context: click.Context, *, config_path: Path | None, as_json: bool, co
     from gpumon.lifecycle import run
     from gpumon.terminal import write
 
-    path = config_path or config.DEFAULT_FILE
-    if config_path is None and not path.exists():
-        raise UsageError(f"{path}: there is none in this folder; --config names another")
-    settings = config.load(path)
+    path = config_path or (config.DEFAULT_FILE if config.DEFAULT_FILE.exists() else None)
+    settings = read_config(path)
     quiet(context)
     columns = shutil.get_terminal_size((PIPE_COLUMNS, 24)).columns
     folder = state_folder(settings.hub.state_dir)

@@ -26,7 +26,7 @@ WELL = "ok"
 
 
 async def run(
-    path: Path,
+    path: Path | None,
     config: Config,
     write: Callable[[str], None],
     columns: int,
@@ -35,8 +35,8 @@ async def run(
     as_json: bool,
     state_folder: Path | None = None,
 ) -> int:
-    """Try each node of ``config`` (read from ``path``) and write what was found; the exit status. What the hub keeps
-    lies in ``state_folder``.
+    """Try each node of ``config`` (read from ``path``, or what holds without a file) and write what was found; the exit
+    status. What the hub keeps lies in ``state_folder``.
 
     It is 0 where all nodes are well and 1 where one is not.
     """
@@ -48,7 +48,8 @@ async def run(
         if not as_json:
             lines = [*head(path, len(config.nodes), server, columns, color=color), *safety(safe, columns, color=color)]
             write("\n".join(lines) + "\n")
-        findings = Findings(file=str(path), name_server=server, posture=safe, nodes=await _nodes(config, resolver))
+        file = None if path is None else str(path)
+        findings = Findings(file=file, name_server=server, posture=safe, nodes=await _nodes(config, resolver))
         text = encode(findings).decode() if as_json else "\n".join(table(findings.nodes, columns, color=color))
         write(text + "\n" if text else "")
     except BrokenPipeError:  # whoever read it has seen enough

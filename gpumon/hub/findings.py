@@ -8,6 +8,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from gpumon.config import DEFAULT_FILE
 from gpumon.hub.posture import Line
 from gpumon.model import Fault, GpuStatus, Kind, ReportStatus, Resolution
 from gpumon.terminal import Cell, Column, Grid, line, paint, wrap
@@ -85,15 +86,18 @@ class Finding(Struct, frozen=True, kw_only=True):
 class Findings(Struct, frozen=True, kw_only=True):
     """All of it."""
 
-    file: str
+    file: str | None
     name_server: NameServerFinding | None
     posture: list[Line]
     nodes: list[Finding]
 
 
-def head(path: Path, nodes: int, server: NameServerFinding | None, columns: int, *, color: bool) -> list[str]:
+def head(path: Path | None, nodes: int, server: NameServerFinding | None, columns: int, *, color: bool) -> list[str]:
     """What is tried, and who is asked for names."""
-    said = f"{path}: nothing wrong with the file, {_count(nodes, 'node')}."
+    if path is None:
+        said = f"{DEFAULT_FILE}: there is none in this folder; this is what holds without. --config names another."
+    else:
+        said = f"{path}: nothing wrong with the file, {_count(nodes, 'node')}."
     if nodes == 0:
         said += " The hub shows whoever pushes to it."
     if server is None:

@@ -35,8 +35,10 @@ class Line(Struct, frozen=True, kw_only=True):
     text: str
 
 
-def posture(config: Config, file: Path, state_folder: Path | None) -> list[Line]:
-    """All of them, for a configuration that was read from ``file``; what it keeps lies in ``state_folder``."""
+def posture(config: Config, file: Path | None, state_folder: Path | None) -> list[Line]:
+    """All of them, for a configuration read from ``file`` (None: what holds without one); what it keeps lies in
+    ``state_folder``.
+    """
     lines = [
         _pushing(config),
         _looking(config),
@@ -119,10 +121,10 @@ def _listening(config: Config) -> Line:
     return Line(grade="weak", key="hub.host", text=f"The hub listens on {where}, port {port}.")
 
 
-def _files(config: Config, file: Path, state_folder: Path | None) -> Line:
+def _files(config: Config, file: Path | None, state_folder: Path | None) -> Line:
     """Whether only their owner can read the files in which secrets stand."""
     holders = [Path(name).expanduser() for name in (config.tls.key or config.tls.certificate,) if name]
-    if config.agent.token or any(node.token for node in config.nodes):
+    if file is not None and (config.agent.token or any(node.token for node in config.nodes)):
         holders.append(file)
     if state_folder is not None and state_folder.is_dir():
         holders += sorted(path for path in state_folder.iterdir() if path.is_file() and not path.is_symlink())

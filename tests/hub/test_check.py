@@ -147,10 +147,15 @@ def test_every_fault_of_the_file_is_told_at_once(folder: Callable[[object], Path
         assert check_.wrote == ""
 
 
-def test_without_a_file_it_says_so(tmp_path: Path) -> None:
+def test_without_a_file_it_says_so_and_how_safe_a_hub_without_is(tmp_path: Path) -> None:
     with program("check", folder=tmp_path) as check_:
-        assert check_.status() == 2
-        assert "--config names another" in check_.said
+        assert check_.status() == 0
+        assert "--config names another" in check_.wrote
+        assert "Whoever can reach the hub may look" in check_.wrote
+    with program("check", "--json", folder=tmp_path) as check_:
+        assert (check_.status(), json.loads(check_.wrote)["file"]) == (0, None)
+    with program("check", "--config=other.json", folder=tmp_path) as check_:
+        assert (check_.status(), "other.json" in check_.said) == (2, True)
 
 
 def test_the_program_ends_with_1_where_a_node_is_not_well_and_writes_json(folder: Callable[[object], Path]) -> None:
