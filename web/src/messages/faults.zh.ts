@@ -86,6 +86,9 @@ const drivers: Readonly<Record<string, FaultText>> = {
   starting: { message: "NVIDIA 驱动尚未应答。", hint: "启动可能需要数秒；开启持久模式（nvidia-smi -pm 1）后则不需要。" },
   wedged: { message: "NVIDIA 驱动卡住了所有访问它的进程，连 SIGKILL 也无法结束它们。", hint: "重启这台机器。" },
   timeout: { message: "驱动未在时限内应答。", hint: "在 dmesg 中查看 Xid 记录，并检查 nvidia-smi 能否工作。" },
+  no_sample: { message: "代理已有一段时间没有读到任何数据。" },
+  long_uptime: { message: "这台机器已连续运行很久：B200 配合开源内核模块 570.133 至 580.105 时，驱动曾在约 66 天 12 小时后卡死。", hint: "请择时重启这台机器，或更新驱动。" },
+  processes_left_out: { message: "占用该节点 GPU 的进程太多，一份报告放不下：只列出占用显存最多的，其余仅计数。", hint: "在该节点上运行 gpumon probe 可看到更多。" },
 };
 
 export const faults: Readonly<Record<string, FaultText>> = { ...drivers, ...polls, ...verdicts, ...notices, ...evidence };
