@@ -222,7 +222,9 @@ class Machine:
     def files(self) -> set[str]:
         """Everything in the folders where a service could leave something."""
         folders = ("/etc", "/var/lib", "/var/cache", "/opt", "/home", "/root", "/srv", "/run/systemd/system")
-        return set(self.run("find", *folders).splitlines())
+        of_ours = self.run("find", "/run", "-path", "*/gpumon", status=None)  # where others come and go meanwhile
+        found = self.run("find", *folders) + "".join(f"{one}\n" for one in of_ours.splitlines() if one[0] == "/")
+        return set(found.splitlines())
 
 
 @contextmanager

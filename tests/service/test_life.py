@@ -34,6 +34,13 @@ def test_an_agent_that_is_killed_is_started_again_and_one_that_hangs_is_killed(m
     assert "started again 2 times" in machine.gpumon("service", "status", "agent", status=None)
 
 
+def test_a_service_whose_unit_somebody_deleted_is_stopped_all_the_same(machine: Machine) -> None:
+    machine.gpumon("service", "install", "hub")
+    machine.run("rm", f"/etc/systemd/system/{HUB}")
+    assert "it is stopped" in machine.gpumon("service", "remove", "hub")
+    assert machine.property(HUB, "ActiveState") == "inactive"
+
+
 def test_a_service_that_does_not_come_up_says_why(machine: Machine) -> None:
     machine.run("systemd-run", "--quiet", "--unit=first", "python3", "-m", "http.server", "8080")
     try:

@@ -164,7 +164,7 @@ def test_it_is_known_how_we_were_started(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("path", ["gpumon", "/usr/bin/gpumon\nExecStartPre=+/bin/true"])
 def test_a_program_that_a_unit_cannot_name_is_refused(path: str) -> None:
-    with pytest.raises(UsageError, match="--program: .* is not allowed; allowed: a path that begins with /"):
+    with pytest.raises(UsageError, match=r"--program: .* is not allowed; allowed: a path that begins with /"):
         other_program(Path(path))
 
 
