@@ -154,8 +154,8 @@ class Machine:
                     return
             time.sleep(0.05)
         if self._init == 0 and self._container.poll() is not None:  # nothing of ours was ever reached
-            said = self._log.read_text(errors="replace").strip().splitlines() or ["it says nothing"]
-            pytest.skip(f"no machine with systemd: systemd-nspawn does not boot one here: {said[-1]}")
+            ended = self._log.read_text(errors="replace").strip().splitlines() or ["it says nothing"]
+            pytest.skip(f"no machine with systemd: systemd-nspawn does not boot one here: {ended[-1]}")
         raise AssertionError(f"no machine came up:\n{self._log.read_text(errors='replace')}")
 
     def reboot(self) -> None:
