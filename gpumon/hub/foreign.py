@@ -27,6 +27,8 @@ COMMAND_LENGTH: Final = 1024
 NULLABLE: Final = tuple(
     field.name for field in structs.fields(Gpu) if field.default is None and field.name not in ("error", "sampled_at")
 )
+_OF_WINDOWS: Final = re.compile(r"[A-Za-z]:\\|\\\\")
+_NO_NAME: Final = re.compile(r"\[[A-Z].*\]")
 OF_A_PROCESS: Final = tuple(field.name for field in structs.fields(Process) if field.default is None)
 LOST: Final = Fault(
     code="lost",
@@ -182,8 +184,21 @@ def pid_of(text: str | None) -> int | None:
 
 
 def program(path: str | None) -> str | None:
-    """The name of a program, by its path on Linux or Windows: without folders, which tell whose it is, or secrets."""
-    name = re.split(r"[/\\]", (path or "").partition(" -")[0])[-1]
+    """The name of a program, by its path on Linux or Windows: without folders, which tell whose it is, or secrets.
+
+    What has spaces is read as a title that a process has written over its arguments, so only its first word is told,
+    and nothing where that may be half the name of a folder; on Windows folders have spaces, and nobody writes titles.
+    Brackets are nvidia-smi's own words: it knows no name.
+    """
+    text = (path or "").partition(" -")[0]
+    if _NO_NAME.fullmatch(text):
+        return None
+    if not _OF_WINDOWS.match(text):
+        first, *others = text.split() or [""]
+        if first.startswith("/") and any("/" in word for word in others):
+            return None
+        text = first.rstrip(":")
+    name = re.split(r"[/\\]", text)[-1]
     return printable(redacted(name))[:TEXT_LENGTH] or None
 
 
@@ -192,7 +207,8 @@ def command(arguments: Sequence[str]) -> str | None:
 
     A single argument may be a whole line, in which nobody knows any more where arguments begin and end.
     """
-    name = PurePosixPath(arguments[0]).name if len(arguments) > 1 else ""
+    # Behind a title that is shorter than what it was written over there are empty ones.
+    name = PurePosixPath(arguments[0]).name if any(arguments[1:]) else ""
     told = short_command("\0".join(arguments).encode(errors="replace"), name)
     return None if told is None else printable(told)[:COMMAND_LENGTH]
 

@@ -49,6 +49,13 @@ class Health(Struct, frozen=True):
     notices: list[Notice] = []
 
 
+class _NowhereElse(urllib.request.HTTPRedirectHandler):
+    """Who answers may be another than the service: where he points to, no token goes."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
 def ask(host: str, port: int, token: str | None, *, tls: bool) -> Health | Complaint:
     """What the service on ``port`` of this machine answers, or why it does not."""
     address = ANY_ADDRESS.get(host, host)
@@ -59,7 +66,9 @@ def ask(host: str, port: int, token: str | None, *, tls: bool) -> Health | Compl
     context = ssl.create_default_context()
     context.check_hostname = False  # it is our own socket, and the certificate may be for any name
     context.verify_mode = ssl.CERT_NONE
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context), _NowhereElse()
+    )
     try:
         try:
             with opener.open(request, timeout=SECONDS) as got:

@@ -160,7 +160,10 @@ def remove(place: Place, systemd: Systemd, say: Say, *, keep: bool) -> bool:
     if was_there:
         systemd.forget(place.name)
         say(f"{place.name} is stopped, and starts no more")
-    units = [place.unit, place.drop_ins]
+    elif systemd.show(place.name).get("ActiveState") not in (None, "inactive", "failed"):
+        systemd.stop(place.name)
+        say(f"{place.name} ran, though its unit was deleted; it is stopped")
+    units = [place.unit, place.drop_ins, place.wanted]
     mine = units if keep else [*units, place.environment, place.config, *_states(place)]
     gone = _delete(mine)
     if was_there:

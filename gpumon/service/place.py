@@ -6,6 +6,8 @@ from typing import Literal, get_args
 
 Role = Literal["agent", "hub"]
 ROLES: tuple[Role, ...] = get_args(Role)
+RUN = (Path("/run/gpumon"), Path("/run/private/gpumon"))
+"""systemd deletes a service's own folder in these when it ends, and leaves them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,11 @@ class Place:
         return self.units / f"{self.name}.d"
 
     @property
+    def wanted(self) -> Path:
+        """The link by which it starts at boot, or when its user logs in."""
+        return self.units / f"{'default' if self.is_of_user else 'multi-user'}.target.wants" / self.name
+
+    @property
     def environment(self) -> Path:
         """Its settings, its owner's alone since some are secrets."""
         return self.settings / f"{self.role}.env"
@@ -50,9 +57,10 @@ class Place:
     def own_folders(self) -> list[Path]:
         """Those that nobody needs when nothing is in them any more, inner ones first."""
         if self.private_state_root is not None:
-            return [self.settings, self.state_root, self.private_state_root]
-        wanted_by = self.units / "default.target.wants"
-        return [self.settings, wanted_by, self.units, self.units.parent, self.state_root, self.state_root.parent]
+            others = [self.state_root, self.private_state_root, *RUN]
+        else:
+            others = [self.units, self.units.parent, self.state_root, self.state_root.parent]
+        return [self.settings, self.wanted.parent, *others]
 
     @property
     def state(self) -> Path:

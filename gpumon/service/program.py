@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import gpumon
+from gpumon.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,14 @@ def this_program(started_as: str) -> Program:
 
 
 def other_program(path: Path) -> Program:
-    """One that is not this one, such as that of a package that is being built."""
+    """One that is not this one, such as that of a package that is being built.
+
+    Raises:
+        UsageError: a unit cannot name it.
+    """
+    if not path.is_absolute() or not str(path).isprintable():
+        allowed = "a path that begins with /, without control characters"
+        raise UsageError(f"--program: {str(path)!r} is not allowed; allowed: {allowed}")
     return Program((str(path),), ())
 
 

@@ -55,6 +55,10 @@ class Systemd:
         """Stop it and start it at no boot any more."""
         self._do("disable", "--now", name, seconds=START_SECONDS)
 
+    def stop(self, name: str) -> None:
+        """Stop it, also where its unit is not there any more."""
+        self._do("stop", name, seconds=START_SECONDS)
+
     def reset_failed(self, name: str) -> None:
         """Let go of how it ended; that there is nothing to let go of is no fault."""
         self._ask("systemctl", "reset-failed", name)

@@ -78,6 +78,26 @@ def test_secrets_and_folders_of_a_command_line_stay_where_they_are(file: str, ki
     assert b"/tmp" not in told
 
 
+@pytest.mark.parametrize(
+    ("title", "name"),
+    [
+        ("python train.py hunter2", "python"),
+        ("vllm: worker hunter2", "vllm"),
+        ("/usr/bin/python train.py hunter2", "python"),
+        ("/usr/bin/python /home/hunter2", None),
+        ("[Insufficient Permissions]", None),
+    ],
+)
+def test_a_title_that_a_process_gave_itself_is_told_no_further_than_its_program(title: str, name: str | None) -> None:
+    # Its title is padded with zeros to the length of its arguments; psutil tells these as empty ones.
+    process = {"pid": 1, "command": title, "full_command": [title, "", ""]}
+    page = {"query_time": "now", "gpus": [{"index": 0, "processes": [process]}]}
+    (gpu,) = gpustat.read(json.dumps(page).encode(), "n").gpus
+    assert gpu.processes is not None
+    assert gpu.processes[0].name == name
+    assert "hunter2" not in (gpu.processes[0].command or "")
+
+
 def test_gpustat_as_it_is() -> None:
     report = read("gpustat.json")
     assert (report.status, report.driver_version, report.sampled_at) == ("ok", "580.95.05", None)

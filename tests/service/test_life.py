@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests import fakenvml
 from tests.authority import Authority
-from tests.service.booted import AGENT, HUB, PROGRAM, Machine
+from tests.service.booted import AGENT, HUB, PROGRAM, SCENARIO, Machine
 
 pytestmark = [pytest.mark.xdist_group("systemd-life"), pytest.mark.timeout(150)]
 
@@ -32,6 +33,29 @@ def test_an_agent_that_is_killed_is_started_again_and_one_that_hangs_is_killed(m
     machine.until(AGENT, "ActiveState", "active")
     assert "Failed with result 'watchdog'" in machine.log(AGENT)
     assert "started again 2 times" in machine.gpumon("service", "status", "agent", status=None)
+
+
+@pytest.mark.parametrize("function", ["nvmlInitWithFlags", "nvmlDeviceGetTemperature"])
+def test_a_driver_that_hangs_is_told_and_no_reason_to_start_again(machine: Machine, function: str) -> None:
+    machine.write(f"/etc/systemd/system/{AGENT}.d/impatient.conf", "[Service]\nWatchdogSec=2\n")
+    machine.install_agent()
+    machine.until_said("2 GPUs", PROGRAM, "service", "status", "agent")
+    scenario = fakenvml.datacentre(gpus=2)
+    scenario.does[function] = "hang"
+    machine.write(SCENARIO, scenario.text())
+    machine.run("systemctl", "restart", AGENT)
+    machine.until_said("not well, running since", PROGRAM, "service", "status", "agent")
+    before = fed = machine.property(AGENT, "WatchdogTimestampMonotonic")
+    while fed == before:  # until it says that it is well itself, with a driver that is not
+        fed = machine.property(AGENT, "WatchdogTimestampMonotonic")
+    assert machine.property(AGENT, "NRestarts") == "0"
+
+
+def test_a_service_whose_unit_somebody_deleted_is_stopped_all_the_same(machine: Machine) -> None:
+    machine.gpumon("service", "install", "hub")
+    machine.run("rm", f"/etc/systemd/system/{HUB}")
+    assert "it is stopped" in machine.gpumon("service", "remove", "hub")
+    assert machine.property(HUB, "ActiveState") == "inactive"
 
 
 def test_a_service_that_does_not_come_up_says_why(machine: Machine) -> None:

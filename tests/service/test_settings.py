@@ -14,7 +14,7 @@ from gpumon.service import environment, reach
 from gpumon.service.installing import config_is_secret, effective
 from gpumon.service.options import told
 from gpumon.service.place import of_machine, of_user
-from gpumon.service.program import Program, this_program
+from gpumon.service.program import Program, other_program, this_program
 from gpumon.service.systemd import Systemd, is_booted
 from gpumon.service.told import Told
 from tests.running import program
@@ -160,6 +160,12 @@ def test_it_is_known_how_we_were_started(tmp_path: Path) -> None:
     script.touch()
     assert this_program(str(script)).command == (str(script),)
     assert this_program("/lib/gpumon/__main__.py").command[1:] == ("-m", "gpumon")
+
+
+@pytest.mark.parametrize("path", ["gpumon", "/usr/bin/gpumon\nExecStartPre=+/bin/true"])
+def test_a_program_that_a_unit_cannot_name_is_refused(path: str) -> None:
+    with pytest.raises(UsageError, match=r"--program: .* is not allowed; allowed: a path that begins with /"):
+        other_program(Path(path))
 
 
 def test_where_there_is_no_systemd_it_is_said_what_to_do_instead(tmp_path: Path) -> None:

@@ -1,11 +1,15 @@
 """What systemd says of a service, in words for people."""
 
 import asyncio
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from typing import ClassVar
 
 import pytest
 
 from gpumon.config import AgentSection, Config
+from gpumon.service.health import Complaint, ask
 from gpumon.service.place import Place, of_machine, of_user
 from gpumon.service.state import State, look, words
 from gpumon.service.systemd import Systemd
@@ -115,3 +119,32 @@ async def test_a_service_that_runs_is_asked_how_it_is() -> None:
     assert "does not answer: Connection refused" in gone.message
     async with running_hub() as site:
         assert (await asked(Config(), {"GPUMON_HUB_PORT": str(site.port)}, "hub")).complaints == []
+
+
+class Elsewhere(BaseHTTPRequestHandler):
+    """Sends everybody to another place of its own."""
+
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        self.send_response(302)
+        self.send_header("Location", "/elsewhere")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_token_goes_nowhere_but_to_the_service_itself() -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            said = ask("127.0.0.1", server.server_port, "12345678", tls=False)
+        finally:
+            server.shutdown()
+            thread.join()
+    assert isinstance(said, Complaint)
+    assert said.message.endswith("refuses with status 302")
+    assert Elsewhere.asked == ["/health?verbose"]
