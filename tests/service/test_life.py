@@ -37,7 +37,7 @@ def test_an_agent_that_is_killed_is_started_again_and_one_that_hangs_is_killed(m
 
 @pytest.mark.parametrize("function", ["nvmlInitWithFlags", "nvmlDeviceGetTemperature"])
 def test_a_driver_that_hangs_is_told_and_no_reason_to_start_again(machine: Machine, function: str) -> None:
-    machine.write(f"/etc/systemd/system/{AGENT}.d/impatient.conf", "[Service]\nWatchdogSec=2\n")
+    machine.write(f"/etc/systemd/system/{AGENT}.d/impatient.conf", "[Service]\nWatchdogSec=5\n")
     machine.install_agent()
     machine.until_said("2 GPUs", PROGRAM, "service", "status", "agent")
     scenario = fakenvml.datacentre(gpus=2)
