@@ -23,6 +23,7 @@ TERMINAL_COLUMNS: Final = 80
 """The width that every terminal has: curl cannot say how wide its own is."""
 MOST_COLUMNS: Final = 1000
 LEAST_COLUMNS: Final = 40
+MOST_DIGITS: Final = len(str(MOST_COLUMNS))
 FRESH_SECONDS: Final = 0.5
 MOST_KEPT: Final = 8
 STYLE: Final = "/plain.css"
@@ -149,9 +150,10 @@ def _language(request: Request) -> Language:
 def _columns(text: str | None, default: int) -> int:
     if text is None:
         return default
-    if not (text.isascii() and text.isdigit()) or not LEAST_COLUMNS <= int(text[:9]) <= MOST_COLUMNS:
+    columns = int(text) if len(text) <= MOST_DIGITS and text.isascii() and text.isdigit() else 0
+    if not LEAST_COLUMNS <= columns <= MOST_COLUMNS:
         raise HTTPException(
             400,
             f"columns: {text[:60]!r} is not allowed; allowed: a whole number from {LEAST_COLUMNS} to {MOST_COLUMNS}",
         )
-    return int(text)
+    return columns

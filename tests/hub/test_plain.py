@@ -195,7 +195,9 @@ async def test_it_speaks_the_language_of_who_asks() -> None:
         assert "1 of 2 GPUs free" in (await get(hub, headers=PLAIN | {"Accept-Language": "fr,en;q=0.8,zh;q=0.2"}))[1]
 
 
-@pytest.mark.parametrize("query", ["format=pdf", "columns=many", "columns=39", "columns=1001", "columns=²"])
+@pytest.mark.parametrize(
+    "query", ["format=pdf", "columns=many", "columns=39", "columns=1001", "columns=0000001001001", "columns=²"]
+)
 async def test_what_cannot_be_given_is_refused_with_what_can(query: str) -> None:
     async with running_hub() as hub, hub.session.get(f"{hub.url}/?{query}", headers=CURL) as response:
         assert (response.status, response.content_type) == (400, "application/problem+json")
