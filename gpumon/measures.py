@@ -37,7 +37,7 @@ REPORT_STATES: Final[tuple[str, ...]] = get_args(ReportStatus)
 MOST_XIDS: Final = 16
 """Of one GPU."""
 MOST_USERS: Final = 32
-"""Of one node, those with the most memory; the rest are :data:`OTHERS`, which no user can be called."""
+"""Of one node, those with the most memory; the rest are :data:`OTHERS`, and so is who is called that."""
 OTHERS: Final = "(others)"
 
 
@@ -230,12 +230,13 @@ class Measures:
                 if process.user is not None and process.type != "graphics":
                     memory[process.user] += process.memory_used_bytes or 0
                     used[process.user].add(gpu.index)
-        users = sorted(memory, key=lambda one: (-memory[one], one))
-        for user in users[:MOST_USERS]:
+        users = sorted(memory, key=lambda one: (one == OTHERS, -memory[one], one))
+        named = [one for one in users[:MOST_USERS] if one != OTHERS]
+        for user in named:
             own = labels(node=node, user=user)
             self._user_gpus.add(own, len(used[user]))
             self._user_memory.add(own, memory[user])
-        if rest := users[MOST_USERS:]:
+        if rest := users[len(named) :]:
             own = labels(node=node, user=OTHERS)
             self._user_gpus.add(own, len(set().union(*(used[one] for one in rest))))
             self._user_memory.add(own, sum(memory[one] for one in rest))

@@ -236,6 +236,19 @@ def test_labels_are_bounded() -> None:
     assert told_of.value("gpumon_gpu_processes") == 305
 
 
+@pytest.mark.parametrize("others", [0, 40])
+def test_a_user_who_is_called_as_the_rest_is_one_of_them(others: int) -> None:
+    world = World()
+    processes = [Process(pid=pid, user=f"u{pid:03}", memory_used_bytes=10) for pid in range(others)]
+    impostor = Process(pid=999, user="(others)", memory_used_bytes=1000)
+    world.push(with_gpus(world, Gpu(index=0, processes=[impostor, *processes])))
+    told_of = said_by(world)
+    rest = max(0, others - 32)
+    assert told_of.value("gpumon_user_gpu_memory_bytes", user="(others)") == 1000 + 10 * rest
+    assert told_of.value("gpumon_user_gpus", user="(others)") == 1
+    assert len(told_of.samples["gpumon_user_gpus"]) == min(others, 32) + 1
+
+
 def test_idleness_and_sleep() -> None:
     world = World()
     busy, idle = Gpu(index=0, uuid="b", utilization_percent=50), Gpu(index=1, uuid="i", utilization_percent=0)
