@@ -40,11 +40,13 @@ def whole(pieces: Iterable[bytes]) -> bytes:
 
 
 def unpacked(data: bytes) -> Iterator[bytes]:
-    """What :func:`body` has compressed, piece by piece."""
+    """What :func:`body` has compressed, piece by piece. Whoever stops in between holds ``data`` and little else."""
     inflate = zlib.decompressobj(GZIP)
-    while data and not inflate.eof:
-        yield inflate.decompress(data, PIECE_BYTES)
-        data = inflate.unconsumed_tail
+    for start in range(0, len(data), PIECE_BYTES):  # what is left of a piece is copied each time, and only that
+        given = data[start : start + PIECE_BYTES]
+        while given and not inflate.eof:
+            yield inflate.decompress(given, PIECE_BYTES)
+            given = inflate.unconsumed_tail
 
 
 def part(pieces: Iterable[bytes]) -> bytes:

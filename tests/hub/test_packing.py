@@ -2,7 +2,9 @@
 
 import gzip
 import importlib
+import random
 import sys
+import tracemalloc
 import zlib
 from types import ModuleType
 
@@ -34,3 +36,27 @@ def test_parts_stand_alone_and_join_into_one_member(module: ModuleType) -> None:
         told = zlib.decompressobj(31).decompress(module.MEMBER_HEAD + b"".join(stream))
         assert len(told) == len(stream) * (len(TEXT) + 1)
     assert zlib.decompressobj(31).decompress(module.MEMBER_HEAD + second) == TEXT + b"2"
+
+
+@pytest.mark.parametrize("piece_bytes", [1, 7, 64, 1000])
+@pytest.mark.parametrize("text", [b"", b"x", TEXT, bytes(100_000), random.Random(1).randbytes(3000)])
+def test_a_body_is_unpacked_in_pieces(
+    module: ModuleType, monkeypatch: pytest.MonkeyPatch, text: bytes, piece_bytes: int
+) -> None:
+    monkeypatch.setattr(module, "PIECE_BYTES", piece_bytes)
+    pieces = list(module.unpacked(module.body(text)))
+    assert b"".join(pieces) == text
+    assert max(map(len, pieces), default=0) <= piece_bytes
+
+
+def test_whoever_takes_it_in_pieces_shares_the_packed_body(module: ModuleType) -> None:
+    packed = module.body(random.Random(1).randbytes(4 * 2**20))
+    tracemalloc.start()
+    try:
+        readers = [module.unpacked(packed) for _ in range(8)]
+        for reader in readers:
+            next(reader)
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < len(packed)
