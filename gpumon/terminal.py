@@ -122,12 +122,16 @@ def writable(text: str, encoding: str) -> str:
 
 
 def write(text: str) -> None:
-    """``text`` to standard output, at once. Raises BrokenPipeError if nobody reads it any longer."""
+    """``text`` to standard output, at once.
+
+    Raises:
+        OSError: it cannot be written; BrokenPipeError: nobody reads it any longer.
+    """
     encoding = sys.stdout.encoding or "utf-8"
     try:
         sys.stdout.buffer.write(writable(text, encoding).encode(encoding, "replace"))
         sys.stdout.buffer.flush()
-    except BrokenPipeError:
+    except OSError:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())  # or Python complains at the end that it could not write the rest
         os.close(nowhere)

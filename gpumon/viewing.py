@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from gpumon.client.rows import Order
     from gpumon.client.stream import Hub
 
+NOT_WRITTEN: Final = 2
 NO_HUB: Final = 3
 ORDERS: Final = ("node", "util", "memory", "temperature", "power", "user", "model", "state")
 
@@ -284,6 +285,9 @@ def _run(main: Coroutine[Any, Any, int], *, is_answer: bool = False) -> int:
             return NO_HUB
         except BrokenPipeError:  # as with "| head": whoever read has had enough
             return 128 + signal.SIGPIPE if is_answer else 0
+        except OSError as error:  # a full disk must not look like an answer
+            click.echo(f"gpumon: standard output: {error.strerror or error}", err=True)
+            return NOT_WRITTEN
 
     return run(guarded(), is_answer=is_answer)
 
@@ -302,6 +306,8 @@ def _page(color: str) -> "Page":
     from gpumon.client.listing import Page
     from gpumon.terminal import writable, write
 
+    if sys.stdout is None:  # as with ">&-"
+        raise UsageError("standard output: it is closed; allowed: a terminal, a pipe or a file")
     ascii_only = _is_ascii_only()
 
     def put(text: str) -> None:
@@ -315,7 +321,12 @@ def _page(color: str) -> "Page":
 
 def _is_terminal() -> bool:
     """Whether a person sees what is drawn, and can press keys."""
-    return sys.stdin.isatty() and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    return (
+        sys.stdin is not None
+        and sys.stdin.isatty()
+        and sys.stdout.isatty()
+        and os.environ.get("TERM", "dumb") != "dumb"
+    )
 
 
 def _is_ascii_only() -> bool:

@@ -6,6 +6,7 @@ import math
 import re
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
@@ -36,6 +37,19 @@ async def test_the_host_and_the_devices_are_told_in_a_line_for_a_shell_and_as_js
         assert (status, found["host"], found["node"], found["simulated"]) == (0, "a.lab", "a", False)
         assert found["gpus"][0]["memory_free_bytes"] == 80 * GIB
         assert found["environment"] == {"CUDA_VISIBLE_DEVICES": "GPU-00000001"}
+
+
+@pytest.mark.parametrize("command", ["find", "nodes", "top --once", "top --json"])
+@pytest.mark.parametrize(("output", "why"), [(">/dev/full", "No space left on device"), (">&-", "it is closed")])
+async def test_what_could_not_be_written_is_no_answer(command: str, output: str, why: str) -> None:
+    async with lab() as one:
+        await one.report("a", [gpu(0)])
+        script = f"exec {sys.executable} -m gpumon {command} --hub {one.site.url} {output} <&-"
+        shell = await asyncio.create_subprocess_exec("sh", "-c", script, stderr=subprocess.PIPE)
+        async with asyncio.timeout(30):
+            said = (await shell.communicate())[1].decode()
+        assert shell.returncode == 2
+        assert re.fullmatch(rf"gpumon: standard output: {why}.*\n", said), said
 
 
 async def test_the_exit_status_tells_none_from_wrong_from_unreachable() -> None:
