@@ -228,18 +228,20 @@ class Measures:
                 continue
             for process in gpu.processes or ():
                 if process.user is not None and process.type != "graphics":
-                    memory[process.user] += process.memory_used_bytes or 0
                     used[process.user].add(gpu.index)
-        users = sorted(memory, key=lambda one: (one == OTHERS, -memory[one], one))
+                    if process.memory_used_bytes is not None:
+                        memory[process.user] += process.memory_used_bytes
+        users = sorted(used, key=lambda one: (one == OTHERS, -memory.get(one, 0), one))
         named = [one for one in users[:MOST_USERS] if one != OTHERS]
         for user in named:
             own = labels(node=node, user=user)
             self._user_gpus.add(own, len(used[user]))
-            self._user_memory.add(own, memory[user])
+            self._user_memory.add(own, memory.get(user))
         if rest := users[len(named) :]:
             own = labels(node=node, user=OTHERS)
             self._user_gpus.add(own, len(set().union(*(used[one] for one in rest))))
-            self._user_memory.add(own, sum(memory[one] for one in rest))
+            known = [memory[one] for one in rest if one in memory]
+            self._user_memory.add(own, sum(known) if known else None)
 
 
 def _add_values(own: str, part: Host | Cost | MigDevice, columns: Iterable[Column]) -> None:

@@ -66,7 +66,7 @@ def told_to_prometheus() -> list[Family]:
         throttle_reasons=[],
         remapped_rows=RemappedRows(correctable=0, uncorrectable=0, pending=False, failure=False),
         xids=[Xid(code=1, meaning="", gravity="info", count=1, last_at="")],
-        processes=[Process(pid=1, user="u")],
+        processes=[Process(pid=1, user="u", memory_used_bytes=1)],
         mig_devices=[MigDevice(index=0, memory_total_bytes=1, memory_used_bytes=1)],
     )
     world.push(replace(world.report(), gpus=[gpu], tags=["t"], host=Host(), agent=Cost()))

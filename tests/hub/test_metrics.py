@@ -249,6 +249,16 @@ def test_a_user_who_is_called_as_the_rest_is_one_of_them(others: int) -> None:
     assert len(told_of.samples["gpumon_user_gpus"]) == min(others, 32) + 1
 
 
+@pytest.mark.parametrize("users", [1, 40])
+def test_memory_of_users_that_the_driver_does_not_tell_is_no_sample(users: int) -> None:
+    world = World()
+    world.push(with_gpus(world, Gpu(index=0, processes=[Process(pid=pid, user=f"u{pid:03}") for pid in range(users)])))
+    told_of = said_by(world)
+    assert told_of.value("gpumon_user_gpus", user="u000") == 1
+    assert len(told_of.samples["gpumon_user_gpus"]) == min(users, 33)
+    assert "gpumon_user_gpu_memory_bytes" not in told_of.samples
+
+
 def test_idleness_and_sleep() -> None:
     world = World()
     busy, idle = Gpu(index=0, uuid="b", utilization_percent=50), Gpu(index=1, uuid="i", utilization_percent=0)
