@@ -88,13 +88,14 @@ def summary(rows: Sequence[GpuRow]) -> list[Cell]:
     states = Counter(row.state for row in rows if row.gpu is not None)
     online = sum(node.status == "online" for node in nodes)
     simulated = sum(node.report is not None and node.report.simulated for node in nodes)
-    power = sum(row.gpu.power_draw_watts or 0 for row in rows if row.gpu and row.node.status == "online")
+    draws = [row.gpu.power_draw_watts for row in rows if row.gpu and row.node.status == "online"]
+    power = [draw for draw in draws if draw is not None]
     rest: tuple[State, ...] = ("busy", "held", "fault", "unknown")
     return [
         Cell(f"{states['free']} of {states.total()} GPUs free", "green bold"),
         *(Cell(f"{states[state]} {STATE_WORDS[state]}", STATE_STYLES[state]) for state in rest if states[state]),
         Cell(f"{online} of {len(nodes)} nodes online"),
-        Cell(watts(power)),
+        *([Cell(watts(sum(power)))] if power else []),
         *([Cell(f"{simulated} simulated: numbers invented", "yellow")] if simulated else []),
     ]
 

@@ -225,13 +225,14 @@ nav { display: flex; flex-wrap: wrap; gap: 0.5rem 1.5rem; margin-top: 1.5rem; }
 def _summary(nodes: Sequence[Node], states: Counter[State], words: dict[str, str]) -> list[Cell]:
     online = sum(node.status == "online" for node in nodes)
     simulated = sum(node.report is not None and node.report.simulated for node in nodes)
-    power = sum(gpu.power_draw_watts or 0 for node in nodes if node.status == "online" for gpu in _gpus(node))
+    draws = [gpu.power_draw_watts for node in nodes if node.status == "online" for gpu in _gpus(node)]
+    power = [draw for draw in draws if draw is not None]
     rest: tuple[State, ...] = ("busy", "held", "fault", "unknown")
     return [
         Cell(words["gpus_free"].format(free=states["free"], all=states.total()), "green bold"),
         *(Cell(f"{states[state]} {words[state]}", STYLES[state]) for state in rest if states[state]),
         Cell(words["nodes_online"].format(online=online, all=len(nodes))),
-        Cell(f"{power:.0f} W" if power < 1000 else f"{power / 1000:.1f} kW"),
+        *([Cell(_watts(sum(power)))] if power else []),
         *([Cell(words["simulated"].format(nodes=simulated), "yellow")] if simulated else []),
     ]
 
@@ -316,6 +317,10 @@ def _figure(value: float | None, unit: str = "") -> str:
 
 def _gib(value: float | None) -> str:
     return NULL if value is None else f"{value / GIB:.1f}"
+
+
+def _watts(power: float) -> str:
+    return f"{power:.0f} W" if power < 1000 else f"{power / 1000:.1f} kW"
 
 
 def _pair(one: str, of: str) -> str:

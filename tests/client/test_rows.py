@@ -141,6 +141,13 @@ def test_where_there_is_only_ascii_our_signs_have_a_stand_in_of_the_same_width()
 # ---- what is printed ----
 
 
+@pytest.mark.parametrize(("draws", "told"), [((None, None), []), ((None, 0.0), ["0 W"]), ((700.0, 700.0), ["1.4 kW"])])
+def test_power_that_nobody_knows_is_not_told_as_none(draws: tuple[float | None, ...], told: list[str]) -> None:
+    gpus = [free_gpu(place, power_draw_watts=draw) for place, draw in enumerate(draws)]
+    parts = summary(gpu_rows([node("a", *gpus)], 0.0))
+    assert [cell.text for cell in parts if cell.text.endswith("W")] == told
+
+
 async def test_nodes_are_listed_with_what_is_wrong_chosen_and_as_json() -> None:
     async with lab() as one:
         await one.report("b", [gpu(0, 70, user="alice")], driver_version="580.95", tags=["room 3"])

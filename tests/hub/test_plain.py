@@ -233,3 +233,13 @@ def test_a_node_that_is_offline_keeps_its_numbers_says_since_when_and_why() -> N
     told = sheet([node(USED, status="offline", verdict=verdict)], 1_795_456_800.0)
     assert [cell.text for cell in told.rows[0]][4:8] == ["offline", "-", "-", "2.0/80.0"]
     assert told.troubles == ["Node: offline; last seen 2026-11-23 14:02:31 UTC; The agent died. Start it."]
+
+
+@pytest.mark.parametrize(
+    ("draws", "told"),
+    [((None, None), []), ((None, 0.0), ["0 W"]), ((600.0, None), ["600 W"]), ((700.0, 700.0), ["1.4 kW"])],
+)
+def test_power_that_nobody_knows_is_not_told_as_none(draws: tuple[float | None, ...], told: list[str]) -> None:
+    gpus = [Gpu(index=place, power_draw_watts=draw) for place, draw in enumerate(draws)]
+    summary = sheet([node(*gpus)], 0.0, "en").summary
+    assert [cell.text for cell in summary if cell.text.endswith("W")] == told
