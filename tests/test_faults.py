@@ -101,6 +101,7 @@ async def test_a_hub_killed_again_and_again_misses_nothing_and_takes_nothing_twi
             await until_true(lambda: sum(map(len, hub.ledger.lives()[-1].values())) > 30)
             hub.kill()
             await hub.start()
+        await until(lambda: all_online(hub.site, 6))
         await until(lambda: all_is_taken(agents, hub.ledger))
         assert len(hub.ledger.lives()) == 4
         assert hub.ledger.repeated() == []

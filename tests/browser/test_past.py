@@ -71,6 +71,15 @@ def path(page: Page, name: str, kind: str, place: int = 0) -> str:
     return spark(page, name, place).locator(f".{kind}").get_attribute("d") or ""
 
 
+def area(page: Page, name: str, place: int = 0) -> Locator:
+    return spark(page, name, place).locator(".area")
+
+
+def pieces(count: int) -> re.Pattern[str]:
+    """A path of as many pieces, each begun by its ``M``."""
+    return re.compile(f"^(M[^M]+){{{count}}}$")
+
+
 def open_details(page: Page, name: str) -> Locator:
     page.locator(f'[data-node="{name}"]').get_by_role("button", name=re.compile("Details|详情")).click()
     charts = page.locator(f'[data-node="{name}"] [data-field="charts"]')
@@ -106,14 +115,14 @@ def test_the_past_of_all_that_is_seen_comes_in_one_call_and_its_gaps_are_gaps(hu
     watched = open_page(f"{hub.url}/?as=table")
     page = watched.page
     for name in "abc":
-        expect(spark(page, name).locator(".area")).to_have_attribute("d", re.compile("^M"))
+        expect(area(page, name)).to_have_attribute("d", re.compile("^M"))
     asked = [urlsplit(url) for url in watched.requests if "/api/history" in url]
     assert [parse_qs(one.query)["node"] for one in asked] == [["a", "b", "c"]]
     page.keyboard.press("d")
     page.keyboard.press("d")
     expect(page.locator('[data-node="a"] .spark')).to_have_count(2)
-    assert path(page, "a", "area").count("M") == 2
-    assert path(page, "a", "area", place=1).count("M") == 1
+    expect(area(page, "a")).to_have_attribute("d", pieces(2))
+    expect(area(page, "a", place=1)).to_have_attribute("d", pieces(1))
     assert len([url for url in watched.requests if "/api/history" in url]) == 1
 
 
@@ -162,7 +171,7 @@ def test_a_gpu_that_tells_little_has_charts_of_that_alone(hub: FakeHub, open_pag
     charts = open_details(page, "a")
     expect(charts.locator("[data-chart]")).to_have_count(1)
     expect(charts.locator('[data-quantity="utilization_percent"] .missing')).to_have_count(4)
-    assert path(page, "a", "line") != ""
+    expect(spark(page, "a").locator(".line")).to_have_attribute("d", re.compile("^M"))
     assert path(page, "a", "area") == ""
     assert path(page, "a", "line", place=1) == ""
 
