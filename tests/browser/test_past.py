@@ -196,7 +196,7 @@ def test_bands_show_when_a_gpu_was_slowed_down_and_when_its_driver_reported_erro
     page = open_page(hub.url, theme=theme).page
     charts = open_details(page, "a")
     canvas = charts.locator('[data-chart="utilization_percent"] canvas')
-    assert canvas.evaluate(WARM) > 1000
+    page.wait_for_function(f"canvas => ({WARM})(canvas) > 1000", arg=canvas.element_handle())
     expect(charts.locator('[data-band="throttled"]')).to_contain_text("Slowed down for 10% of this time")
     expect(charts.locator('[data-band="xid"]')).to_contain_text("A row was retired.")
     expect(
