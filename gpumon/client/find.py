@@ -114,7 +114,7 @@ class FoundGpu(Struct, frozen=True, kw_only=True):
     index: int
     uuid: str | None
     name: str | None
-    memory_free_bytes: int
+    memory_free_bytes: int | None
     idle_since: str | None
 
 

@@ -17,6 +17,7 @@ from gpumon.client.rows import ORDERS, Order, gpu_rows, matching, node_rows, sor
 from gpumon.client.top import Top, once
 from gpumon.client.watch import Watch
 from gpumon.model import Fault, Gpu, Node, Process
+from gpumon.sums import Sum
 from gpumon.terminal import IN_ASCII, width, writable
 from tests.client.labs import GIB, HOSTILE, Sheet, busy_gpu, free_gpu, gpu, lab, node
 
@@ -66,12 +67,22 @@ def test_rows_are_filtered_by_words(words: str, expected: int) -> None:
 def test_a_nodes_row_sums_up_what_is_known_now() -> None:
     first, second, third = node_rows(gpu_rows(FLEET, NOW))
     assert (first.states["free"], first.gpu_count, first.users, first.models) == (1, 2, ["alice"], ["H100"])
-    assert (first.memory_used_bytes, first.memory_total_bytes) == (70 * GIB, 160 * GIB)
-    assert (first.utilization_percent, first.temperature_celsius, first.power_draw_watts) == (90, 70, 400)
+    assert (first.memory_used_bytes, first.memory_total_bytes) == (Sum(70 * GIB), Sum(160 * GIB))
+    assert (first.utilization_percent, first.temperature_celsius) == (90, 70)
+    assert first.power_draw_watts == Sum(400, is_partial=True)  # the other does not tell
     assert second.states["free"] == 0
-    assert (third.gpu_count, third.utilization_percent, third.power_draw_watts) == (0, None, None)
+    assert (third.gpu_count, third.utilization_percent, third.power_draw_watts) == (0, None, Sum(None))
     (stale,) = node_rows(gpu_rows([node("s", busy_gpu(0, power_draw_watts=99), status="stale")], NOW))
-    assert (stale.memory_used_bytes, stale.power_draw_watts, stale.states["free"]) == (None, None, 0)
+    assert (stale.memory_used_bytes, stale.power_draw_watts, stale.states["free"]) == (Sum(None), Sum(None), 0)
+
+
+def test_a_sum_to_which_more_belongs_is_marked_and_one_of_nothing_is_a_dash() -> None:
+    some = node("s", busy_gpu(0, power_draw_watts=400), busy_gpu(1, memory_used_bytes=None))
+    none = node("t", busy_gpu(0, memory_used_bytes=None, memory_total_bytes=None))
+    _, first, second = painted(node_table(node_rows(gpu_rows([some, none], NOW)), 120), color=False).splitlines()
+    assert re.search(r" ≥70\.0/160\.0 +— +≥400 ", first)
+    assert re.search(r" — +— +— ", second)
+    assert "≥" not in second
 
 
 text = st.text(max_size=40) | st.sampled_from([HOSTILE, "机器学习服务器", "e\u0301" * 9, "👩‍💻", "[bold]x[/]"])
@@ -141,7 +152,7 @@ def test_where_there_is_only_ascii_our_signs_have_a_stand_in_of_the_same_width()
 # ---- what is printed ----
 
 
-@pytest.mark.parametrize(("draws", "told"), [((None, None), []), ((None, 0.0), ["0 W"]), ((700.0, 700.0), ["1.4 kW"])])
+@pytest.mark.parametrize(("draws", "told"), [((None, None), []), ((None, 0.0), ["≥0 W"]), ((700.0, 700.0), ["1.4 kW"])])
 def test_power_that_nobody_knows_is_not_told_as_none(draws: tuple[float | None, ...], told: list[str]) -> None:
     gpus = [free_gpu(place, power_draw_watts=draw) for place, draw in enumerate(draws)]
     parts = summary(gpu_rows([node("a", *gpus)], 0.0))
