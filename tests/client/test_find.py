@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -115,6 +117,20 @@ async def waiting(one: Lab, sheet: Sheet, settle_seconds: float = 0.0, gpus: int
     return task
 
 
+@asynccontextmanager
+async def silent_server() -> AsyncIterator[str]:
+    """Something that takes a connection and says nothing."""
+    ends = asyncio.Event()
+
+    async def wait(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await ends.wait()
+        writer.close()
+
+    async with await asyncio.start_server(wait, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        ends.set()
+
+
 async def viewers(one: Lab, count: int) -> None:
     async def are_there() -> bool:
         return bool((await one.site.get("/health"))["viewers"] == count)
@@ -168,6 +184,20 @@ async def test_a_search_outlives_its_hub_and_trusts_nothing_from_before() -> Non
 async def test_a_hub_that_was_never_there_is_not_waited_for() -> None:
     with pytest.raises(HubError, match="cannot be reached"):
         await find.wait(Sheet().page, Hub(f"http://127.0.0.1:{free_port()}"), Wanted(), "line", 0.0, None)
+
+
+async def test_a_search_says_that_the_hub_did_not_answer_and_not_that_nothing_was_free() -> None:
+    async with silent_server() as url:
+        with pytest.raises(HubError, match=r"no answer within 0\.2 s"):
+            await find.wait(Sheet().page, Hub(url), Wanted(), "line", 0.0, 0.2)
+    async with lab() as one:
+        await one.report("a", [gpu(0, 70, user="alice")])
+        vigil = find.Vigil(Sheet().page, one.hub, Wanted(), 0.0)
+        task = asyncio.create_task(vigil.offer())
+        await until_true(lambda: vigil.has_looked)
+        assert vigil.doubt == ""
+    await until_true(lambda: vigil.doubt.startswith(", as far as is known; no word from the hub since "))
+    task.cancel()
 
 
 async def test_a_search_that_is_ended_has_found_nothing() -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from typing import Any
 
 import pytest
@@ -11,11 +12,14 @@ from hypothesis import strategies as st
 from gpumon.client.choice import Choice
 from gpumon.client.controls import HELP, Controls
 from gpumon.client.figures import bar
+from gpumon.client.fleet import Fleet
 from gpumon.client.listing import run
 from gpumon.client.picture import gpu_table, node_table, notices, painted, running, summary, troubles
 from gpumon.client.rows import ORDERS, Order, gpu_rows, matching, node_rows, sorted_nodes, sorted_rows
+from gpumon.client.stream import Hub, Message
 from gpumon.client.top import Top, once
 from gpumon.client.watch import Watch
+from gpumon.errors import HubError
 from gpumon.model import Fault, Gpu, Node, Process
 from gpumon.sums import Sum
 from gpumon.terminal import IN_ASCII, width, writable
@@ -277,8 +281,10 @@ def test_a_large_fleet_is_shown_by_node_until_somebody_wants_gpus() -> None:
     controls = Controls()
     top = top_of(fleet, controls)
     assert "STATUS" in painted(top.picture(100, None), color=False)
+    assert "t by GPU" in painted(top.picture(100, 24), color=False)
     controls.press("t")
     assert "STATE" in painted(top.picture(100, None), color=False)
+    assert "t by node" in painted(top.picture(100, 24), color=False)
     controls.press("t")
     assert "STATUS" in painted(top.picture(100, None), color=False)
     assert "STATE" in painted(top_of(fleet[:25], Controls()).picture(100, None), color=False)
@@ -300,6 +306,20 @@ async def test_where_the_hub_is_gone_the_picture_says_since_when() -> None:
     assert "No word from the hub since " in picture
     assert "the link" in picture
     assert "alice" in picture
+
+
+async def test_of_a_hub_that_hangs_the_picture_says_for_how_long_and_then_what_it_is_from() -> None:
+    time_of_day = 0.0
+    watch = Watch(Hub("http://hub"), "overview", 1.0)
+    watch.fleet = Fleet(lambda: time_of_day)
+    watch.fleet.take(Message("snapshot", "2026-11-23T14:00:00.000Z", nodes=FLEET))
+    watch.has_told = True
+    top = Top(watch, Choice(), Controls())
+    assert "nothing told" not in painted(top.picture(100, 24), color=False)
+    time_of_day = 20.0
+    assert "nothing told for 20 s" in painted(top.picture(100, 24), color=False)
+    watch._lose(HubError("the link has ended"))
+    assert watch.lost_at == pytest.approx(time.time() - 20, abs=5)
 
 
 def test_of_very_many_gpus_the_part_that_is_shown_is_the_part_that_is_asked_for() -> None:
