@@ -19,6 +19,7 @@ from gpumon.commands import PIPE_COLUMNS, colors, quiet
 from gpumon.config import hub_url_fault
 from gpumon.errors import HubError, UsageError
 from gpumon.model import NodeStatus
+from gpumon.options import PATH
 from gpumon.quantities import bytes_of, seconds_of
 from gpumon.settings import given_token
 
@@ -72,6 +73,7 @@ _HUB_OPTIONS: Final = (
     ),
     click.option(
         "--token-file",
+        type=PATH,
         metavar="FILE",
         envvar="GPUMON_TOKEN_FILE",
         show_envvar=True,
@@ -79,6 +81,7 @@ _HUB_OPTIONS: Final = (
     ),
     click.option(
         "--tls-ca",
+        type=PATH,
         metavar="FILE",
         envvar="GPUMON_TLS_CA",
         show_envvar=True,
