@@ -8,8 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 
@@ -18,7 +16,7 @@ from gpumon.client.offers import Wanted, free_parts
 from gpumon.client.stream import Hub
 from gpumon.errors import HubError
 from gpumon.quantities import bytes_of, seconds_of
-from tests.client.labs import GIB, HOSTILE, Lab, Sheet, free_gpu, gpu, lab, node
+from tests.client.labs import GIB, HOSTILE, Lab, Sheet, free_gpu, gpu, lab, node, silent_server
 from tests.running import free_port, program, until, until_true
 
 
@@ -117,20 +115,6 @@ async def waiting(one: Lab, sheet: Sheet, settle_seconds: float = 0.0, gpus: int
     return task
 
 
-@asynccontextmanager
-async def silent_server() -> AsyncIterator[str]:
-    """Something that takes a connection and says nothing."""
-    ends = asyncio.Event()
-
-    async def wait(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await ends.wait()
-        writer.close()
-
-    async with await asyncio.start_server(wait, "127.0.0.1", 0) as server:
-        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        ends.set()
-
-
 async def viewers(one: Lab, count: int) -> None:
     async def are_there() -> bool:
         return bool((await one.site.get("/health"))["viewers"] == count)
@@ -187,7 +171,7 @@ async def test_a_hub_that_was_never_there_is_not_waited_for() -> None:
 
 
 async def test_a_search_says_that_the_hub_did_not_answer_and_not_that_nothing_was_free() -> None:
-    async with silent_server() as url:
+    async with silent_server() as (url, _):
         with pytest.raises(HubError, match=r"no answer within 0\.2 s"):
             await find.wait(Sheet().page, Hub(url), Wanted(), "line", 0.0, 0.2)
     async with lab() as one:
