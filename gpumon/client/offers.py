@@ -125,10 +125,8 @@ def _offers(node: Node, wanted: Wanted, now: float, is_settled: IsSettled) -> It
         by_model.setdefault(part.gpu.name, []).append(part)
     for group in [*by_model.values(), fitting]:
         if len(group) >= wanted.gpus:
-            chosen = sorted(group, key=lambda part: (part.memory_free_bytes or 0, part.idle_since or now))[
-                : wanted.gpus
-            ]
-            chosen.sort(key=lambda part: part.gpu.index)
+            by_fit = sorted(group, key=lambda part: (part.memory_free_bytes or 0, part.idle_since or now))
+            chosen = sorted(by_fit[: wanted.gpus], key=lambda part: part.gpu.index)
             yield Offer(node, host, chosen, len(free) - len(chosen))
 
 

@@ -182,6 +182,12 @@ def test_old_numbers_are_not_told() -> None:
     assert told_of.values("gpumon_hub_nodes", "status") == {"online": 0, "stale": 1, "offline": 0, "pending": 1}
 
 
+def test_a_gpu_that_is_lost_in_its_sleep_is_lost() -> None:
+    world = World()
+    world.push(with_gpus(world, Gpu(index=0, uuid="s", asleep=True, status="lost")))
+    assert said_by(world).value("gpumon_gpu_status", uuid="s", status="lost") == 1
+
+
 def test_what_is_not_known_is_no_sample() -> None:
     world = World()
     world.push(with_gpus(world, Gpu(index=0), Gpu(index=1, temperature_celsius=40, status="lost")))
