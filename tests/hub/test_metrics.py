@@ -182,6 +182,16 @@ def test_old_numbers_are_not_told() -> None:
     assert told_of.values("gpumon_hub_nodes", "status") == {"online": 0, "stale": 1, "offline": 0, "pending": 1}
 
 
+def test_xids_are_counted_by_their_number() -> None:
+    world = World()
+    seen = [
+        Xid(code=code, meaning="", gravity="info", count=count, last_at="")
+        for code, count in ((79, 3), (31, 1), (79, 2))
+    ]
+    world.push(with_gpus(world, Gpu(index=0, uuid="a", xids=seen)))
+    assert said_by(world).values("gpumon_gpu_xid_errors_total", "xid") == {"79": 5, "31": 1}
+
+
 def test_a_display_computes_nothing_and_on_a_lost_gpu_nobody_does() -> None:
     world = World()
     display = Process(pid=1, user="ann", type="graphics", memory_used_bytes=1)
