@@ -107,3 +107,19 @@ def test_the_first_tab_offers_the_way_past_all_controls(page: Page) -> None:
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
     assert page.evaluate("document.querySelector('main').contains(document.activeElement)")
+
+
+def test_a_sum_of_which_not_all_is_told_says_so_and_one_of_nothing_is_a_dash(hub: FakeHub, open_page: Open) -> None:
+    silent = process(2, "alice", 0) | {"memory_used_bytes": None}
+    part = gpu(0, memory_used_bytes=30 * GIB, power_draw_watts=500, processes=[process(1, "alice", 30), silent])
+    unknown = gpu(1, power_draw_watts=None, processes=[process(3, "bob", 0) | {"memory_used_bytes": None}])
+    hub.show(node("a", part, unknown))
+    page = open_page(hub.url).page
+    power, sign = page.locator('[data-total="power"] dd'), page.get_by_role("img", name="at least: not all tell theirs")
+    expect(power).to_have_text("≥ 500 W")
+    expect(power.locator(sign)).to_have_count(1)
+    page.locator('[data-tab="users"]').click()
+    memory = page.locator('[data-user] [data-column="memory"]')
+    expect(memory).to_have_text(["≥ 30.0 GiB", "—"])
+    hub.show(node("a", unknown))
+    expect(power).to_have_text("—")

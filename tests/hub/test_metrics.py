@@ -182,6 +182,40 @@ def test_old_numbers_are_not_told() -> None:
     assert told_of.values("gpumon_hub_nodes", "status") == {"online": 0, "stale": 1, "offline": 0, "pending": 1}
 
 
+def test_xids_are_counted_by_their_number() -> None:
+    world = World()
+    seen = [
+        Xid(code=code, meaning="", gravity="info", count=count, last_at="")
+        for code, count in ((79, 3), (31, 1), (79, 2))
+    ]
+    world.push(with_gpus(world, Gpu(index=0, uuid="a", xids=seen)))
+    assert said_by(world).values("gpumon_gpu_xid_errors_total", "xid") == {"79": 5, "31": 1}
+
+
+def test_a_display_computes_nothing_and_on_a_lost_gpu_nobody_does() -> None:
+    world = World()
+    display = Process(pid=1, user="ann", type="graphics", memory_used_bytes=1)
+    program = Process(pid=2, user="bob", type="compute", memory_used_bytes=2)
+    world.push(
+        with_gpus(
+            world,
+            Gpu(index=0, uuid="a", processes=[display, program]),
+            Gpu(index=1, uuid="b", processes=[display]),
+            Gpu(index=2, uuid="c", processes=[program], status="lost"),
+        )
+    )
+    told_of = said_by(world)
+    assert told_of.values("gpumon_gpu_processes", "uuid") == {"a": 1, "b": 0}
+    assert told_of.values("gpumon_user_gpus", "user") == {"bob": 1}
+    assert told_of.values("gpumon_user_gpu_memory_bytes", "user") == {"bob": 2}
+
+
+def test_a_gpu_that_is_lost_in_its_sleep_is_lost() -> None:
+    world = World()
+    world.push(with_gpus(world, Gpu(index=0, uuid="s", asleep=True, status="lost")))
+    assert said_by(world).value("gpumon_gpu_status", uuid="s", status="lost") == 1
+
+
 def test_what_is_not_known_is_no_sample() -> None:
     world = World()
     world.push(with_gpus(world, Gpu(index=0), Gpu(index=1, temperature_celsius=40, status="lost")))
