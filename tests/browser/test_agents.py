@@ -8,7 +8,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from gpumon.handshake import JoinToken
 from tests.browser.axe import grave_faults
-from tests.browser.conftest import Open
+from tests.browser.conftest import Open, fits
 from tests.running import program
 
 HOST = "127.0.0.1"
@@ -48,7 +48,7 @@ def test_who_is_not_logged_in_sees_how_many_wait_and_nothing_of_them(lab_that_wa
     expect(page.locator('[data-notice="agents_waiting"]')).to_contain_text("1 agent waits to be admitted.")
     expect(page.get_by_role("button", name="Log in")).to_be_visible()
     expect(waiting(page)).to_have_count(0)
-    assert NAME not in page.locator("body").inner_text()
+    expect(page.locator("body")).not_to_contain_text(NAME)
     assert not [url for url in watched.requests if "/api/agents" in url]
 
 
@@ -105,5 +105,5 @@ def test_everybody_can_use_it(
     page.locator('[data-field="joined"] summary').click()
     expect(page.get_by_role("button", name="Revoke joined")).to_be_visible()
     assert grave_faults(page) == []
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    fits(page, width)
     keep_picture(page, f"agents-{width}-{theme}")
