@@ -26,7 +26,7 @@ from gpumon.hub import app as hub_app
 from gpumon.listening import listen
 
 T = TypeVar("T")
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 40.0
 
 
 async def until(condition: Callable[[], Awaitable[T]], patience: float = PATIENCE_SECONDS) -> T:
@@ -103,7 +103,7 @@ async def _site(
 
     tls = True if shown is None else trusting(None, shown.certificate.fingerprint)
     connector = aiohttp.TCPConnector(ssl=tls)
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(10), connector=connector) as session:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(30), connector=connector) as session:
         task = asyncio.create_task(run())  # no group: a failing test should show its own error, not a group's
         try:
             yield Site(port, session, shown)
@@ -163,7 +163,7 @@ class Program:
         """The port that the hub or agent says it listens on."""
         return int(self.wait_for(rf"{role}\b.* on https?://\S+:(\d+)")[1])
 
-    def end(self, number: int = signal.SIGTERM, patience: float = 10) -> int:
+    def end(self, number: int = signal.SIGTERM, patience: float = 30) -> int:
         """Send a signal and wait for the exit status."""
         self.process.send_signal(number)
         return self.status(patience)
@@ -192,10 +192,10 @@ def _program(arguments: Sequence[str], environment: dict[str, str], folder: Path
         if running.process.poll() is None:
             running.process.terminate()
             try:
-                running.process.communicate(timeout=10)
+                running.process.communicate(timeout=30)
             except TimeoutExpired:
                 running.process.kill()
-                running.process.communicate(timeout=10)
+                running.process.communicate(timeout=30)
         for stream in (running.process.stdout, running.process.stderr):
             if stream is not None:
                 stream.close()

@@ -9,7 +9,7 @@ from playwright.sync_api import Locator, Page, expect
 from gpumon.handshake import JoinToken
 from tests.browser.axe import grave_faults
 from tests.browser.conftest import Open, fits
-from tests.running import program
+from tests.running import Program, program
 
 HOST = "127.0.0.1"
 NAME = "<b>gpu 机器"
@@ -18,8 +18,9 @@ NAME = "<b>gpu 机器"
 class Lab:
     """A hub at which one agent has joined and another, whose token is wrong, waits."""
 
-    def __init__(self, url: str, token: str, code: str) -> None:
+    def __init__(self, url: str, token: str, code: str, waits: Program) -> None:
         self.url = url
+        self.waits = waits
         self.link = f"{url}#token={token}"
         self.code = code
 
@@ -35,7 +36,7 @@ def lab_that_waits(tmp_path: Path) -> Iterator[Lab]:
             first.wait_for("this agent has joined")
             with program(*agent, f"--name={NAME}", environment={"GPUMON_JOIN_TOKEN": wrong.text()}) as second:
                 code = second.wait_for("gpumon agents admit (\\S+?);")[1]
-                yield Lab(f"{url}/", (tmp_path / "viewers.token").read_text().strip(), code)
+                yield Lab(f"{url}/", (tmp_path / "viewers.token").read_text().strip(), code, second)
 
 
 def waiting(page: Page) -> Locator:
@@ -53,6 +54,7 @@ def test_who_is_not_logged_in_sees_how_many_wait_and_nothing_of_them(lab_that_wa
 
 
 def test_an_agent_is_admitted_by_the_page(lab_that_waits: Lab, open_page: Open) -> None:
+    lab_that_waits.waits.process.kill()  # so that it does not come back as soon as it may
     page = open_page(lab_that_waits.link).page
     shown = waiting(page).get_by_role("listitem")
     expect(shown).to_contain_text(NAME)

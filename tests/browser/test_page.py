@@ -109,7 +109,7 @@ def test_the_page_says_that_it_has_lost_the_hub_and_comes_back(lab: Callable[...
     expect(page.locator('[data-link="lost"]')).to_be_visible()
     expect(page.get_by_role("alert").or_(page.get_by_role("status")).first).to_be_visible()
     expect(page.locator("[data-gpu]")).to_have_count(2)
-    site.restart_hub()
+    site.start_hub()
     expect(page.locator('[data-link="live"]')).to_be_visible()
 
 
@@ -136,7 +136,7 @@ def test_where_events_are_not_let_through_a_websocket_tells_the_same(lab: Callab
     expect(value(watched.page, "utilization_percent")).to_contain_text("29%")
     site.hub.process.kill()
     expect(watched.page.locator('[data-link="lost"]')).to_be_visible()
-    site.restart_hub()
+    site.start_hub()
     expect(watched.page.locator('[data-link="live"]')).to_be_visible()
 
 
