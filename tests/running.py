@@ -48,16 +48,18 @@ async def until_true(condition: Callable[[], object], patience: float = PATIENCE
     await until(check, patience)
 
 
-def free_port(address: str = "127.0.0.1") -> int:
-    """A port on which nobody listens, for a server that comes and goes.
+def free_port(address: str = "127.0.0.1", kinds: Sequence[socket.SocketKind] = (socket.SOCK_STREAM,)) -> int:
+    """A port on which nobody listens, by any of ``kinds``, for a server that comes and goes.
 
     It is below those that the kernel gives to whoever connects: while a server is away, one of these could get its
     port, even by connecting to it, and would then be connected to itself.
     """
     while True:
-        with contextlib.suppress(OSError), socket.socket() as one:
-            one.bind((address, random.randint(20_000, 32_000)))
-            return int(one.getsockname()[1])
+        port = random.randint(20_000, 32_000)
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            for kind in kinds:
+                stack.enter_context(socket.socket(type=kind)).bind((address, port))
+            return port
 
 
 class Site:
