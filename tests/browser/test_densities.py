@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Open
+from tests.browser.conftest import Open, fits
 from tests.browser.fakehub import FakeHub, Json, evidence, fault, gpu, node, process
 
 GIB = 2**30
@@ -111,4 +111,4 @@ def test_a_large_fleet_fits_the_page(hub: FakeHub, open_page: Open, nodes: int, 
     hub.show(*fleet(nodes, gpus=16))
     page = open_page(hub.url, width=width, theme=theme, language="zh-CN").page
     density(page, "table" if nodes == 40 else "map")
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    fits(page, width)

@@ -141,7 +141,7 @@ async def test_who_waits_is_told_when_a_gpu_becomes_free_and_not_before() -> Non
 async def test_a_gpu_that_is_free_for_a_moment_is_not_given_away() -> None:
     async with lab() as one:
         await one.report("a", [gpu(0, 70, user="alice"), gpu(1, 70, user="bob")])
-        vigil = find.Vigil(Sheet().page, one.hub, Wanted(), 1.0)
+        vigil = find.Vigil(Sheet().page, one.hub, Wanted(), 3.0)
         task = asyncio.create_task(vigil.offer())
         await viewers(one, 1)
         await one.report("a", [gpu(0), gpu(1, 70, user="bob")])  # between two jobs of a queue

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 from collections.abc import AsyncIterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -131,14 +132,14 @@ async def test_it_is_made_once_for_all_who_ask_within_a_second(monkeypatch: pyte
     monkeypatch.setattr(metrics, "NodeGauges", Counted)
     async with running_hub() as hub:
         await asyncio.gather(*(told(hub) for _ in range(20)))
-        assert len(made) == 1
+        known = len(made)  # 1, where 20 are answered within a second
 
         async def is_made_anew() -> bool:
             await told(hub)
-            return len(made) == 2
+            return len(made) > known
 
         await until(is_made_anew)
-        assert made[1] - made[0] >= metrics.FRESH_SECONDS
+        assert all(later - sooner >= metrics.FRESH_SECONDS for sooner, later in pairwise(made))
 
 
 async def test_who_must_log_in_must_do_so_here(tmp_path: Path) -> None:
@@ -153,7 +154,7 @@ async def test_who_must_log_in_must_do_so_here(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("privacy", "is_told"), [("nothing", False), ("names", False), ("users", True)])
 async def test_strangers_learn_of_users_what_the_page_shows_them(tmp_path: Path, privacy: Any, is_told: bool) -> None:
     async with locked_hub(tmp_path, AuthSection(privacy=privacy)) as hub:
-        settings = AgentSection(name="n", hub=[hub.site.url], interval_seconds=0.2)
+        settings = AgentSection(name="n", hub=[hub.site.url], interval_seconds=60)  # of both the same report
         async with running_agent(settings, simulate="h200:4"):
             await hub.site.node_when("n", lambda node: node["report"])
             stranger = await told(hub.site)
