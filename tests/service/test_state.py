@@ -1,14 +1,17 @@
 """What systemd says of a service, in words for people."""
 
 import asyncio
+import contextlib
+import socket
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import ClassVar
 
 import pytest
 
 from gpumon.config import AgentSection, Config
+from gpumon.service import health
 from gpumon.service.health import Complaint, ask
 from gpumon.service.place import Place, of_machine, of_user
 from gpumon.service.state import State, look, words
@@ -148,3 +151,27 @@ def test_a_token_goes_nowhere_but_to_the_service_itself() -> None:
     assert isinstance(said, Complaint)
     assert said.message.endswith("refuses with status 302")
     assert Elsewhere.asked == ["/health?verbose"]
+
+
+@pytest.mark.parametrize("begun", [b"HTTP/1.1 200 OK\r\nX: ", b"\x16\x03\x03\x3f\xff"], ids=["http", "tls"])
+def test_who_answers_byte_by_byte_is_not_waited_for(begun: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "SECONDS", 0.5)
+    has_given_up = Event()
+
+    def trickle(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(begun)
+            while not has_given_up.wait(0.1):
+                connection.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = Thread(target=trickle, args=(listener,))
+        thread.start()
+        try:
+            said = ask("127.0.0.1", listener.getsockname()[1], None, tls=begun[0] == 0x16)
+        finally:
+            has_given_up.set()
+            thread.join()
+    assert isinstance(said, Complaint)
+    assert said.message.endswith("does not answer within 0.5 s")
