@@ -90,6 +90,37 @@ def test_what_a_person_wrote_stays_and_only_what_changes_is_changed(tmp_path: Pa
     assert path.stat().st_ino == before.st_ino
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"A=1\nB='open\n", "line 2: its value does not end: a quote is not closed"),
+        (b'A="open\n', "line 1: its value does not end"),
+        (b"A=1\\", "line 1: its value does not end"),
+        (b"# so \\\nA=1\n", "line 1: a comment that ends with a backslash is not allowed"),
+        (b"A=1\nB=\xe9\n", "line 2: is not UTF-8, so systemd reads nothing of this file"),
+        (b"A=1\nB=\0\n", "line 2: has a NUL, so systemd reads nothing of this file"),
+    ],
+)
+def test_what_is_read_otherwise_than_it_looks_is_a_fault_and_is_not_changed(
+    text: bytes, words: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "agent.env"
+    path.write_bytes(text)
+    for attempt in (lambda: environment.read(path), lambda: environment.write(path, {"C": "1"}, "")):
+        with pytest.raises(UsageError) as raised:
+            attempt()
+        assert f"{path}: {words}" in str(raised.value)
+    assert path.read_bytes() == text
+
+
+def test_of_two_lines_of_a_name_the_last_one_counts_and_is_changed(tmp_path: Path) -> None:
+    path = tmp_path / "agent.env"
+    path.write_text("A=1\nB=2 \\\n3\nA=4\nC=5")
+    environment.write(path, {"A": "new", "B": None, "D": "6"}, "")
+    assert path.read_text() == 'A=1\nA="new"\nC=5\nD="6"\n'
+    assert environment.read(path) == {"A": "new", "C": "5", "D": "6"}
+
+
 @pytest.mark.parametrize("value", ["two\nlines", "escape\x1b[31m", "nul\0"])
 def test_a_value_that_could_become_another_line_is_refused(value: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="allowed: one line without control characters"):
