@@ -40,35 +40,54 @@ def read(path: Path) -> dict[str, str]:
         OSError: it cannot be read.
         UsageError: systemd would read nothing of it, or otherwise than it looks.
     """
-    # As systemd does: who may put a link there may put any file there.
-    text = _text(path, statefile.read(Path(os.path.realpath(path))) or b"")
+    text = _text(path, behind(path) or b"")
     return {one.name: one.value for one in _variables(path, text) if _NAME.fullmatch(one.name)}
 
 
-def write(path: Path, changes: Mapping[str, str | None], heading: str) -> None:
-    """Set variables in the file at ``path``, or take them out (None), and leave the rest of it as it is. A new file
+def behind(path: Path) -> bytes | None:
+    """What stands in the file at ``path``, or in the one that a link there leads to: as systemd reads its files, and as
+    who keeps his settings elsewhere links them. Who may put a link there may put any file there. Raises OSError.
+    """
+    return statefile.read(Path(os.path.realpath(path)))
+
+
+def put(path: Path, data: bytes) -> bool:
+    """Let ``data`` be what stands at ``path``; whether it was something else before.
+
+    Raises:
+        OSError: it cannot be written.
+        UsageError: a link leads to something else: what it leads to is somebody else's to change.
+    """
+    if behind(path) == data:
+        return False
+    if path.is_symlink():
+        raise UsageError(
+            f"{path}: is a symbolic link to {path.readlink()}: what a link leads to is read, and not changed; change "
+            "it yourself, or put a file in the link's place"
+        )
+    statefile.write(path, data)
+    return True
+
+
+def write(path: Path, changes: Mapping[str, str], heading: str) -> bool:
+    """Set variables in the file at ``path``, and leave the rest of it as it is; whether that changed it. A new file
     begins with ``heading``.
 
     Raises:
         OSError: it cannot be written.
-        UsageError: a value cannot be, or what stands there cannot be read.
+        UsageError: a value cannot be, what stands there cannot be read, or is behind a link and would change.
     """
-    found = statefile.read(path)
+    found = behind(path)
     text = heading if found is None else _text(path, found)
     variables = _variables(path, text)
     last = {one.name: one for one in variables}
     for one in reversed(variables):  # so that what was found before stays where it was
-        value = changes.get(one.name)
-        if value is not None and one == last[one.name]:
-            text = text[: one.start] + _line(one.name, value) + text[one.end :]
-        elif one.name in changes and value is None:
-            text = text[: one.start] + text[one.end :].removeprefix("\r").removeprefix("\n")
+        if one.name in changes and one == last[one.name]:
+            text = text[: one.start] + _line(one.name, changes[one.name]) + text[one.end :]
     if text and not text.endswith("\n"):
         text += "\n"
-    new = [_line(name, value) for name, value in changes.items() if value is not None and name not in last]
-    text += "".join(f"{line}\n" for line in new)
-    if (data := text.encode()) != found:
-        statefile.write(path, data)
+    new = [_line(name, value) for name, value in changes.items() if name not in last]
+    return put(path, (text + "".join(f"{line}\n" for line in new)).encode())
 
 
 def _text(path: Path, data: bytes) -> str:
@@ -84,7 +103,7 @@ def _text(path: Path, data: bytes) -> str:
 
 def _variables(path: Path, text: str) -> list[_Variable]:
     """All that ``text`` sets, in its order; of those of one name the last one counts."""
-    found = []
+    found: list[_Variable] = []
     at = 0
     while True:
         nothing = _NOTHING.match(text, at)

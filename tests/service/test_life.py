@@ -109,6 +109,44 @@ def test_what_a_person_wrote_into_the_settings_is_read_as_systemd_reads_it(machi
         machine.run("rm", "/opt/wild.env")
 
 
+@pytest.mark.parametrize("token", [None, "12345678"], ids=["open", "secret"])
+def test_a_configuration_that_somebody_deleted_is_missed_in_words(machine: Machine, token: str | None) -> None:
+    nodes = [{"name": "a", "host": "127.0.0.1"} | ({"token": token} if token else {})]
+    text = json.dumps({"nodes": nodes, "hub": {"port": 8090}})
+    machine.write("/opt/hub.json", text)
+    try:
+        machine.gpumon("service", "install", "hub", "--config=/opt/hub.json")
+        machine.run("rm", "/etc/gpumon/hub.json")
+        missed = "/etc/gpumon/hub.json: is not there, and /etc/gpumon/hub.env tells the service to read it"
+        machine.until_said(missed, PROGRAM, "service", "status", "hub")  # while it runs
+        machine.run("systemctl", "restart", HUB, status=None)
+        said = machine.until_said("not running", PROGRAM, "service", "status", "hub")
+        assert missed in said
+        assert missed in machine.gpumon("service", "install", "hub", status=2)
+        machine.gpumon("service", "install", "hub", "--config=/opt/hub.json")
+        assert machine.ask("8090/api/nodes")[0]["name"] == "a"
+    finally:
+        machine.run("rm", "/opt/hub.json")
+
+
+def test_a_unit_that_is_masked_and_settings_behind_a_link_are_not_written_over(machine: Machine) -> None:
+    machine.run("systemctl", "mask", HUB)
+    assert f"{HUB} is masked" in machine.gpumon("service", "install", "hub", status=2)
+    assert "It is masked, so it cannot be started." in machine.gpumon("service", "status", "hub", status=3)
+    machine.run("systemctl", "unmask", HUB)
+    machine.write("/opt/mine.env", "GPUMON_HUB_PORT=8091\n", "0600")
+    machine.run("sh", "-c", "mkdir -p /etc/gpumon && ln -s /opt/mine.env /etc/gpumon/hub.env")
+    try:
+        assert "hub: well" in machine.gpumon("service", "install", "hub")
+        assert machine.ask("8091/api/nodes") == []
+        refused = machine.gpumon("service", "install", "hub", "--port=8092", status=2)
+        assert "/etc/gpumon/hub.env: is a symbolic link to /opt/mine.env" in refused
+        machine.gpumon("service", "remove", "hub")
+        assert machine.run("cat", "/opt/mine.env") == "GPUMON_HUB_PORT=8091\n"
+    finally:
+        machine.run("rm", "/opt/mine.env")
+
+
 def test_a_service_whose_unit_somebody_deleted_is_stopped_all_the_same(machine: Machine) -> None:
     machine.gpumon("service", "install", "hub")
     machine.run("rm", f"/etc/systemd/system/{HUB}")

@@ -116,9 +116,47 @@ def test_what_is_read_otherwise_than_it_looks_is_a_fault_and_is_not_changed(
 def test_of_two_lines_of_a_name_the_last_one_counts_and_is_changed(tmp_path: Path) -> None:
     path = tmp_path / "agent.env"
     path.write_text("A=1\nB=2 \\\n3\nA=4\nC=5")
-    environment.write(path, {"A": "new", "B": None, "D": "6"}, "")
-    assert path.read_text() == 'A=1\nA="new"\nC=5\nD="6"\n'
-    assert environment.read(path) == {"A": "new", "C": "5", "D": "6"}
+    environment.write(path, {"A": "new", "B": "6", "D": "7"}, "")
+    assert path.read_text() == 'A=1\nB="6"\nA="new"\nC=5\nD="7"\n'
+    assert environment.read(path) == {"A": "new", "B": "6", "C": "5", "D": "7"}
+
+
+def test_settings_behind_a_link_are_read_and_never_changed(tmp_path: Path) -> None:
+    path, elsewhere = tmp_path / "agent.env", tmp_path / "elsewhere"
+    path.symlink_to(elsewhere)
+    assert environment.read(path) == {}
+    with pytest.raises(
+        UsageError, match=r"agent\.env: is a symbolic link to .*elsewhere: what a link leads to is read, and"
+    ):
+        environment.write(path, {"A": "1"}, "")
+    assert not elsewhere.exists()
+    elsewhere.write_text("A=1\n")
+    assert environment.read(path) == {"A": "1"}
+    elsewhere.write_text('A="1"\n')
+    assert environment.write(path, {"A": "1"}, "") is False
+    with pytest.raises(UsageError, match="symbolic link"):
+        environment.write(path, {"A": "2"}, "")
+    assert elsewhere.read_text() == 'A="1"\n'
+    path.unlink()
+    path.symlink_to(path)
+    with pytest.raises(OSError, match="symbolic links"):
+        environment.read(path)
+
+
+def test_a_configuration_that_is_gone_is_no_reason_to_do_without_one(tmp_path: Path) -> None:
+    place = of_user("hub", tmp_path, tmp_path)
+    place.settings.mkdir()
+    other = tmp_path / "other.json"
+    other.write_text('{"hub": {"port": 8090}}')
+    place.environment.write_text(f"GPUMON_HUB_CONFIG={other}\n")
+    assert effective(place, Told())[1].hub.port == 8090
+    other.unlink()
+    with pytest.raises(UsageError) as raised:
+        effective(place, Told())
+    assert f"{other}: is not there, and {place.environment} tells the service to read it" in str(raised.value)
+    assert "gpumon service install hub --user --config FILE" in str(raised.value)
+    place.environment.write_text("GPUMON_HUB_CONFIG=\n")
+    assert effective(place, Told())[1].hub.port == 8080
 
 
 @pytest.mark.parametrize("value", ["two\nlines", "escape\x1b[31m", "nul\0"])
