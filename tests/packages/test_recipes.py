@@ -82,7 +82,7 @@ def test_compose_runs_both_without_rights() -> None:
 
 
 def test_compose_asks_for_gpus_as_docker_and_podman_compose_understand_it() -> None:
-    """podman-compose passes over what does not say ``gpu``; the other word is the part of the driver that docker adds."""
+    """podman-compose passes over what does not say ``gpu``; the other word is what docker brings in."""
     services = yaml.safe_load(COMPOSE.read_text(encoding="utf-8"))["services"]
     (device,) = services["agent"]["deploy"]["resources"]["reservations"]["devices"]
     assert device == {"driver": "nvidia", "count": "all", "capabilities": ["gpu", "utility"]}
