@@ -58,6 +58,7 @@ class Podman:
         settings.write_text(
             f"[containers]\ndefault_ulimits = {limits}\n"
             f'[engine]\ncgroup_manager = "cgroupfs"\nevents_logger = "file"\n{runtime}'
+            f'[network]\nnetwork_config_dir = "{run.folder}/networks"\n'
         )
         self.environment = {"CONTAINERS_STORAGE_CONF": str(store), "CONTAINERS_CONF": str(settings)}
         network = run.start("unshare", "--net", "sh", "-c", "ip link set lo up && exec sleep infinity")
