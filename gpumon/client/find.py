@@ -75,12 +75,9 @@ class Vigil:
     def doubt(self) -> str:
         """Why that nothing was free may not be the whole truth, if so."""
         watch = self._watch
-        since = "" if watch.lost_at is None else local_time(watch.lost_at)
-        return (
-            ""
-            if watch.trouble is None
-            else f", as far as is known; no word from the hub since {since}: {watch.trouble}"
-        )
+        if watch.trouble is None or watch.lost_at is None:
+            return ""
+        return f", as far as is known; no word from the hub since {local_time(watch.lost_at)}: {watch.trouble}"
 
     async def offer(self) -> Offer:
         """The best one, as soon as there is one: by what the hub has just told, never by time that has passed alone.

@@ -56,6 +56,7 @@ async def test_promtool_finds_no_fault_with_it(agent: Site) -> None:
     async with agent.session.get(f"{agent.url}/metrics") as response:
         assert response.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
         assert response.headers["Cache-Control"] == "no-store"
+        assert response.headers["Vary"] == "Accept, Accept-Encoding"
         text = await response.read()
     assert text.count(b"gpumon_gpu_info{") == 8
     assert promtool("check", "metrics", given=text) == ""

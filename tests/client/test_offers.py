@@ -77,6 +77,8 @@ def test_tags_and_names_narrow_the_choice() -> None:
     assert told(best(two, one, choice=Choice(tags=("room 3",)))) == ("h100-1", [0])
     assert told(best(two, one, choice=Choice(names=("h100-[0-9]",)))) == ("h100-1", [0])
     assert told(best(two, one, choice=Choice(names=("OLD",)))) == ("x", [0])
+    assert told(best(two, one, choice=Choice(names=("H100-[0-9]",)))) == ("h100-1", [0])
+    assert told(best(node("Big-1", free_gpu(0)), choice=Choice(names=("big-*",)))) == ("Big-1", [0])
     assert best(two, one, choice=Choice(names=("h100",), tags=("nowhere",))) is None
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +14,7 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from gpumon.certificates import trusting
+from gpumon.client import stream
 from gpumon.client.rows import gpu_rows, record
 from gpumon.client.stream import Hub
 from gpumon.client.watch import Watch, look
@@ -105,6 +107,21 @@ async def test_a_hub_that_comes_back_is_found_again() -> None:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+
+
+async def test_a_hub_that_hangs_is_left_and_said_to_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "PING_SECONDS", 0.2)
+    monkeypatch.setattr(stream, "PONG_SECONDS", 1.0)
+    with program("hub", "--host=127.0.0.1", "--port=0") as hub:
+        url = f"http://127.0.0.1:{await asyncio.to_thread(hub.port, 'hub')}"
+        async with stream.opened(Hub(url), "full", 1.0) as messages:
+            assert (await anext(messages)).type == "snapshot"
+            hub.process.send_signal(signal.SIGSTOP)
+            try:
+                with pytest.raises(HubError, match="does not answer any longer"):
+                    await asyncio.wait_for(anext(messages), 30)
+            finally:
+                hub.process.send_signal(signal.SIGCONT)
 
 
 async def test_a_hub_that_shows_nothing_without_its_token_gets_it_from_who_has_it(tmp_path: Path) -> None:

@@ -75,6 +75,7 @@ async def test_both_formats_say_the_same(fleet: Site) -> None:
     async with fleet.session.get(f"{fleet.url}/metrics") as response:
         assert response.headers["Content-Type"] == "text/plain; version=0.0.4; charset=utf-8"
         assert response.headers["Cache-Control"] == "no-store"
+        assert response.headers["Vary"] == "Accept, Accept-Encoding"
         plain = read(await response.text(), "text/plain")
     strict = await until(lambda: measured(fleet))
     assert strict is not None
