@@ -47,7 +47,7 @@ def system(run: Run, suite: str, mirror: str) -> Root:
     """A system of this name with nothing but what every one has. ``mirror``: a line for apt, none for Debian's."""
     folder = run.folder / suite
     source = [mirror.format(suite=suite)] if mirror else []
-    command = ["mmdebstrap", "--quiet", "--variant=apt", "--skip=cleanup/apt/lists", suite, folder, *source]
+    command = ["mmdebstrap", "--quiet", "--variant=apt", "--skip=cleanup/apt/lists", suite, str(folder), *source]
     subprocess.run(command, check=True)
     return Root(folder)
 
