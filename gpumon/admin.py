@@ -17,7 +17,7 @@ from gpumon.certificates import distrust, pin_of, trusting
 from gpumon.config import hub_url_fault
 from gpumon.errors import UsageError
 from gpumon.model import Problem
-from gpumon.options import json_option, setting, state_dir_option
+from gpumon.options import PATH, json_option, setting, state_dir_option
 from gpumon.settings import TOKEN_VARIABLE, given_token, state_folder
 from gpumon.terminal import Cell, Column, Grid, line, write
 from gpumon.text import one_line
@@ -106,6 +106,7 @@ def _detail(error: urllib.error.HTTPError) -> str:
 @state_dir_option("Where a hub on this machine keeps its token, unless GPUMON_TOKEN has it.")
 @setting(
     "--tls-ca",
+    type=PATH,
     metavar="FILE",
     variable="GPUMON_TLS_CA",
     help="Authorities to believe, in PEM.  [default: those of this machine]",

@@ -60,7 +60,8 @@ SHOWN: Final = (
 class Holder(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The processes of one user and job on a GPU: ``pid``, ``command`` and the rest are the largest one's.
 
-    ``memory_used_mebibytes`` is that of all, to about 1 %; ``processes`` their number.
+    ``memory_used_mebibytes`` is that of all, to about 1 %, or of those that tell it where ``memory_partial``;
+    ``processes`` their number.
     """
 
     pid: int
@@ -71,6 +72,7 @@ class Holder(Struct, frozen=True, kw_only=True, omit_defaults=True):
     container: Text | None = None
     job: Text | None = None
     memory_used_mebibytes: int | None = None
+    memory_partial: bool = False
     processes: int = 1
 
 
@@ -289,6 +291,7 @@ def _holder(processes: Sequence[Process]) -> Holder:
         container=largest.container,
         job=largest.job,
         memory_used_mebibytes=_roughly(round(sum(known) / MIB)) if known else None,
+        memory_partial=0 < len(known) < len(processes),
         processes=len(processes),
     )
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import click
 import msgspec
 
-from gpumon.config import Config
 from gpumon.errors import ServiceError, UsageError
 from gpumon.service import reach
 from gpumon.service.installing import PORT_VARIABLE, Order, config_is_secret, effective, files_to_read, install, remove
@@ -16,7 +15,7 @@ from gpumon.service.machine import this_machine
 from gpumon.service.options import told
 from gpumon.service.place import ROLES, Place, Role, of_machine, of_user
 from gpumon.service.program import Program, other_program, this_program
-from gpumon.service.state import State, look, words
+from gpumon.service.state import Settings, State, look, words
 from gpumon.service.systemd import Systemd, is_booted, lingers
 from gpumon.service.told import Told
 from gpumon.service.unit import Wish, unit
@@ -110,12 +109,11 @@ def _settled(place: Place, systemd: Systemd) -> State:
     return state
 
 
-def _settings(place: Place) -> tuple[dict[str, str], Config] | None:
-    """None where we may not read them, or where they are wrong, which the service says itself."""
+def _settings(place: Place) -> Settings:
     try:
         return effective(place, Told())
-    except UsageError:
-        return None
+    except UsageError as error:
+        return error if place.is_of_user or os.geteuid() == 0 else None
 
 
 @service.command("status")
@@ -125,7 +123,7 @@ def _settings(place: Place) -> tuple[dict[str, str], Config] | None:
 def status_command(role: Role | None, *, is_of_user: bool, as_json: bool) -> int:
     """Say how it is, and what is wrong with it.
 
-    Without a name, of those that are installed.
+    Without a name, of those that are installed; of a package's, of those that are in use.
 
     Ends with status 0 if it is well, 1 if it runs and is not, 3 if it does not run, and 4 if it is not installed.
     """
@@ -136,7 +134,7 @@ def status_command(role: Role | None, *, is_of_user: bool, as_json: bool) -> int
     except ServiceError as error:
         raise click.ClickException(str(error)) from None
     installed = [state for state in states if state.state is not None]
-    shown = installed or states
+    shown = (installed if role else [state for state in installed if state.is_meant]) or installed or states
     if as_json:
         write(msgspec.json.encode(shown).decode() + "\n")
     else:

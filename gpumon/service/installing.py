@@ -6,11 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from gpumon import config, statefile
+from gpumon import config
 from gpumon.config import Config
 from gpumon.errors import UsageError
 from gpumon.service import environment
-from gpumon.service.place import Place
+from gpumon.service.place import PACKAGED, Place
 from gpumon.service.systemd import Systemd
 from gpumon.service.told import Told
 from gpumon.service.unit import run_copy
@@ -22,9 +22,8 @@ HEADING = """\
 CONFIG_VARIABLE = {"agent": "GPUMON_AGENT_CONFIG", "hub": "GPUMON_HUB_CONFIG"}
 PORT_VARIABLE = {"agent": "GPUMON_AGENT_PORT", "hub": "GPUMON_HUB_PORT"}
 MOST_PORT = 65535
-
-PACKAGED = (Path("/usr/lib/systemd/system"), Path("/lib/systemd/system"))
-"""Where packages have their units. One of ours counts before it; what it was told was theirs before."""
+MASK = Path("/dev/null")
+"""Where a unit leads that is not to be started (``systemctl mask``)."""
 
 Say = Callable[[str], None]
 
@@ -64,10 +63,28 @@ def effective(place: Place, told: Told) -> tuple[dict[str, str], Config]:
     port = variables.get(name := PORT_VARIABLE[place.role], "0")
     if not port.isdecimal() or int(port) > MOST_PORT:
         raise UsageError(f"{place.environment}: {name}: {port!r} is not allowed; allowed: a port from 0 to {MOST_PORT}")
-    content = told.content
-    if content is None:
-        content = config.load(place.config) if place.config.exists() else Config()
-    return variables, content
+    return variables, told.content or _content(place, variables)
+
+
+def _content(place: Place, variables: Mapping[str, str]) -> Config:
+    """What stands in the configuration that the service reads.
+
+    Raises:
+        UsageError: it cannot be used. That it is gone is no reason to go by what holds without one: it may have said
+            who may look.
+    """
+    variable = CONFIG_VARIABLE[place.role]
+    named = variables.get(variable)
+    path = Path(named) if named and named != run_copy(place) else place.config
+    if path.exists():
+        return config.load(path)
+    if named:
+        raise UsageError(
+            f"{path}: is not there, and {place.environment} tells the service to read it ({variable}); put it back, "
+            f"give another one by gpumon service install {place.role}{' --user' if place.is_of_user else ''} --config "
+            "FILE, or delete that line to do without"
+        )
+    return Config()
 
 
 def files_to_read(variables: Mapping[str, str], content: Config) -> list[Path]:
@@ -119,6 +136,10 @@ def _write(place: Place, order: Order) -> list[Path]:
         if not folder.is_dir():
             folder.mkdir(parents=True)
             folder.chmod(0o755)  # whatever the umask says: the service has to get at what lies in there
+    if place.unit.is_symlink() and place.unit.resolve() == MASK:
+        raise UsageError(
+            f"{place.name} is masked, so it cannot be started; systemctl unmask {place.name}, and ask again"
+        )
     told = order.told
     variables = dict(told.variables)
     if told.config is not None and told.content is not None:
@@ -130,17 +151,15 @@ def _write(place: Place, order: Order) -> list[Path]:
         is_secret = config_is_secret(place, told) and not place.is_of_user
         variables[CONFIG_VARIABLE[place.role]] = run_copy(place) if is_secret else str(place.config)
     if variables or not place.environment.exists():
-        before = statefile.read(place.environment)
-        environment.write(place.environment, variables, HEADING.format(unit=place.name))
-        written += [place.environment] if statefile.read(place.environment) != before else []
+        is_other = environment.write(place.environment, variables, HEADING.format(unit=place.name))
+        written += [place.environment] if is_other else []
     return [*written, *_put(place.unit, order.unit.encode(), 0o644)]
 
 
 def _put(path: Path, data: bytes, mode: int) -> list[Path]:
-    is_new = statefile.read(path) != data
-    if is_new:
-        statefile.write(path, data)
-    path.chmod(mode)
+    is_new = environment.put(path, data)
+    if not path.is_symlink():
+        path.chmod(mode)
     return [path] if is_new else []
 
 
@@ -155,7 +174,10 @@ def remove(place: Place, systemd: Systemd, say: Say, *, keep: bool) -> bool:
     was_there = place.unit.exists()
     of_package = [path for folder in PACKAGED if (path := folder / place.name).exists() and not place.is_of_user]
     if of_package and not was_there:
-        raise UsageError(f"{of_package[0]}: this service came with a package, and goes with that")
+        raise UsageError(
+            f"{of_package[0]}: this service came with a package, and goes with that: apt remove gpumon (or what "
+            f"manages packages here); systemctl disable --now {place.name} stops it, and it starts no more"
+        )
     keep = keep or bool(of_package)
     if was_there:
         systemd.forget(place.name)
@@ -171,6 +193,8 @@ def remove(place: Place, systemd: Systemd, say: Say, *, keep: bool) -> bool:
         systemd.reset_failed(place.name)
     for path in gone:
         say(f"deleted {path}")
+    if of_package:
+        say(f"{of_package[0]} is a package's, and stays; so do settings and state")
     if not keep:
         _delete_empty(place.own_folders)
     return bool(gone)

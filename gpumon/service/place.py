@@ -8,6 +8,8 @@ Role = Literal["agent", "hub"]
 ROLES: tuple[Role, ...] = get_args(Role)
 RUN = (Path("/run/gpumon"), Path("/run/private/gpumon"))
 """systemd deletes a service's own folder in these when it ends, and leaves them."""
+PACKAGED = (Path("/usr/lib/systemd/system"), Path("/lib/systemd/system"))
+"""Where packages have their units. One of ours counts before it; what it was told was theirs before."""
 
 
 @dataclass(frozen=True, slots=True)

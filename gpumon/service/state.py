@@ -3,12 +3,14 @@
 import re
 import signal
 from collections.abc import Mapping
+from pathlib import Path
 
 from msgspec import Struct
 
 from gpumon.config import Config
+from gpumon.errors import UsageError
 from gpumon.service.health import Complaint, Health, ask
-from gpumon.service.place import Place, Role
+from gpumon.service.place import PACKAGED, Place, Role
 from gpumon.service.systemd import Systemd
 from gpumon.text import one_line
 
@@ -39,18 +41,25 @@ _OWN_WORDS = re.compile(r"(?:^gpumon: |^[\d-]+ [\d:,]+ (?:ERROR|CRITICAL) [\w.]+
 
 class State(Struct, frozen=True, kw_only=True):
     """A service as it is. ``state`` is systemd's word (``active``, ``activating``, ``failed``, ``inactive``), null if
-    it is not installed; ``since`` when it became active, if it is; ``said`` its own line on how it goes.
-    ``complaints`` are what is wrong with it, worst first.
+    it is not installed; ``of_package``: its unit came with a package; ``since`` when it became active, if it is;
+    ``said`` its own line on how it goes. ``complaints`` are what is wrong with it, worst first.
     """
 
     role: Role
     unit: str
     state: str | None
     enabled: bool
+    of_package: bool
     since: str | None
     restarts: int
     said: str | None
     complaints: list[Complaint]
+
+    @property
+    def is_meant(self) -> bool:
+        """Whether somebody wants it: a package brings both, and most machines are one of them."""
+        is_in_use = self.enabled or self.state not in (None, "inactive")
+        return is_in_use or (self.state is not None and not self.of_package)
 
     @property
     def exit_status(self) -> int:
@@ -62,7 +71,11 @@ class State(Struct, frozen=True, kw_only=True):
         return 1 if self.complaints else 0
 
 
-def look(place: Place, systemd: Systemd, settings: tuple[Mapping[str, str], Config] | None) -> State:
+Settings = tuple[Mapping[str, str], Config] | UsageError | None
+"""Of a service; or what is wrong with them; None where we may not read them."""
+
+
+def look(place: Place, systemd: Systemd, settings: Settings) -> State:
     """How it is now. With its ``settings``, it is asked as well. Raises :class:`gpumon.errors.ServiceError`."""
     found = systemd.show(place.name)
     is_there = found.get("LoadState") not in ("not-found", None)
@@ -71,22 +84,28 @@ def look(place: Place, systemd: Systemd, settings: tuple[Mapping[str, str], Conf
         complaints = [Complaint("It is not installed.", f"gpumon service install {_named(place)}")]
     elif state == "active":
         complaints = _unwell(place, found, settings)
+    elif found.get("LoadState") == "masked":
+        complaints = [
+            Complaint("It is masked, so it cannot be started.", f"systemctl{_whose(place)} unmask {place.name}")
+        ]
     else:
         complaints = [_down(place, found, systemd.last_lines(place.name))]
+    if state is not None and isinstance(settings, UsageError):
+        complaints += [
+            Complaint(f"Its settings are wrong: {one_line(fault, 2 * MOST_SAID)}") for fault in settings.faults
+        ]
     if found.get("NeedDaemonReload") == "yes":
-        complaints.append(
-            Complaint(
-                "Its unit was changed, and systemd has not read it yet.", f"gpumon service install {_named(place)}"
-            )
-        )
+        next_step = f"systemctl{_whose(place)} daemon-reload && systemctl{_whose(place)} restart {place.name}"
+        complaints.append(Complaint("Its unit was changed, and systemd has not read it yet.", next_step))
     enabled = found.get("UnitFileState") in ("enabled", "enabled-runtime")
-    if state is not None and not enabled:
+    if state is not None and not enabled and found.get("LoadState") != "masked":
         complaints.append(Complaint("It does not start at boot.", f"systemctl{_whose(place)} enable {place.name}"))
     return State(
         role=place.role,
         unit=place.name,
         state=state,
         enabled=enabled,
+        of_package=Path(found.get("FragmentPath", "")).parent in PACKAGED,
         since=(found.get("ActiveEnterTimestamp") or None) if state == "active" else None,
         restarts=int(found.get("NRestarts") or 0),
         said=one_line(found.get("StatusText", ""), MOST_SAID) or None,
@@ -94,10 +113,8 @@ def look(place: Place, systemd: Systemd, settings: tuple[Mapping[str, str], Conf
     )
 
 
-def _unwell(
-    place: Place, found: Mapping[str, str], settings: tuple[Mapping[str, str], Config] | None
-) -> list[Complaint]:
-    if settings is None:
+def _unwell(place: Place, found: Mapping[str, str], settings: Settings) -> list[Complaint]:
+    if settings is None or isinstance(settings, UsageError):
         said = found.get("StatusText", "")
         return [Complaint(one_line(said, MOST_SAID))] if said.startswith("not well") else []
     variables, content = settings

@@ -529,7 +529,7 @@ async def test_a_hub_that_takes_nothing_more_is_left_in_time(
     over = asyncio.Event()
     async with fake_hub(stop_reading) as hub:
         settings = reporting_to(hub.url)
-        async with running_agent(settings, simulate=128, pace=replace(QUICK, send=0.2)) as agent:
+        async with running_agent(settings, simulate=128, pace=replace(QUICK, send=0.2, goodbye=0.2)) as agent:
             await until_true(lambda: bool(failures))
             assert "it takes nothing within 0.2 s" in await last_error(agent)
         over.set()

@@ -46,7 +46,7 @@ async def test_on_sighup_hubs_and_interval_are_taken_over_and_the_rest_is_named(
             node = await second.node_when("n", lambda node: node["report"] and node["report"]["sequence"] > 3)
             assert node["report"]["interval_seconds"] == 0.5
             assert node["tags"] == ["cold"]
-            assert goodbyes == [1001]
+            await until_true(lambda: goodbyes == [1001])
             agent.process.send_signal(signal.SIGHUP)
             await heard(agent, "taken over: nothing, for nothing changed")
             assert agent.end() == 0

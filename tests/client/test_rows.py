@@ -2,21 +2,26 @@
 
 import json
 import re
+import time
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpumon.client.choice import Choice
 from gpumon.client.controls import HELP, Controls
 from gpumon.client.figures import bar
+from gpumon.client.fleet import Fleet
 from gpumon.client.listing import run
 from gpumon.client.picture import gpu_table, node_table, notices, painted, running, summary, troubles
 from gpumon.client.rows import ORDERS, Order, gpu_rows, matching, node_rows, sorted_nodes, sorted_rows
+from gpumon.client.stream import Hub, Message
 from gpumon.client.top import Top, once
 from gpumon.client.watch import Watch
+from gpumon.errors import HubError
 from gpumon.model import Fault, Gpu, Node, Process
+from gpumon.sums import Sum
 from gpumon.terminal import IN_ASCII, width, writable
 from tests.client.labs import GIB, HOSTILE, Sheet, busy_gpu, free_gpu, gpu, lab, node
 
@@ -66,12 +71,22 @@ def test_rows_are_filtered_by_words(words: str, expected: int) -> None:
 def test_a_nodes_row_sums_up_what_is_known_now() -> None:
     first, second, third = node_rows(gpu_rows(FLEET, NOW))
     assert (first.states["free"], first.gpu_count, first.users, first.models) == (1, 2, ["alice"], ["H100"])
-    assert (first.memory_used_bytes, first.memory_total_bytes) == (70 * GIB, 160 * GIB)
-    assert (first.utilization_percent, first.temperature_celsius, first.power_draw_watts) == (90, 70, 400)
+    assert (first.memory_used_bytes, first.memory_total_bytes) == (Sum(70 * GIB), Sum(160 * GIB))
+    assert (first.utilization_percent, first.temperature_celsius) == (90, 70)
+    assert first.power_draw_watts == Sum(400, is_partial=True)  # the other does not tell
     assert second.states["free"] == 0
-    assert (third.gpu_count, third.utilization_percent, third.power_draw_watts) == (0, None, None)
+    assert (third.gpu_count, third.utilization_percent, third.power_draw_watts) == (0, None, Sum(None))
     (stale,) = node_rows(gpu_rows([node("s", busy_gpu(0, power_draw_watts=99), status="stale")], NOW))
-    assert (stale.memory_used_bytes, stale.power_draw_watts, stale.states["free"]) == (None, None, 0)
+    assert (stale.memory_used_bytes, stale.power_draw_watts, stale.states["free"]) == (Sum(None), Sum(None), 0)
+
+
+def test_a_sum_to_which_more_belongs_is_marked_and_one_of_nothing_is_a_dash() -> None:
+    some = node("s", busy_gpu(0, power_draw_watts=400), busy_gpu(1, memory_used_bytes=None))
+    none = node("t", busy_gpu(0, memory_used_bytes=None, memory_total_bytes=None))
+    _, first, second = painted(node_table(node_rows(gpu_rows([some, none], NOW)), 120), color=False).splitlines()
+    assert re.search(r" ≥70\.0/160\.0 +— +≥400 ", first)
+    assert re.search(r" — +— +— ", second)
+    assert "≥" not in second
 
 
 text = st.text(max_size=40) | st.sampled_from([HOSTILE, "机器学习服务器", "e\u0301" * 9, "👩‍💻", "[bold]x[/]"])
@@ -89,7 +104,7 @@ def nodes(draw: st.DrawFn) -> Node:
     return node(draw(text) or "n", *gpus, alias=draw(text), tags=[draw(text)], verdict=verdict)
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=40)
 @given(st.lists(nodes(), max_size=3), st.integers(20, 200))
 def test_whatever_strangers_say_no_line_is_too_wide_and_none_is_a_command(fleet: list[Node], columns: int) -> None:
     rows = gpu_rows(fleet, NOW)
@@ -141,7 +156,7 @@ def test_where_there_is_only_ascii_our_signs_have_a_stand_in_of_the_same_width()
 # ---- what is printed ----
 
 
-@pytest.mark.parametrize(("draws", "told"), [((None, None), []), ((None, 0.0), ["0 W"]), ((700.0, 700.0), ["1.4 kW"])])
+@pytest.mark.parametrize(("draws", "told"), [((None, None), []), ((None, 0.0), ["≥0 W"]), ((700.0, 700.0), ["1.4 kW"])])
 def test_power_that_nobody_knows_is_not_told_as_none(draws: tuple[float | None, ...], told: list[str]) -> None:
     gpus = [free_gpu(place, power_draw_watts=draw) for place, draw in enumerate(draws)]
     parts = summary(gpu_rows([node("a", *gpus)], 0.0))
@@ -266,8 +281,10 @@ def test_a_large_fleet_is_shown_by_node_until_somebody_wants_gpus() -> None:
     controls = Controls()
     top = top_of(fleet, controls)
     assert "STATUS" in painted(top.picture(100, None), color=False)
+    assert "t by GPU" in painted(top.picture(100, 24), color=False)
     controls.press("t")
     assert "STATE" in painted(top.picture(100, None), color=False)
+    assert "t by node" in painted(top.picture(100, 24), color=False)
     controls.press("t")
     assert "STATUS" in painted(top.picture(100, None), color=False)
     assert "STATE" in painted(top_of(fleet[:25], Controls()).picture(100, None), color=False)
@@ -289,6 +306,20 @@ async def test_where_the_hub_is_gone_the_picture_says_since_when() -> None:
     assert "No word from the hub since " in picture
     assert "the link" in picture
     assert "alice" in picture
+
+
+async def test_of_a_hub_that_hangs_the_picture_says_for_how_long_and_then_what_it_is_from() -> None:
+    time_of_day = 0.0
+    watch = Watch(Hub("http://hub"), "overview", 1.0)
+    watch.fleet = Fleet(lambda: time_of_day)
+    watch.fleet.take(Message("snapshot", "2026-11-23T14:00:00.000Z", nodes=FLEET))
+    watch.has_told = True
+    top = Top(watch, Choice(), Controls())
+    assert "nothing told" not in painted(top.picture(100, 24), color=False)
+    time_of_day = 20.0
+    assert "nothing told for 20 s" in painted(top.picture(100, 24), color=False)
+    watch._lose(HubError("the link has ended"))
+    assert watch.lost_at == pytest.approx(time.time() - 20, abs=5)
 
 
 def test_of_very_many_gpus_the_part_that_is_shown_is_the_part_that_is_asked_for() -> None:

@@ -55,9 +55,10 @@ async def watching(watch: Watch) -> AsyncIterator[list[float]]:
 
 
 async def test_both_views_tell_the_same_of_every_gpu() -> None:
-    machine = AgentSection(host="127.0.0.1", name="sim", tags=["room 3"])
     async with running_hub() as site:
-        settings = AgentSection(host="127.0.0.1", name="sim", hub=[site.url], tags=machine.tags)
+        settings = AgentSection(  # of whom both looks see the same report
+            host="127.0.0.1", name="sim", hub=[site.url], tags=["room 3"], interval_seconds=60
+        )
         async with running_agent(settings, "h200:6,a100-mig:1,fault=lost:1"):
             await site.node_when("sim", lambda node: node["report"] and node["tags"])
             full, overview = [await look(Hub(site.url), view) for view in ("full", "overview")]

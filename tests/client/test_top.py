@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from tests.client.labs import HOSTILE, gpu, lab
+from tests.client.labs import HOSTILE, gpu, lab, silent_server
 from tests.client.terminals import ALTERNATE, BACK, terminal, terminal_of
 from tests.hub.agents import raw_agent
 from tests.running import free_port, program, until
@@ -182,6 +182,16 @@ async def test_who_has_read_enough_is_no_fault() -> None:
         os.close(write)
         _, said = await process.communicate()
         assert (process.returncode, said) == (0, b"")
+
+
+async def test_an_interrupted_list_is_not_taken_for_an_empty_one() -> None:
+    async with silent_server() as (url, came):
+        for words, status in ((("nodes", "--json"), 130), (("top", "--once", "--json"), 130), (("top", "--json"), 0)):
+            with program(*words, "--hub", url) as command:
+                await asyncio.wait_for(came.wait(), 30)
+                came.clear()
+                assert await asyncio.to_thread(command.end, signal.SIGINT) == status
+                assert command.wrote == ""
 
 
 async def test_each_viewer_is_forgotten_by_the_hub() -> None:

@@ -51,6 +51,14 @@ def test_its_services_live_as_the_package_does(machine: Machine) -> None:
     machine.write("/etc/gpumon/hub.json", '{"hub": {"port": 8082}}')
     assert [machine.property(unit, "ActiveState") for unit in (AGENT, HUB)] == ["inactive", "inactive"]
 
+    assert "gpumon-hub: not running" in machine.run("gpumon", "service", "status", "hub", status=3)
+    machine.run("systemctl", "enable", "--now", HUB)
+    machine.until_said("gpumon-hub: well", "gpumon", "service", "status")
+    assert "agent" not in machine.run("gpumon", "service", "status")  # the package brings it, and nobody uses it
+    refused = machine.run("gpumon", "service", "remove", "hub", status=2)
+    assert "gpumon-hub.service: this service came with a package, and goes with that: apt remove gpumon" in refused
+    assert machine.property(HUB, "ActiveState") == "active"
+
     machine.run("systemctl", "enable", "--now", AGENT, HUB)  # which waits until they say that they are ready
     machine.until_said('"online"', "curl", "--silent", "http://127.0.0.1:8082/api/nodes")
     assert len(machine.ask("8081/gpu-info")["gpus"]) == 2

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from gpumon.agent.xid import MEANINGS
 from gpumon.config import AgentSection, Config, MetricsSection, NodeEntry
 from tests.fakenvml import datacentre, environment
 from tests.prometheus import Prometheus, needs_prometheus, prometheus, promtool
@@ -19,7 +20,7 @@ pytestmark = [needs_prometheus, pytest.mark.timeout(120)]
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 BOARD = json.loads((EXAMPLES / "grafana-dashboard.json").read_text(encoding="utf-8"))
-VARIABLES = {"$node": ".*", "$gpu": ".*", "$__rate_interval": "10s", "$__interval": "10s"}
+VARIABLES = {"$node": ".*", "$gpu": ".*", "$__rate_interval": "10s"}
 SOONER = (("> 60", ">= 0"), ("> 900", ">= 0"))
 """No GPU idles for a minute in a test; for how long is what the board asks, and which series match is what we do."""
 
@@ -48,14 +49,17 @@ def test_the_board_is_whole() -> None:
     assert len(cells) == len(set(cells)), "panels lie one upon the other"
     assert max(x for x, _ in cells) < 24
     variables = {variable["name"] for variable in BOARD["templating"]["list"]}
-    used = set(re.findall(r"\$\{?(\w+)", json.dumps(BOARD))) - {"__rate_interval", "__interval", "__all"}
+    used = set(re.findall(r"\$\{?(\w+)", json.dumps(BOARD))) - {"__rate_interval", "__all"}
     assert used == variables
     assert all(panel["targets"] for panel in panels)
 
 
 def test_the_example_configuration_and_the_alerts_are_right() -> None:
     promtool("check", "config", str(EXAMPLES / "prometheus.yml"))
-    assert "15 rules found" in promtool("check", "rules", str(EXAMPLES / "prometheus-rules.yml"))
+    assert "18 rules found" in promtool("check", "rules", str(EXAMPLES / "prometheus-rules.yml"))
+    trifles = {str(code) for code, (gravity, _) in MEANINGS.items() if gravity == "info"}
+    told = re.findall(r'xid!~"([0-9|]+)"', (EXAMPLES / "prometheus-rules.yml").read_text())
+    assert [set(codes.split("|")) for codes in told] == [trifles] * 2
     assert "SUCCESS" in promtool("test", "rules", "rules.yml", folder=Path(__file__).parent)
 
 

@@ -6,9 +6,52 @@ from pathlib import Path
 
 import pytest
 
+from gpumon.service import environment
 from tests import fakenvml
 from tests.authority import Authority
 from tests.service.booted import AGENT, HUB, PROGRAM, SCENARIO, Machine
+
+WILD = r"""
+V_PLAIN=word
+  V_INDENTED = spaces around···
+V_EMPTY=
+V_SINGLE='it is $HOME \ "so" '
+V_DOUBLE="say \"hi\" \$HOME \`id\` \\ \n \x"
+V_PIECES='a'"b"  'c' d "e"
+V_QUOTE_LATER=it's "fine"
+V_BARE_ESCAPES=a\ b\\c\"d\ne\··
+V_LEADING_ESCAPE=\'x
+V_GOES_ON=one \
+  two\
+three···
+V_GOES_ON_QUOTED="one \
+two"
+V_LINES="one
+two"
+V_LINES_SINGLE='one \
+two'
+V_NO_COMMENT=a # b ; c
+V_HASH=#all
+V_EQUALS=a=b==c
+V_TWICE=1
+V_TWICE=2
+V_TAB="a→b"
+V_UMLAUT="机器 ü"
+# V_COMMENT=1
+; V_COMMENT_TOO=1
+  # "open
+export V_EXPORTED=1
+V-NAME=1
+1V_NAME=1
+V_CONTROL=␛[31m
+no variable
+=nothing
+V_SPACE INSIDE=1
+V_TRAILING_ESCAPED=a\ \··
+V_QUOTED_THEN_BLANK='x'··
+W_QUOTE_AFTER_BLANK=  "x"y
+W_LAST=end""".translate({ord("·"): " ", ord("→"): "\t", ord("␛"): "\x1b"})
+"""What a person may write, and nobody should."""
 
 pytestmark = [pytest.mark.xdist_group("systemd-life"), pytest.mark.timeout(150)]
 
@@ -23,7 +66,7 @@ def _nothing_is_left(machine: Machine) -> Iterator[None]:
 
 
 def test_an_agent_that_is_killed_is_started_again_and_one_that_hangs_is_killed(machine: Machine) -> None:
-    machine.write(f"/etc/systemd/system/{AGENT}.d/impatient.conf", "[Service]\nWatchdogSec=2\nRestartSec=0\n")
+    machine.write(f"/etc/systemd/system/{AGENT}.d/impatient.conf", "[Service]\nWatchdogSec=5\nRestartSec=0\n")
     machine.install_agent()
     machine.run("kill", "-KILL", machine.property(AGENT, "MainPID"))
     machine.until(AGENT, "NRestarts", "1")
@@ -49,6 +92,59 @@ def test_a_driver_that_hangs_is_told_and_no_reason_to_start_again(machine: Machi
     while fed in (before, "0"):  # until it says that it is well, with a driver that is not; 0 between end and start
         fed = machine.property(AGENT, "WatchdogTimestampMonotonic")
     assert machine.property(AGENT, "NRestarts") == "0"
+
+
+def test_what_a_person_wrote_into_the_settings_is_read_as_systemd_reads_it(machine: Machine, tmp_path: Path) -> None:
+    machine.write("/opt/wild.env", WILD)
+    wild = tmp_path / "wild.env"
+    wild.write_text(WILD)
+    units = ("--quiet", "--pipe", "--wait", "--property=EnvironmentFile=-/opt/wild.env")
+    said = machine.run("systemd-run", *units, "/usr/bin/env", "--null")
+    pairs = (line.partition("=") for line in said.split("\0"))
+    told = {name: value for name, _, value in pairs if name.startswith(("V_", "W_"))}
+    try:
+        assert environment.read(wild) == told
+        assert len(told) > 20
+    finally:
+        machine.run("rm", "/opt/wild.env")
+
+
+@pytest.mark.parametrize("token", [None, "12345678"], ids=["open", "secret"])
+def test_a_configuration_that_somebody_deleted_is_missed_in_words(machine: Machine, token: str | None) -> None:
+    nodes = [{"name": "a", "host": "127.0.0.1"} | ({"token": token} if token else {})]
+    text = json.dumps({"nodes": nodes, "hub": {"port": 8090}})
+    machine.write("/opt/hub.json", text)
+    try:
+        machine.gpumon("service", "install", "hub", "--config=/opt/hub.json")
+        machine.run("rm", "/etc/gpumon/hub.json")
+        missed = "/etc/gpumon/hub.json: is not there, and /etc/gpumon/hub.env tells the service to read it"
+        machine.until_said(missed, PROGRAM, "service", "status", "hub")  # while it runs
+        machine.run("systemctl", "restart", HUB, status=None)
+        said = machine.until_said("not running", PROGRAM, "service", "status", "hub")
+        assert missed in said
+        assert missed in machine.gpumon("service", "install", "hub", status=2)
+        machine.gpumon("service", "install", "hub", "--config=/opt/hub.json")
+        assert machine.ask("8090/api/nodes")[0]["name"] == "a"
+    finally:
+        machine.run("rm", "/opt/hub.json")
+
+
+def test_a_unit_that_is_masked_and_settings_behind_a_link_are_not_written_over(machine: Machine) -> None:
+    machine.run("systemctl", "mask", HUB)
+    assert f"{HUB} is masked" in machine.gpumon("service", "install", "hub", status=2)
+    assert "It is masked, so it cannot be started." in machine.gpumon("service", "status", "hub", status=3)
+    machine.run("systemctl", "unmask", HUB)
+    machine.write("/opt/mine.env", "GPUMON_HUB_PORT=8091\n", "0600")
+    machine.run("sh", "-c", "mkdir -p /etc/gpumon && ln -s /opt/mine.env /etc/gpumon/hub.env")
+    try:
+        assert "hub: well" in machine.gpumon("service", "install", "hub")
+        assert machine.ask("8091/api/nodes") == []
+        refused = machine.gpumon("service", "install", "hub", "--port=8092", status=2)
+        assert "/etc/gpumon/hub.env: is a symbolic link to /opt/mine.env" in refused
+        machine.gpumon("service", "remove", "hub")
+        assert machine.run("cat", "/opt/mine.env") == "GPUMON_HUB_PORT=8091\n"
+    finally:
+        machine.run("rm", "/opt/mine.env")
 
 
 def test_a_service_whose_unit_somebody_deleted_is_stopped_all_the_same(machine: Machine) -> None:

@@ -90,6 +90,75 @@ def test_what_a_person_wrote_stays_and_only_what_changes_is_changed(tmp_path: Pa
     assert path.stat().st_ino == before.st_ino
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (b"A=1\nB='open\n", "line 2: its value does not end: a quote is not closed"),
+        (b'A="open\n', "line 1: its value does not end"),
+        (b"A=1\\", "line 1: its value does not end"),
+        (b"# so \\\nA=1\n", "line 1: a comment that ends with a backslash is not allowed"),
+        (b"A=1\nB=\xe9\n", "line 2: is not UTF-8, so systemd reads nothing of this file"),
+        (b"A=1\nB=\0\n", "line 2: has a NUL, so systemd reads nothing of this file"),
+    ],
+)
+def test_what_is_read_otherwise_than_it_looks_is_a_fault_and_is_not_changed(
+    text: bytes, words: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "agent.env"
+    path.write_bytes(text)
+    for attempt in (lambda: environment.read(path), lambda: environment.write(path, {"C": "1"}, "")):
+        with pytest.raises(UsageError) as raised:
+            attempt()
+        assert f"{path}: {words}" in str(raised.value)
+    assert path.read_bytes() == text
+
+
+def test_of_two_lines_of_a_name_the_last_one_counts_and_is_changed(tmp_path: Path) -> None:
+    path = tmp_path / "agent.env"
+    path.write_text("A=1\nB=2 \\\n3\nA=4\nC=5")
+    environment.write(path, {"A": "new", "B": "6", "D": "7"}, "")
+    assert path.read_text() == 'A=1\nB="6"\nA="new"\nC=5\nD="7"\n'
+    assert environment.read(path) == {"A": "new", "B": "6", "C": "5", "D": "7"}
+
+
+def test_settings_behind_a_link_are_read_and_never_changed(tmp_path: Path) -> None:
+    path, elsewhere = tmp_path / "agent.env", tmp_path / "elsewhere"
+    path.symlink_to(elsewhere)
+    assert environment.read(path) == {}
+    with pytest.raises(
+        UsageError, match=r"agent\.env: is a symbolic link to .*elsewhere: what a link leads to is read, and"
+    ):
+        environment.write(path, {"A": "1"}, "")
+    assert not elsewhere.exists()
+    elsewhere.write_text("A=1\n")
+    assert environment.read(path) == {"A": "1"}
+    elsewhere.write_text('A="1"\n')
+    assert environment.write(path, {"A": "1"}, "") is False
+    with pytest.raises(UsageError, match="symbolic link"):
+        environment.write(path, {"A": "2"}, "")
+    assert elsewhere.read_text() == 'A="1"\n'
+    path.unlink()
+    path.symlink_to(path)
+    with pytest.raises(OSError, match="symbolic links"):
+        environment.read(path)
+
+
+def test_a_configuration_that_is_gone_is_no_reason_to_do_without_one(tmp_path: Path) -> None:
+    place = of_user("hub", tmp_path, tmp_path)
+    place.settings.mkdir()
+    other = tmp_path / "other.json"
+    other.write_text('{"hub": {"port": 8090}}')
+    place.environment.write_text(f"GPUMON_HUB_CONFIG={other}\n")
+    assert effective(place, Told())[1].hub.port == 8090
+    other.unlink()
+    with pytest.raises(UsageError) as raised:
+        effective(place, Told())
+    assert f"{other}: is not there, and {place.environment} tells the service to read it" in str(raised.value)
+    assert "gpumon service install hub --user --config FILE" in str(raised.value)
+    place.environment.write_text("GPUMON_HUB_CONFIG=\n")
+    assert effective(place, Told())[1].hub.port == 8080
+
+
 @pytest.mark.parametrize("value", ["two\nlines", "escape\x1b[31m", "nul\0"])
 def test_a_value_that_could_become_another_line_is_refused(value: str, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="allowed: one line without control characters"):

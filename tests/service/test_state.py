@@ -1,14 +1,18 @@
 """What systemd says of a service, in words for people."""
 
 import asyncio
+import contextlib
+import socket
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import ClassVar
 
 import pytest
 
 from gpumon.config import AgentSection, Config
+from gpumon.errors import UsageError
+from gpumon.service import health
 from gpumon.service.health import Complaint, ask
 from gpumon.service.place import Place, of_machine, of_user
 from gpumon.service.state import State, look, words
@@ -86,6 +90,11 @@ def seen(systemd: Systemd, place: Place | None = None) -> State:
             1,
             "It does not start at boot.\n  Next: systemctl enable",
         ),
+        (
+            Saying(LoadState="masked", UnitFileState="masked", ActiveState="inactive"),
+            3,
+            "It is masked, so it cannot be started.\n  Next: systemctl unmask gpumon-agent.service\n",
+        ),
         (Saying(**RUNNING, NeedDaemonReload="yes"), 1, "Its unit was changed, and systemd has not read it yet."),
     ],
 )
@@ -94,6 +103,20 @@ def test_what_systemd_knows_is_said_in_words_with_what_to_do(systemd: Systemd, s
     assert said in words(state)
     assert words(state).startswith("gpumon-agent: ")
     assert state.exit_status == status
+
+
+@pytest.mark.parametrize(("path", "is_meant"), [("/usr/lib/systemd/system/x", False), ("/etc/systemd/system/x", True)])
+def test_a_packages_service_that_nobody_uses_is_not_meant(path: str, is_meant: bool) -> None:
+    unused = {"ActiveState": "inactive", "UnitFileState": "disabled", "FragmentPath": path}
+    assert seen(Saying(**unused)).is_meant is is_meant
+    assert seen(Saying(**unused | {"UnitFileState": "enabled"})).is_meant
+    assert seen(Saying(**unused | {"ActiveState": "failed"})).is_meant
+
+
+def test_settings_that_are_wrong_are_told_of_a_service_that_runs_as_well() -> None:
+    state = look(of_machine("hub"), Saying(**RUNNING), UsageError("hub.json: a", "hub.json: b"))
+    assert "not well" in words(state)
+    assert "  Its settings are wrong: hub.json: a\n  Its settings are wrong: hub.json: b\n" in words(state)
 
 
 def test_of_a_user_it_is_the_users_own_systemd_that_is_named(tmp_path: Path) -> None:
@@ -148,3 +171,27 @@ def test_a_token_goes_nowhere_but_to_the_service_itself() -> None:
     assert isinstance(said, Complaint)
     assert said.message.endswith("refuses with status 302")
     assert Elsewhere.asked == ["/health?verbose"]
+
+
+@pytest.mark.parametrize("begun", [b"HTTP/1.1 200 OK\r\nX: ", b"\x16\x03\x03\x3f\xff"], ids=["http", "tls"])
+def test_who_answers_byte_by_byte_is_not_waited_for(begun: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "SECONDS", 0.5)
+    has_given_up = Event()
+
+    def trickle(listener: socket.socket) -> None:
+        connection, _ = listener.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.sendall(begun)
+            while not has_given_up.wait(0.1):
+                connection.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = Thread(target=trickle, args=(listener,))
+        thread.start()
+        try:
+            said = ask("127.0.0.1", listener.getsockname()[1], None, tls=begun[0] == 0x16)
+        finally:
+            has_given_up.set()
+            thread.join()
+    assert isinstance(said, Complaint)
+    assert said.message.endswith("does not answer within 0.5 s")
