@@ -21,6 +21,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -296,6 +297,8 @@ def main(run: Run, _: argparse.Namespace) -> None:
         kubernetes(podman, files)
     finally:
         CDI.unlink(missing_ok=True)
+        with suppress(OSError):
+            CDI.parent.rmdir()
         podman.remove_all()
 
 
