@@ -5,7 +5,7 @@ import re
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpumon.client.choice import Choice
@@ -89,7 +89,7 @@ def nodes(draw: st.DrawFn) -> Node:
     return node(draw(text) or "n", *gpus, alias=draw(text), tags=[draw(text)], verdict=verdict)
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=40)
 @given(st.lists(nodes(), max_size=3), st.integers(20, 200))
 def test_whatever_strangers_say_no_line_is_too_wide_and_none_is_a_command(fleet: list[Node], columns: int) -> None:
     rows = gpu_rows(fleet, NOW)

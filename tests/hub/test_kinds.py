@@ -311,7 +311,7 @@ LINES = [line for file, _ in FILES if file.endswith(".txt") for line in body(fil
     st.integers(0, 10_000),
     st.binary(max_size=12) | st.sampled_from([b'"', b"}", b"{", b"\\", b",", b"=", b"NaN", b" 1e999", b"\r", b"\0"]),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_a_page_that_was_spoilt_is_read_or_refused(lines: list[bytes], place: int, noise: bytes) -> None:
     page = b"\n".join(lines)
     place = place % (len(page) + 1)
@@ -329,7 +329,7 @@ VALUES = st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_s
 
 
 @given(VALUES | st.lists(VALUES, max_size=3), st.sampled_from(KEYS))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_an_answer_that_was_spoilt_is_read_or_refused(value: object, key: str) -> None:
     whole = json.loads(body("gpustat.json"))
     for place in (whole, whole["gpus"][0], whole["gpus"][0]["processes"][0]):
