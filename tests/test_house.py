@@ -13,7 +13,19 @@ FILES = sorted(path for path in PACKAGE.rglob("*.py"))
 
 # Shared words first; each may import what stands in a row above its own.
 SHARED = [
-    {"errors", "text", "timestamp", "logs", "refusals", "statefile", "command", "hosts", "quantities", "looplag"},
+    {
+        "errors",
+        "text",
+        "timestamp",
+        "logs",
+        "refusals",
+        "statefile",
+        "command",
+        "hosts",
+        "quantities",
+        "looplag",
+        "disk",
+    },
     {"model", "terminal", "typefaults", "prometheus", "notify", "vitals"},
     {"handshake", "availability"},
     {"catalog", "wire", "config"},
