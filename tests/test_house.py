@@ -27,7 +27,7 @@ SHARED = [
         "disk",
     },
     {"model", "terminal", "typefaults", "prometheus", "notify", "vitals"},
-    {"handshake", "availability"},
+    {"handshake", "availability", "glance"},
     {"catalog", "wire", "config"},
     {"dcgmnames"},
     {"measures"},
