@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import gc
 import json
+import os
 import signal
 import socket
 import ssl
@@ -508,6 +509,31 @@ async def test_an_agent_with_a_token_answers_those_only_who_know_it() -> None:
         for words in ("Bearer a-long-secret", "bearer  a-long-secret"):
             async with agent.session.get(f"{agent.url}/health", headers={"Authorization": words}) as response:
                 assert response.status in (200, 503)
+
+
+async def test_authorities_on_a_disk_that_hangs_are_told_and_believed_when_it_comes_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gpumon.agent.link.TRUST_SECONDS", 0.05)
+    monkeypatch.setattr("gpumon.hub.fetch.CONNECT_SECONDS", 0.5)
+    authority = Authority(tmp_path)
+    signed, ca, was = authority.sign("one").files, tmp_path / "ca", tmp_path / "was"
+    os.mkfifo(ca)
+    believing = TlsSection(ca=str(ca))
+    async with running_hub(Config(tls=signed)) as hub, running_agent(AgentSection(name="p"), tls=signed) as polled:
+        entry = NodeEntry(name="p", host="localhost", port=polled.port, tls=True)
+        config = Config(nodes=[entry], tls=believing, hub=HubSection(poll_interval_seconds=0.2))
+        async with running_agent(reporting_to(hub), pace=QUICK, tls=believing) as agent, running_hub(config) as other:
+            await said(agent, "the file of the authorities that it may be signed by could not be read within 0.05 s")
+            node = await other.node_when("p", lambda node: node["error"])
+            assert node["error"]["code"] == "untrusted"
+            assert "could not be read within 0.5 s: its disk hangs" in node["error"]["message"]
+            assert [one.name for one in threading.enumerate()].count("authorities") == 2  # of the agent, and of the hub
+            ca.rename(was)
+            ca.write_bytes(authority.file.read_bytes())
+            os.close(os.open(was, os.O_WRONLY))  # who reads may go on
+            await hub.node_when("n", lambda node: node["source"] == "push")
+            await other.node_when("p", lambda node: node["status"] == "online")
 
 
 async def test_a_hub_asks_an_agent_over_tls_with_its_token(tmp_path: Path) -> None:

@@ -3,13 +3,13 @@
 import asyncio
 import ipaddress
 import logging
-import threading
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from gpumon import handshake
 from gpumon.agent.identity import Bond, Identity
+from gpumon.disk import Disk
 from gpumon.errors import JoinError
 from gpumon.handshake import JoinToken
 from gpumon.hosts import plain_name
@@ -80,7 +80,7 @@ class Joining:
         self.patience_seconds = READ_SECONDS
         self._tokens = tokens
         self._token: JoinToken | None = None
-        self._reading: asyncio.Future[JoinToken | JoinError | None] | None = None
+        self._disk = Disk(READER)
         self._code: str | None = None
 
     async def prepare(self, url: str) -> bool:
@@ -152,39 +152,16 @@ class Joining:
         return f"; if it is to come in, {admit}" if close_code in ADMITS else ""
 
     async def _token_of_file(self) -> JoinToken | None:
-        """What is in the file. It is read by one thread at a time, and by none of the loop's own: a disk that hangs
-        would take one more of those with every try.
-        """
         if self._tokens.file is None:
             return None
-        if self._reading is None:
-            loop = asyncio.get_running_loop()
-            reading = self._reading = loop.create_future()
-            try:
-                threading.Thread(target=self._read, args=(loop, reading), name=READER, daemon=True).start()
-            except RuntimeError:  # too many of them, in a service whose tasks are limited
-                self._reading = None
-                raise JoinError(f"{self._tokens.file}: this machine allows no further thread to read it") from None
-        await asyncio.wait({self._reading}, timeout=self.patience_seconds)
-        if not self._reading.done():
-            raise TimeoutError
-        found, self._reading = self._reading.result(), None
-        if isinstance(found, JoinError):
-            raise found
-        return found
-
-    def _read(self, loop: asyncio.AbstractEventLoop, reading: "asyncio.Future[JoinToken | JoinError | None]") -> None:
-        found: JoinToken | JoinError | None
         try:
-            found = self._tokens.token()
-        except JoinError as error:
-            found = error
-        except Exception as error:  # told to who waits, or nobody would ever be
-            found = JoinError(f"{self._tokens.file}: cannot be read: {type(error).__name__}")
-        try:
-            loop.call_soon_threadsafe(reading.set_result, found)
-        except RuntimeError:
-            log.debug("%s: read after the end of the program", self._tokens.file)
+            return await self._disk.ask(self._tokens.token, self.patience_seconds)
+        except (JoinError, TimeoutError):
+            raise
+        except RuntimeError:  # too many of them, in a service whose tasks are limited
+            raise JoinError(f"{self._tokens.file}: this machine allows no further thread to read it") from None
+        except Exception as error:
+            raise JoinError(f"{self._tokens.file}: cannot be read: {type(error).__name__}") from None
 
     def _bond_at(self, url: str) -> Bond | None:
         """That with a hub at the host and port of ``url``, by whatever scheme, spelling or path it was joined."""

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -30,6 +31,7 @@ from gpumon.agent.setback import Failure, Stage, failure_of
 from gpumon.agent.watchdog import Watchdog
 from gpumon.certificates import pin_of, trusting
 from gpumon.config import DnsSection, name_server
+from gpumon.disk import Disk
 from gpumon.errors import JoinError, WireError
 from gpumon.wire import Ack, Challenge, Hello, Welcome
 
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
     from gpumon.resolver import Resolver
 
 log = logging.getLogger(__name__)
+
+TRUST_SECONDS = 3.0
 
 
 class NotWantedError(Exception):
@@ -74,6 +78,7 @@ class Link:
         self._port = port
         self._dns = dns
         self._ca = ca
+        self._disk = Disk("authorities")
         self._identify = identify
         self._joining: Joining | None = None
         self._watchdog = watchdog
@@ -217,7 +222,9 @@ class Link:
         troubled = Counter({one: self._troubled.get(hub, Counter())[one] for one in found})
         self._troubled = {one: self._troubled[one] for one in self._troubled if one in self.hubs} | {hub: troubled}
         addresses = sorted(found, key=lambda one: troubled[one])
-        tls = await asyncio.to_thread(trusting, self._ca, pin_of(hub)) if parts.scheme == "wss" else None
+        self._enter("trust", "the file of the authorities that it may be signed by could not be read", TRUST_SECONDS)
+        work = partial(trusting, self._ca, pin_of(hub))
+        tls = await self._disk.ask(work, TRUST_SECONDS) if parts.scheme == "wss" else None
         self._enter("tcp", "nothing answers", pace.tcp)
         socket, address = await dial(addresses, port, pace.tcp, self._watchdog.attempt)
         self._enter("upgrade", "it takes connections and does not answer", pace.upgrade)

@@ -9,6 +9,7 @@ from msgspec import structs
 from gpumon.agent.link import Link
 from gpumon.agent.sampler import Sampler
 from gpumon.config import AgentSection, DnsSection, TlsSection
+from gpumon.disk import Disk
 from gpumon.errors import UsageError
 from gpumon.hosts import Hosts
 from gpumon.lifecycle import on_reload
@@ -17,6 +18,7 @@ from gpumon.notify import NOBODY, Manager
 log = logging.getLogger(__name__)
 
 Settings = tuple[AgentSection, DnsSection, TlsSection]
+READ_SECONDS = 10.0
 AT_ONCE = frozenset({"hosts", "hub", "interval_seconds", "tags"})
 
 
@@ -41,6 +43,7 @@ class Reload:
         self._manager = manager
         self._hosts = hosts
         self._asked = asyncio.Event()
+        self._disk = Disk("settings")
 
     async def run(self) -> None:
         """Obey signals until cancelled."""
@@ -56,7 +59,12 @@ class Reload:
             log.info("reload: there is no file to read again, for the agent was started without --config")
             return
         try:
-            settings, dns, tls = await asyncio.to_thread(self._read_again)
+            settings, dns, tls = await self._disk.ask(self._read_again, READ_SECONDS)
+        except TimeoutError:
+            log.error(
+                "reload: the file could not be read within %g s: its disk hangs; nothing was changed", READ_SECONDS
+            )
+            return
         except UsageError as error:
             for fault in error.faults:
                 log.error("reload: %s", fault)

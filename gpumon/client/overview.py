@@ -3,106 +3,15 @@ details nobody told, so that whatever shows nodes knows no difference.
 """
 
 from collections.abc import Sequence
-from typing import Final
 
-from msgspec import Struct
 from msgspec.structs import replace
 
-from gpumon.model import (
-    Count,
-    Fault,
-    Gpu,
-    GpuStatus,
-    MigDevice,
-    Name,
-    Node,
-    NodeStatus,
-    Process,
-    ProcessType,
-    Reason,
-    Report,
-    ReportStatus,
-    Source,
-    Text,
-    Timestamp,
-)
+from gpumon.glance import MIB, GpuCard, Holder, NodeCard, Numbers, ReportCard, Values
+from gpumon.model import Gpu, MigDevice, Node, Process, Report
 from gpumon.timestamp import rfc3339, seconds
 
-MIB: Final = 2**20
 
-Values = list[int | None]
-
-
-class _Holder(Struct, frozen=True):
-    pid: Count
-    user: str | None = None
-    command: str | None = None
-    type: ProcessType | None = None
-    job: str | None = None
-    memory_used_mebibytes: int | None = None
-    processes: int = 1
-
-
-class _GpuCard(Struct, frozen=True):
-    index: Count
-    uuid: Text | None = None
-    name: Text | None = None
-    pci_bus_id: Text | None = None
-    status: GpuStatus = "ok"
-    error: Fault | None = None
-    asleep: bool = False
-    memory_total_bytes: int | None = None
-    slowdown_temperature_celsius: float | None = None
-    power_limit_watts: float | None = None
-    throttle_reasons: list[str] | None = None
-    mig_enabled: bool | None = None
-    mig_profiles: list[str] | None = None
-    idle_since: Timestamp | None = None
-    process_count: int = 0
-    holders: list[_Holder] | None = None
-    unavailable: dict[str, Reason] = {}
-
-
-class _ReportCard(Struct, frozen=True):
-    simulated: bool = False
-    driver_version: Text | None = None
-    cuda_version: Text | None = None
-    status: ReportStatus = "ok"
-    error: Fault | None = None
-    gpus: list[_GpuCard] = []
-
-
-class Card(Struct, frozen=True):
-    """What rarely changes of a node, as far as a terminal shows it."""
-
-    name: Name
-    alias: Text
-    status_since: Timestamp
-    tags: list[str] = []
-    host: Text | None = None
-    port: int | None = None
-    address: Text | None = None
-    configured: bool = False
-    status: NodeStatus = "pending"
-    source: Source | None = None
-    error: Fault | None = None
-    flapping: bool = False
-    verdict: Fault | None = None
-    report: _ReportCard | None = None
-
-
-class Numbers(Struct, frozen=True):
-    """What changes all the time, in columns over ``names``."""
-
-    names: list[Name]
-    seen_seconds_ago: list[int | None]
-    utilization_percent: list[Values]
-    memory_used_mebibytes: list[Values]
-    temperature_celsius: list[Values]
-    power_draw_watts: list[Values]
-
-
-def sketch(card: Card) -> Node:
+def sketch(card: NodeCard) -> Node:
     """The node of ``card``, without its numbers."""
     report = None if card.report is None else _report(card.name, card.report)
     cards = [] if card.report is None else card.report.gpus
@@ -115,6 +24,7 @@ def sketch(card: Card) -> Node:
         port=card.port,
         address=card.address,
         configured=card.configured,
+        kind=card.kind,
         status=card.status,
         status_since=card.status_since,
         source=card.source,
@@ -159,9 +69,10 @@ def _numbered(gpu: Gpu, values: Sequence[int | None]) -> Gpu:
     )
 
 
-def _report(node: str, card: _ReportCard) -> Report:
+def _report(node: str, card: ReportCard) -> Report:
     return Report(
         node=node,
+        hostname=card.hostname,
         simulated=card.simulated,
         driver_version=card.driver_version,
         cuda_version=card.cuda_version,
@@ -171,7 +82,7 @@ def _report(node: str, card: _ReportCard) -> Report:
     )
 
 
-def _gpu(card: _GpuCard) -> Gpu:
+def _gpu(card: GpuCard) -> Gpu:
     holders, profiles = card.holders, card.mig_profiles
     listed = sum(holder.processes for holder in holders or ())
     return Gpu(
@@ -196,7 +107,7 @@ def _gpu(card: _GpuCard) -> Gpu:
     )
 
 
-def _process(holder: _Holder) -> Process:
+def _process(holder: Holder) -> Process:
     """The processes of one user and job as one, which has the memory of all."""
     memory = holder.memory_used_mebibytes
     return Process(

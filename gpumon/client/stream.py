@@ -15,8 +15,8 @@ from websockets.asyncio.client import connect
 
 from gpumon import __version__
 from gpumon.certificates import distrust
-from gpumon.client.overview import Card, Numbers
 from gpumon.errors import HubError
+from gpumon.glance import NodeCard, Numbers
 from gpumon.model import Fault, Name, Node, Problem
 from gpumon.text import one_line
 from gpumon.wire import Close
@@ -51,7 +51,7 @@ class Message(Struct, frozen=True):
     sent_at: str
     view: str = "full"
     nodes: list[Node] = []
-    cards: list[Card] = []
+    cards: list[NodeCard] = []
     numbers: Numbers | None = None
     names: list[Name] = []
     notices: list[Fault] = []

@@ -1,40 +1,24 @@
 """What rarely changes of a node, as it is told to who looks at the whole fleet: it travels only when it has changed.
 
 Processes are summed up by user and job, and their memory is rounded, so that what breathes a little does not renew the
-card. Absent fields are null.
+card.
 """
 
 from collections.abc import Sequence
 from operator import attrgetter
 from typing import Final, NamedTuple
 
-from msgspec import Struct
-
+from gpumon.glance import MIB, GpuCard, Holder, HostCard, NodeCard, ReportCard
 from gpumon.model import (
     SLOWDOWNS,
-    Evidence,
-    Fault,
     Gpu,
-    GpuStatus,
-    Kind,
-    MemoryKind,
-    Name,
     Node,
-    NodeStatus,
     Process,
-    ProcessType,
-    Reason,
     Report,
-    ReportStatus,
-    Source,
-    Tag,
-    Text,
-    Timestamp,
 )
 from gpumon.timestamp import rfc3339
 from gpumon.wire import encode
 
-MIB: Final = 2**20
 SIGNIFICANT_BITS: Final = 7
 MOST_HOLDERS: Final = 16
 CLOCK_STEP_SECONDS: Final = 5
@@ -55,100 +39,6 @@ SHOWN: Final = (
     "processes.container",
     "processes.job",
 )
-
-
-class Holder(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The processes of one user and job on a GPU: ``pid``, ``command`` and the rest are the largest one's.
-
-    ``memory_used_mebibytes`` is that of all, to about 1 %, or of those that tell it where ``memory_partial``;
-    ``processes`` their number.
-    """
-
-    pid: int
-    user: Text | None = None
-    command: str | None = None
-    type: ProcessType | None = None
-    started_at: Timestamp | None = None
-    container: Text | None = None
-    job: Text | None = None
-    memory_used_mebibytes: int | None = None
-    memory_partial: bool = False
-    processes: int = 1
-
-
-class GpuCard(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Of a GPU what rarely changes. ``throttle_reasons`` are those worth a look, ``xids`` codes of all but trifles,
-    ``holders`` the largest ones; ``idle_since`` is told of a GPU that has been idle for a minute.
-    """
-
-    index: int
-    uuid: Text | None = None
-    name: Text | None = None
-    pci_bus_id: Text | None = None
-    status: GpuStatus = "ok"
-    error: Fault | None = None
-    asleep: bool = False
-    memory_total_bytes: int | None = None
-    memory_kind: MemoryKind | None = None
-    slowdown_temperature_celsius: float | None = None
-    power_limit_watts: int | None = None
-    throttle_reasons: list[Text] | None = None
-    ecc_uncorrected_total: int | None = None
-    recovery_action: Text | None = None
-    xids: list[int] = []
-    mig_enabled: bool | None = None
-    mig_profiles: list[str] | None = None
-    idle_since: Timestamp | None = None
-    process_count: int = 0
-    holders: list[Holder] | None = None
-    unavailable: dict[Text, Reason] = {}
-    suspect: list[Text] = []
-
-
-class HostCard(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Of the machine around the GPUs what rarely changes."""
-
-    platform: str | None = None
-    cpu_count: int | None = None
-    memory_total_bytes: int | None = None
-
-
-class ReportCard(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Of a report what rarely changes; ``sampled_at`` is told of the last one of a node that is not online."""
-
-    hostname: Text | None = None
-    agent_version: Text | None = None
-    sampled_at: Timestamp | None = None
-    interval_seconds: float | None = None
-    simulated: bool = False
-    driver_version: Text | None = None
-    cuda_version: Text | None = None
-    status: ReportStatus = "ok"
-    error: Fault | None = None
-    host: HostCard | None = None
-    gpus: list[GpuCard] = []
-
-
-class NodeCard(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Of a node what rarely changes. ``clock_offset_seconds`` is rounded to 5 s while the node is online."""
-
-    name: Name
-    alias: Text
-    tags: list[Tag] = []
-    host: Text | None = None
-    port: int | None = None
-    address: Text | None = None
-    configured: bool = False
-    kind: Kind = "gpumon"
-    status: NodeStatus = "pending"
-    status_since: Timestamp
-    source: Source | None = None
-    error: Fault | None = None
-    clock_offset_seconds: float | None = None
-    flapping: bool = False
-    verdict: Fault | None = None
-    evidence: list[Evidence] = []
-    report: ReportCard | None = None
 
 
 class _Seen(NamedTuple):

@@ -6,6 +6,7 @@ Nothing here knows a terminal: where the text goes, and how wide it may be, is t
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from msgspec import structs
@@ -79,17 +80,13 @@ async def _nodes(config: Config, resolver: Resolver) -> list[Finding]:
 
 async def _node(fetcher: Fetcher, entry: NodeEntry) -> Finding:
     alias = entry.alias or entry.name
+    finding = partial(Finding, name=entry.name, alias=alias, kind=entry.kind, host=entry.host, port=entry.port)
     begun = time.monotonic()
     try:
         fetched = await fetcher.report(entry)
     except PollError as error:
         hint = await _better_hint(fetcher, entry, error)
-        return Finding(
-            name=entry.name,
-            alias=alias,
-            kind=entry.kind,
-            host=entry.host,
-            port=entry.port,
+        return finding(
             address=error.address,
             resolution=fetcher.resolver.resolution(entry.host),
             is_well=False,
@@ -97,12 +94,7 @@ async def _node(fetcher: Fetcher, entry: NodeEntry) -> Finding:
             seconds=round(time.monotonic() - begun, 3),
         )
     report = fetched.report
-    return Finding(
-        name=entry.name,
-        alias=alias,
-        kind=entry.kind,
-        host=entry.host,
-        port=entry.port,
+    return finding(
         address=fetched.address,
         resolution=fetcher.resolver.resolution(entry.host),
         is_well=report.status == WELL,

@@ -26,6 +26,7 @@ from yarl import URL
 
 from gpumon.certificates import distrust, trusting
 from gpumon.config import PLACES, NodeEntry
+from gpumon.disk import Disk
 from gpumon.errors import CertificateError, PollError, ResolveError, SilenceError, WireError
 from gpumon.hub.destinations import refusal
 from gpumon.hub.kinds import READERS, recognised
@@ -88,6 +89,7 @@ class Fetcher:
         self._session = session
         self._ca = ca
         self._contexts: dict[str | None, ssl.SSLContext] = {}
+        self._disk = Disk("authorities")
         self.resolver = resolver
 
     def believe(self, ca: str | None) -> None:
@@ -164,12 +166,19 @@ class Fetcher:
         if (known := self._contexts.get(entry.fingerprint)) is not None:
             return known
         try:
-            made = await asyncio.to_thread(trusting, self._ca, entry.fingerprint)
+            made = await self._disk.ask(lambda: self._made(entry.fingerprint), CONNECT_SECONDS)
         except CertificateError as error:
             raise PollError("untrusted", f"{error}.", HINT_TLS, answered=False) from None
+        except TimeoutError:
+            words = f"tls.ca: the file could not be read within {CONNECT_SECONDS:g} s: its disk hangs."
+            raise PollError("untrusted", words, HINT_TLS, answered=False) from None
         if len(self._contexts) >= MOST_CONTEXTS:
             self._contexts.clear()
         return self._contexts.setdefault(entry.fingerprint, made)
+
+    def _made(self, fingerprint: str | None) -> ssl.SSLContext:
+        """What those who asked at the same time have had made is not made again."""
+        return self._contexts.get(fingerprint) or trusting(self._ca, fingerprint)
 
     async def _from_any(self, entry: NodeEntry, addresses: list[str], end: float, tried: list[str]) -> Fetched:
         """Each address gets a fair part of the time until ``end`` (of the loop's clock) to take a connection."""

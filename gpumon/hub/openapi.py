@@ -7,8 +7,7 @@ from msgspec import UNSET, UnsetType
 
 from gpumon import __version__
 from gpumon.catalog import Metric
-from gpumon.hub.card import NodeCard
-from gpumon.hub.overview import Numbers
+from gpumon.glance import NodeCard, Numbers
 from gpumon.hub.ring import FIELDS
 from gpumon.hub.xids import XidAt
 from gpumon.model import Fault, Node, Problem

@@ -8,33 +8,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, Self
 
 import orjson
-from msgspec import Struct
 
-from gpumon.hub.card import MIB, Card, card_of
+from gpumon.glance import MIB, Values
+from gpumon.hub.card import Card, card_of
 from gpumon.hub.letters import News
-from gpumon.model import Fault, Gpu, Name, Node
+from gpumon.model import Fault, Gpu, Node
 from gpumon.timestamp import seconds
 
 MEMORY_STEP_MEBIBYTES: Final = 16
 ROW_BYTES: Final = 200
 """Of a row in a message, more or less."""
-
-Values = list[int | None]
-"""A whole number for each GPU, in the order of the card; null where it is not known."""
-
-
-class Numbers(Struct, frozen=True, kw_only=True):
-    """What changes all the time, in columns over ``names``: ages count back from the message's ``sent_at``."""
-
-    names: list[Name]
-    seen_seconds_ago: list[int | None]
-    host_cpu_utilization_percent: list[int | None]
-    host_memory_used_percent: list[int | None]
-    utilization_percent: list[Values]
-    memory_used_mebibytes: list[Values]
-    temperature_celsius: list[Values]
-    power_draw_watts: list[Values]
-    fan_speed_percent: list[Values]
 
 
 class Row(NamedTuple):

@@ -5,6 +5,7 @@ import logging
 from collections.abc import Callable, Sequence
 
 from gpumon.config import Config
+from gpumon.disk import Disk
 from gpumon.errors import UsageError
 from gpumon.hub.core import Hub
 from gpumon.model import Fault
@@ -13,6 +14,8 @@ from gpumon.notify import NOBODY, Manager
 log = logging.getLogger(__name__)
 
 MAX_SAID = 1024
+READ_SECONDS = 10.0
+SILENCE = f"it could not be read within {READ_SECONDS:g} s: its disk hangs"
 
 
 class Reload:
@@ -37,6 +40,7 @@ class Reload:
         self._apply = apply
         self._manager = manager
         self._asked = asyncio.Event()
+        self._disk = Disk("configuration")
 
     def ask(self) -> None:
         """Ask for the configuration to be read again, soon."""
@@ -52,9 +56,9 @@ class Reload:
 
     async def _reload(self) -> None:
         try:
-            config = await asyncio.to_thread(self._read)
+            config = await self._disk.ask(self._read, READ_SECONDS)
         except (UsageError, OSError) as error:
-            faults = error.faults if isinstance(error, UsageError) else [str(error)]
+            faults = error.faults if isinstance(error, UsageError) else [str(error) or SILENCE]  # of TimeoutError
             for fault in faults:
                 log.error("the configuration stays as it was: %s", fault)
             self._hub.notice("bad_configuration", _notice(faults))

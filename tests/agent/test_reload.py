@@ -2,15 +2,20 @@
 
 import asyncio
 import json
+import os
 import signal
+import threading
 import urllib.request
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from gpumon.agent.app import Service
+from gpumon.agent.reload import Settings
+from gpumon.config import AgentSection, DnsSection, TlsSection
 from tests.agent.hubs import fake_hub, hear, hear_in_order, welcome
-from tests.running import Program, program, running_hub, until, until_true
+from tests.running import Program, program, running_agent, running_hub, until, until_true
 
 LOCAL = ("--host=127.0.0.1", "--port=0", "--simulate=1")
 
@@ -128,6 +133,37 @@ async def test_a_changed_dns_server_is_asked_at_once(tmp_path: Path) -> None:
             await heard(agent, "taken over: dns")
             await hub.node_when("n", lambda node: node["status"] == "online")
     transport.close()
+
+
+async def test_a_disk_that_hangs_is_told_and_what_it_says_later_is_not_taken(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("gpumon.agent.reload.READ_SECONDS", 0.05)
+    go, tags = threading.Event(), iter((["stale"], ["fresh"]))
+
+    def read() -> Settings:
+        found = next(tags)
+        assert go.wait(20)
+        return AgentSection(name="n", tags=found), DnsSection(), TlsSection()
+
+    async with running_agent(AgentSection(name="n"), service=Service(read, None)) as agent:
+        await agent.get("/gpu-info")
+        try:
+            for _ in range(3):
+                caplog.clear()
+                os.kill(os.getpid(), signal.SIGHUP)
+                await until_true(
+                    lambda: "reload: the file could not be read within 0.05 s: its disk hangs" in caplog.text
+                )
+        finally:
+            go.set()
+        monkeypatch.setattr("gpumon.agent.reload.READ_SECONDS", 20.0)
+        os.kill(os.getpid(), signal.SIGHUP)
+
+        async def has_taken() -> bool:
+            return bool((await agent.get("/gpu-info"))["tags"] == ["fresh"])
+
+        await until(has_taken)
 
 
 async def test_without_a_file_sighup_ends_nothing(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from typing import Final, get_args
 
 import pytest
 
-from gpumon.model import GpuStatus, NodeStatus, ReportStatus
+from gpumon.agent import words
+from gpumon.model import Fault, GpuStatus, NodeStatus, ReportStatus
 from gpumon.wire import Close
 from tests.docs.blocks import ROOT
 
@@ -69,6 +70,7 @@ def _words_of_the_source() -> frozenset[str]:
 
 
 SAID: Final = said()
+CHINESE: Final = (ROOT / "web" / "src" / "messages" / "faults.zh.ts").read_text(encoding="utf-8")
 ROWS: Final = {
     cells[2].strip().strip("`"): cells[1].strip()
     for cells in (line.split("|") for line in PAGE.splitlines() if line.startswith("| "))
@@ -104,6 +106,22 @@ def test_a_row_begins_with_the_sentence_as_it_is_said(code: str) -> None:
 @pytest.mark.parametrize("code", list(Close), ids=lambda code: code.name)
 def test_every_reason_to_close_a_link_has_its_row(code: Close) -> None:
     assert re.search(rf"^\| {code.value} \|", PAGE, re.MULTILINE)
+
+
+@pytest.mark.parametrize("code", sorted(SAID))
+def test_the_page_tells_every_code_in_chinese(code: str) -> None:
+    assert re.search(rf"^  {code}: \{{", CHINESE, re.MULTILINE), f"web/src/messages/faults.zh.ts has nothing for {code}"
+
+
+def test_the_page_tells_every_hint_of_an_agent_in_chinese() -> None:
+    """By its code, or by its words where a code has several."""
+    faults = [one for one in vars(words).values() if isinstance(one, Fault)]
+    faults += [words.driver_fault(999, "start")[1], words.gpu_fault("error", 999)[1]]
+    faults += [words.of_windows(words.NO_LIBRARY)]
+    of_code = set(re.findall(r'^  (\w+): { message: "[^"]+", hint:', CHINESE, re.MULTILINE))
+    several = [one.hint for one in faults if one.code not in of_code]
+    assert len(several) > 8
+    assert [hint for hint in several if f'  "{hint}":' not in CHINESE] == []
 
 
 def test_every_row_says_what_to_do() -> None:

@@ -3,7 +3,8 @@
 import msgspec
 import pytest
 
-from gpumon.hub.card import GpuCard, card_of
+from gpumon.glance import GpuCard
+from gpumon.hub.card import card_of
 from gpumon.model import Fault, Gpu, MigDevice, Node, Process, Report, Xid
 
 SEEN_AT = 1_800_000_000.0

@@ -6,8 +6,9 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from gpumon.hub.card import MOST_HOLDERS, NodeCard
-from gpumon.hub.overview import Glance, Numbers, OverviewLetter, glance_of
+from gpumon.glance import NodeCard, Numbers
+from gpumon.hub.card import MOST_HOLDERS
+from gpumon.hub.overview import Glance, OverviewLetter, glance_of
 from gpumon.model import Fault, Gpu, Host, MigDevice, Node, Process, Report, Xid
 
 AT = "2026-11-23T12:00:00.000Z"

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import signal
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -236,6 +237,23 @@ async def test_a_file_that_may_not_be_looked_at_is_a_bad_one() -> None:
 
     await reloaded(Reload(hub, Config(), read, lambda _before, _after: None), hub, lambda hub: hub.notices)
     assert "Permission denied" in hub.notices[0].message
+
+
+async def test_a_file_on_a_disk_that_hangs_is_a_bad_one_until_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpumon.hub.reload.READ_SECONDS", 0.05)
+    hub, go = Hub([A], clock=SteppedClock()), threading.Event()
+
+    def read() -> Config:
+        assert go.wait(20)
+        return Config(nodes=[B])
+
+    reload = Reload(hub, Config(), read, lambda _before, after: hub.reconfigure(after))
+    await reloaded(reload, hub, lambda hub: hub.notices)
+    assert "its disk hangs" in hub.notices[0].message
+    go.set()
+    monkeypatch.setattr("gpumon.hub.reload.READ_SECONDS", 20.0)
+    await reloaded(reload, hub, lambda hub: not hub.notices)
+    assert [node.name for node in hub.fleet.nodes()] == ["b"]
 
 
 async def test_a_fault_in_reading_a_file_does_not_end_the_hub(caplog: pytest.LogCaptureFixture) -> None:

@@ -3,7 +3,7 @@ import { useContext } from "preact/hooks";
 
 import { createFormat, type Format } from "./format";
 import { en, type Messages } from "./messages/en";
-import { type FaultText, faults } from "./messages/faults.zh";
+import { type FaultText, faults, hints } from "./messages/faults.zh";
 import { zh } from "./messages/zh";
 import type { Channel, Fault } from "./types";
 
@@ -17,6 +17,7 @@ export interface Locale {
   readonly format: Format;
   /** Faults by their code. The hub speaks English itself, with the figures of the case. */
   readonly faults: Readonly<Record<string, FaultText>>;
+  readonly hints: Readonly<Record<string, string>>;
 }
 
 export function isLanguage(tag: string): tag is Language {
@@ -38,7 +39,7 @@ export function createLocale(language: Language, preferred: readonly string[]): 
   const text = CATALOGUES[language];
   const region = preferred.find((tag) => tag.toLowerCase().split("-")[0] === language && isLocale(tag));
   const format = createFormat(region ?? language, text);
-  return { language, text, format, faults: language === "zh" ? faults : {} };
+  return { language, text, format, ...(language === "zh" ? { faults, hints } : { faults: {}, hints: {} }) };
 }
 
 /** Not all that browsers name as the reader's language is one: some pass on "en-US@posix" of the system. */
@@ -71,13 +72,25 @@ interface FaultWords {
  *
  * @param channel Whose evidence it is: one code may mean different things on two channels.
  */
-export function translateFault({ code, message, hint }: Fault, { faults }: Locale, channel?: Channel): FaultWords {
-  const key = [`${channel ?? ""}.${code}`, code].find((one) => Object.hasOwn(faults, one));
+export function translateFault(
+  { code, message, hint }: Fault,
+  { faults, hints }: Locale,
+  channel?: Channel,
+): FaultWords {
+  const ofDriver = code.replace(/^nvml_\d+$/, "nvml_N");
+  const key = [`${channel ?? ""}.${code}`, ofDriver].find((one) => Object.hasOwn(faults, one));
   const known = key === undefined ? undefined : faults[key];
   if (known === undefined) return { message, hint };
   // A verdict on a GPU says which one before it says what: that is no translator's to lose.
   const gpu = /^(?:[^:]*; )?(GPU \d+): /.exec(message)?.[1];
-  return { message: gpu === undefined ? known.message : `${gpu}：${known.message}`, hint: known.hint ?? hint };
+  const fitting = known.cases?.find(({ said }) => said.test(message));
+  const facts = fitting?.said.exec(message)?.groups ?? {};
+  const words = (fitting ?? known).message.replace(/\{(\w+)\}/g, (_, name: string) => facts[name] ?? "");
+  const ownHint = hint !== null && Object.hasOwn(hints, hint) ? hints[hint] : hint;
+  return {
+    message: gpu === undefined ? words : `${gpu}：${words}`,
+    hint: known.hint ?? ownHint ?? null,
+  };
 }
 
 export function useFault(fault: Fault, channel?: Channel): FaultWords {

@@ -54,6 +54,49 @@ describe("a fault", () => {
   });
 });
 
+describe("what an agent says is told in Chinese with its figures", () => {
+  const zh = createLocale("zh", []);
+  const told = (code: string, message: string) => translateFault({ code, message, hint: "as the agent hints" }, zh);
+  test.each([
+    ["crash", "The process that reads the GPUs has died while reading GPU 3 (GPU-1f).", "正在读取 GPU 3 (GPU-1f)。"],
+    ["crash", "GPU 5: The process that reads the GPUs has died while looking up the processes on GPU 5.", "查询 GPU 5 上的进程。"],
+    ["crash", "The process that reads the GPUs has died.", "读取 GPU 的进程异常终止。"],
+    ["protocol", "The process that reads the GPUs talks nonsense while listing its GPUs.", "应答混乱，当时正在列出 GPU。"],
+    ["timeout", "The driver has not answered for 12 s while starting.", "驱动已有 12 秒没有应答，当时正在启动驱动。"],
+    ["nvml_999", "The NVIDIA driver failed to start (NVML return code 999).", "无法启动（NVML 返回码 999）。"],
+    ["nvml_3", "2 of 4 GPUs are not well; GPU 1: The driver gives no access to this GPU (NVML return code 3).", "（NVML 返回码 3）。"],
+    ["error", "The NVIDIA driver failed to list its GPUs (an answer that is none).", "无法列出 GPU，且应答无效。"],
+    ["error", "Its agent reports the status 'error', and no reason.", "未说明原因"],
+    ["persistence_off", "Persistence mode is off on GPU 0, 2: the driver starts a GPU anew.", "GPU 0, 2 未开启"],
+    ["persistence_off", "Persistence mode is off on every GPU: the driver starts a GPU anew.", "所有 GPU"],
+    [
+      "gpus_missing",
+      "The PCI bus has 8 NVIDIA GPUs for the driver, which lists 6. Not listed: 0000:17:00.0, 0000:65:00.0, ….",
+      "有 8 块应由驱动管理的 NVIDIA GPU，驱动只列出 6 块。未列出：0000:17:00.0, 0000:65:00.0, …。",
+    ],
+    [
+      "driver_mismatch",
+      "The NVIDIA driver was updated to 580.95.05, but the old one (570.133.20) is still loaded in the kernel.",
+      "已更新到 580.95.05，但内核中仍加载着旧版本 570.133.20。",
+    ],
+    ["long_uptime", "This machine has been up for 61 days. With B200 boards", "连续运行 61 天"],
+    [
+      "processes_left_out",
+      "900 processes hold GPUs of this node, which is more than a report has room for: told are the 640 with the most memory",
+      "有 900 个进程占用该节点的 GPU，一份报告放不下：只列出占用显存最多的 640 个",
+    ],
+  ])("%s: %s", (code, message, words) => {
+    expect(told(code, message).message).toContain(words);
+  });
+  test("also its hint, where its code has several", () => {
+    const hint = "See whether nvidia-smi works here; in a container that once worked, restart the container.";
+    const message = "The NVIDIA driver failed to start (NVML return code 999).";
+    expect(translateFault({ code: "nvml_999", message, hint }, zh).hint).toMatch(/^检查/);
+    expect(told("nvml_999", message).hint).toBe("as the agent hints");
+    expect(told("nvml_x", message).message).toBe(message);
+  });
+});
+
 test("every code of the API's tables is told in Chinese", () => {
   const part = api.slice(api.indexOf("| `verdict.code` |"), api.indexOf("### Agents"));
   const rows = [...part.matchAll(/^\| (`[^|]*) \|/gm)].map(([, codes = ""]) => codes);

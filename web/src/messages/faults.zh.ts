@@ -2,6 +2,14 @@
 export interface FaultText {
   readonly message: string;
   readonly hint?: string;
+  /** What it means where the fault's own words say more: the first that fits counts. */
+  readonly cases?: readonly FaultCase[];
+}
+
+/** `said` is looked for in the English words; its named groups fill the `{places}` of the message. */
+export interface FaultCase {
+  readonly said: RegExp;
+  readonly message: string;
 }
 
 // Codes of verdicts, evidence, notices and faults. A code that is missing here is shown in the hub's English.
@@ -74,21 +82,139 @@ const polls: Readonly<Record<string, FaultText>> = {
   bad_report: { message: "它的报告不符合约定，连接被中断。" },
 };
 
-/** What an agent says of its GPUs and their driver. */
+const LOOK_AT_DRIVER = "在 dmesg 中查看 Xid 记录，并检查 nvidia-smi 能否工作。";
+
+/** At what the reader of the GPUs was: gpumon/agent/trouble.py. */
+function whileDoing(said: string, told: string): readonly FaultCase[] {
+  const gpu = String.raw`GPU (?<gpu>\d+(?: \([^)]*\))?)`;
+  const doings: readonly (readonly [string, string])[] = [
+    [" while starting", "，当时正在启动驱动。"],
+    [" while listing its GPUs", "，当时正在列出 GPU。"],
+    [" while being asked for Xids", "，当时正在查询 Xid。"],
+    [` while reading ${gpu}`, "，当时正在读取 GPU {gpu}。"],
+    [` while looking up the processes on ${gpu}`, "，当时正在查询 GPU {gpu} 上的进程。"],
+    ["", "。"],
+  ];
+  return doings.map(([doing, where]) => ({ said: new RegExp(said + doing), message: told + where }));
+}
+
+/** The driver's own return codes, and answers that are none. */
+const failures: readonly FaultCase[] = [
+  { said: /failed to start \(NVML return code (?<code>\d+)\)/, message: "NVIDIA 驱动无法启动（NVML 返回码 {code}）。" },
+  { said: /failed to list its GPUs \(NVML return code (?<code>\d+)\)/, message: "NVIDIA 驱动无法列出 GPU（NVML 返回码 {code}）。" },
+  { said: /no access to this GPU \(NVML return code (?<code>\d+)\)/, message: "驱动无法访问这块 GPU（NVML 返回码 {code}）。" },
+  { said: /failed to start/, message: "NVIDIA 驱动无法启动，且应答无效。" },
+  { said: /failed to list its GPUs/, message: "NVIDIA 驱动无法列出 GPU，且应答无效。" },
+  { said: /no access to this GPU/, message: "驱动无法访问这块 GPU，且应答无效。" },
+];
+
+/** What an agent says of its GPUs and their driver. `nvml_N` is for every number. */
 const drivers: Readonly<Record<string, FaultText>> = {
-  no_driver: { message: "该节点没有可用的 NVIDIA 驱动。" },
-  driver_mismatch: { message: "NVIDIA 驱动已更新，但内核中仍加载着旧版本。", hint: "重启机器，或卸载并重新加载 nvidia 内核模块。" },
-  denied: { message: "NVIDIA 驱动拒绝访问。" },
+  no_driver: {
+    message: "该节点没有可用的 NVIDIA 驱动。",
+    cases: [
+      { said: /is not on this machine/, message: "该节点上没有 NVIDIA 驱动库（libnvidia-ml.so.1）。" },
+      { said: /installed but not loaded/, message: "NVIDIA 驱动已安装，但没有加载。" },
+    ],
+  },
+  driver_mismatch: {
+    message: "NVIDIA 驱动已更新，但内核中仍加载着旧版本。",
+    cases: [
+      {
+        said: /updated to (?<now>[\d.]+), but the old one \((?<before>[\d.]+)\)/,
+        message: "NVIDIA 驱动已更新到 {now}，但内核中仍加载着旧版本 {before}。",
+      },
+      { said: /of Windows/, message: "Windows 的 NVIDIA 驱动与 WSL 中的驱动库不匹配。" },
+    ],
+  },
+  denied: {
+    message: "NVIDIA 驱动拒绝访问。",
+    cases: [{ said: /may not be opened/, message: "NVIDIA 驱动存在，但无权打开它的设备（/dev/nvidia*）。" }],
+  },
+  gpus_missing: {
+    message: "有 NVIDIA GPU 在 PCI 总线上，但驱动没有列出。",
+    cases: [
+      {
+        said: /bus has (?<expected>\d+) .*lists (?<count>\d+)\. Not listed: (?<absent>[^ ]*(?:, [^ ]+)*)\./,
+        message: "PCI 总线上有 {expected} 块应由驱动管理的 NVIDIA GPU，驱动只列出 {count} 块。未列出：{absent}。",
+      },
+    ],
+    hint: "查看 dmesg | grep -i nvrm 对这些地址说了什么。若是有意不用，可在 /sys/bus/pci/devices 中将其 driver_override 设为其他驱动或 none，之后便不再提示。",
+  },
+  crash: { message: "读取 GPU 的进程异常终止。", hint: LOOK_AT_DRIVER, cases: whileDoing("has died", "读取 GPU 的进程异常终止") },
+  protocol: { message: "读取 GPU 的进程应答混乱。", hint: LOOK_AT_DRIVER, cases: whileDoing("talks nonsense", "读取 GPU 的进程应答混乱") },
+  nvml_N: { message: "NVIDIA 驱动返回了错误。", cases: failures },
+  error: { message: "代理报告 GPU 读取出错，但未说明原因。", cases: failures },
+  degraded: { message: "该节点有 GPU 状态异常。" },
+  unresponsive: { message: "这块 GPU 没有应答。" },
+  persistence_off: {
+    message: "持久模式未开启：驱动会为每个程序重新启动 GPU，可能需要数秒。",
+    cases: [
+      {
+        said: /is off on GPU (?<which>\d+(?:, \d+)*):/,
+        message: "GPU {which} 未开启持久模式：驱动会为每个程序重新启动 GPU，可能需要数秒。",
+      },
+      { said: /is off on every GPU:/, message: "所有 GPU 均未开启持久模式：驱动会为每个程序重新启动 GPU，可能需要数秒。" },
+    ],
+    hint: "用 nvidia-smi -pm 1 或 nvidia-persistenced 服务开启。",
+  },
   no_gpus: { message: "NVIDIA 驱动已加载，但没有发现 GPU。", hint: "确认 lspci | grep -i nvidia 能列出显卡，且没有直通给虚拟机。" },
-  lost: { message: "驱动找不到这块 GPU：很可能已从总线上掉线。" },
+  lost: {
+    message: "驱动找不到这块 GPU：很可能已从总线上掉线。",
+    cases: [{ said: /no longer listed by the driver/, message: "这块 GPU 曾经存在，现在驱动不再列出。" }],
+  },
   reset_required: { message: "这块 GPU 需要重置后才能使用。", hint: "结束其上的进程并运行 nvidia-smi --gpu-reset，或重启机器。" },
   paused: { message: "已暂停读取 GPU，gpumon 目前不占用 NVIDIA 驱动。", hint: "gpumon pause（或 SIGUSR1）可恢复；10 分钟内会自动恢复。" },
   starting: { message: "NVIDIA 驱动尚未应答。", hint: "启动可能需要数秒；开启持久模式（nvidia-smi -pm 1）后则不需要。" },
   wedged: { message: "NVIDIA 驱动卡住了所有访问它的进程，连 SIGKILL 也无法结束它们。", hint: "重启这台机器。" },
-  timeout: { message: "驱动未在时限内应答。", hint: "在 dmesg 中查看 Xid 记录，并检查 nvidia-smi 能否工作。" },
+  timeout: {
+    message: "驱动未在时限内应答。",
+    hint: LOOK_AT_DRIVER,
+    cases: whileDoing(String.raw`not answered for (?<seconds>\d+) s`, "驱动已有 {seconds} 秒没有应答"),
+  },
   no_sample: { message: "代理已有一段时间没有读到任何数据。" },
-  long_uptime: { message: "这台机器已连续运行很久：B200 配合开源内核模块 570.133 至 580.105 时，驱动曾在约 66 天 12 小时后卡死。", hint: "请择时重启这台机器，或更新驱动。" },
-  processes_left_out: { message: "占用该节点 GPU 的进程太多，一份报告放不下：只列出占用显存最多的，其余仅计数。", hint: "在该节点上运行 gpumon probe 可看到更多。" },
+  long_uptime: {
+    message: "这台机器已连续运行很久：B200 配合开源内核模块 570.133 至 580.105 时，驱动曾在约 66 天 12 小时后卡死。",
+    cases: [
+      {
+        said: /up for (?<days>\d+) days/,
+        message: "这台机器已连续运行 {days} 天：B200 配合开源内核模块 570.133 至 580.105 时，驱动曾在约 66 天 12 小时后卡死。",
+      },
+    ],
+    hint: "请择时重启这台机器，或更新驱动。",
+  },
+  processes_left_out: {
+    message: "占用该节点 GPU 的进程太多，一份报告放不下：只列出占用显存最多的，其余仅计数。",
+    cases: [
+      {
+        said: /(?<all>\d+) processes hold GPUs .* told are the (?<told>\d+) /,
+        message: "有 {all} 个进程占用该节点的 GPU，一份报告放不下：只列出占用显存最多的 {told} 个，其余仅计数。",
+      },
+    ],
+    hint: "在该节点上运行 gpumon probe 可看到更多。",
+  },
+};
+
+/** Hints of agents, by their own words: one code has several of them. */
+export const hints: Readonly<Record<string, string>> = {
+  "Install the NVIDIA driver; in a container, use the NVIDIA runtime with the 'utility' capability.":
+    "安装 NVIDIA 驱动；在容器中请使用带 utility 能力的 NVIDIA 运行时。",
+  "Run 'modprobe nvidia' or reboot, and see what 'dmesg | grep -i nvidia' says.":
+    "运行 modprobe nvidia 或重启，并查看 dmesg | grep -i nvidia 的输出。",
+  "Reboot this machine, or unload and reload the nvidia kernel modules.": "重启机器，或卸载并重新加载 nvidia 内核模块。",
+  "Check the permissions of /dev/nvidia*; in a container, check that it was given the devices.":
+    "检查 /dev/nvidia* 的权限；在容器中请检查是否已分配这些设备。",
+  "In a container that once worked, restart the container: reloading systemd takes devices away, see the NVIDIA container toolkit; elsewhere, check the permissions of /dev/nvidia*.":
+    "如果是原先正常的容器，请重启容器：重新加载 systemd 会收回设备，参见 NVIDIA container toolkit 的说明；否则请检查 /dev/nvidia* 的权限。",
+  "Reboot the machine; if it happens again, check power, seating and the Xid lines in 'dmesg'.":
+    "重启机器；若再次发生，请检查供电、插槽以及 dmesg 中的 Xid 记录。",
+  "See whether 'lspci | grep -i nvidia' still has it, then check the Xid lines in 'dmesg' and reboot.":
+    "查看 lspci | grep -i nvidia 是否仍列出它，再查看 dmesg 中的 Xid 记录，然后重启。",
+  "See whether nvidia-smi works here; in a container that once worked, restart the container.":
+    "检查该节点上的 nvidia-smi 能否工作；如果是原先正常的容器，请重启容器。",
+  "See what nvidia-smi and the Xid lines in 'dmesg' say of it.": "查看 nvidia-smi 和 dmesg 中的 Xid 记录对它说了什么。",
+  "Under WSL the driver is that of Windows: update it there, install none in WSL, then run 'wsl --shutdown' in Windows and start WSL again.":
+    "WSL 使用的是 Windows 的驱动：请在 Windows 中更新驱动，不要在 WSL 中安装，然后在 Windows 中运行 wsl --shutdown 并重新启动 WSL。",
 };
 
 export const faults: Readonly<Record<string, FaultText>> = { ...drivers, ...polls, ...verdicts, ...notices, ...evidence };
