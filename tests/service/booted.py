@@ -228,9 +228,9 @@ class Machine:
         """Everything in the folders where a service could leave something."""
         folders = ("/etc", "/var/lib", "/var/cache", "/opt", "/home", "/root", "/srv", "/run/systemd/system")
         of_ours = self.run("find", "/run", "-path", "*/gpumon", status=None)  # where others come and go meanwhile
-        shown = ("-path", "/opt/gpumon/lib*", "-prune", "-o", "-print")  # from here, where Python writes what it compiles
-        found = self.run("find", *folders, *shown) + "".join(f"{one}\n" for one in of_ours.splitlines() if one[0] == "/")
-        return set(found.splitlines())
+        own = ("-path", "/opt/gpumon/lib*", "-prune", "-o", "-print")  # not what shows this machine's, which Python fills
+        found = self.run("find", *folders, *own).splitlines()
+        return {*found, *(one for one in of_ours.splitlines() if one[0] == "/")}
 
 
 @contextmanager
