@@ -165,6 +165,18 @@ async def test_a_search_outlives_its_hub_and_trusts_nothing_from_before() -> Non
     assert sheet.text == "b.lab CUDA_VISIBLE_DEVICES=GPU-00000005\n"
 
 
+async def test_what_was_free_before_the_link_was_cut_has_to_be_seen_again() -> None:
+    vigil = find.Vigil(Sheet().page, Hub("http://hub"), Wanted(), 60.0)
+    watch, one = vigil._watch, node("a", free_gpu(0))
+    (part,) = free_parts(one, 0.0, is_slice=False)
+    watch.fleet._nodes, watch.has_told = {"a": one}, True
+    assert vigil._look() is None
+    assert vigil.seen.seconds(one, part, watch.fleet.now()) >= 0
+    watch.trouble = "the link has ended"
+    assert vigil._look() is None
+    assert vigil.seen.seconds(one, part, watch.fleet.now()) == -math.inf
+
+
 async def test_a_hub_that_was_never_there_is_not_waited_for() -> None:
     with pytest.raises(HubError, match="cannot be reached"):
         await find.wait(Sheet().page, Hub(f"http://127.0.0.1:{free_port()}"), Wanted(), "line", 0.0, None)

@@ -89,6 +89,40 @@ def test_a_sum_to_which_more_belongs_is_marked_and_one_of_nothing_is_a_dash() ->
     assert "≥" not in second
 
 
+def gpu_line(**values: Any) -> list[tuple[str, str]]:
+    return gpu_table(gpu_rows([node("n", busy_gpu(0, **values))], NOW), 140)[1]
+
+
+def test_a_gpu_is_hot_near_the_temperature_that_it_names_itself() -> None:
+    for celsius, is_hot in ((87, True), (86, False)):
+        line = gpu_line(temperature_celsius=celsius, slowdown_temperature_celsius=92)
+        assert any(text.strip() == str(celsius) and ("red" in style) == is_hot for style, text in line)
+
+
+def test_what_a_hub_keeps_to_itself_is_said_to_be_private_and_no_user_is_made_up() -> None:
+    hidden = gpu_line(processes=[], processes_truncated=2, unavailable={"processes": "private"})
+    assert "".join(text for _, text in hidden).endswith("2, private")
+    nameless = Process(pid=7, command="python train.py", type="compute")
+    told = "".join(text for _, text in gpu_line(processes=[nameless], unavailable={"processes.user": "private"}))
+    assert told.endswith("  python train.py")
+    assert "".join(text for _, text in gpu_line(processes=[nameless])).endswith("  ?: python train.py")
+
+
+def test_a_node_that_comes_and_goes_flaps_while_it_is_there() -> None:
+    for status, word in (("online", "flapping"), ("stale", "stale")):
+        _, line = node_table(node_rows(gpu_rows([node("n", flapping=True, status=status)], NOW)), 100)
+        assert "".join(text for _, text in line).split()[:2] == ["n", word]
+
+
+def test_a_fault_that_the_node_tells_is_not_told_of_its_gpu_again() -> None:
+    lost, hot = (Fault(code="x", message=message) for message in ("GPU 0 is lost.", "GPU 1 is too hot."))
+    one = node("n", free_gpu(0, error=lost), free_gpu(1, error=hot), verdict=Fault(code="y", message="GPU 0 is lost."))
+    assert painted(troubles([one], 100), color=False).splitlines() == [
+        "n: GPU 0 is lost.",
+        "n, GPU 1: GPU 1 is too hot.",
+    ]
+
+
 text = st.text(max_size=40) | st.sampled_from([HOSTILE, "机器学习服务器", "e\u0301" * 9, "👩‍💻", "[bold]x[/]"])
 
 
@@ -232,6 +266,15 @@ def test_keys_sort_as_in_nvitop() -> None:
     assert pressed(",").order == ORDERS[-1]
     assert pressed("/").is_reversed
     assert not pressed("/", "/").is_reversed
+
+
+def test_another_order_is_read_from_its_beginning() -> None:
+    for keys in ("os", "/", ".", "t", "escape"):
+        controls = pressed("down", "down")
+        assert controls.window(rows=30, page=10) == 2
+        for key in [keys] if keys == "escape" else keys:
+            controls.press(key)
+        assert controls.window(30, 10) == 0, keys
 
 
 def test_keys_filter_and_letters_are_letters_then() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import random
 import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -107,6 +108,49 @@ async def test_a_hub_that_comes_back_is_found_again() -> None:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+
+
+def test_a_hub_that_refuses_is_not_waited_for_also_if_it_has_told() -> None:
+    watch = Watch(Hub("http://hub"), "full", 1.0)
+    watch.has_told = True
+    watch._lose(HubError("the link has ended"))
+    with pytest.raises(HubError, match="401"):
+        watch._lose(HubError("refused with status 401", is_refusal=True))
+
+
+async def test_a_hub_that_stays_away_is_asked_less_and_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    delays: list[float] = []
+
+    def at_once(_: float, most: float) -> float:
+        delays.append(most)
+        return 0.0
+
+    monkeypatch.setattr(random, "uniform", at_once)
+    watch = Watch(Hub(f"http://127.0.0.1:{free_port()}"), "full", 1.0)
+    watch.has_told = True
+    async with watching(watch):
+        await until_true(lambda: len(delays) >= 8)
+    assert delays[:8] == [0.5, 1, 2, 4, 8, 15, 15, 15]
+
+
+async def test_the_proxy_of_the_environment_is_not_meant_for_a_hub_in_the_lab(monkeypatch: pytest.MonkeyPatch) -> None:
+    for scheme in ("http", "https", "socks", "ws", "all"):
+        monkeypatch.setenv(f"{scheme}_proxy", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("no_proxy", "")
+    async with lab() as one:
+        await one.report("a", [gpu(0)])
+        assert [node.name for node in (await look(one.hub, "full")).nodes] == ["a"]
+
+
+async def test_a_glance_counts_the_processes_that_it_does_not_list() -> None:
+    processes = [{"pid": pid, "user": f"u{pid}", "type": "compute"} for pid in range(20)]
+    async with lab() as one:
+        await one.report("a", [gpu(0, processes=processes, processes_truncated=3)])
+        (node,) = (await look(one.hub, "overview")).nodes
+    assert node.report is not None
+    (only,) = node.report.gpus
+    assert len(only.processes or ()) + only.processes_truncated == 23
+    assert only.processes_truncated > 3
 
 
 async def test_a_hub_that_hangs_is_left_and_said_to_hang(monkeypatch: pytest.MonkeyPatch) -> None:

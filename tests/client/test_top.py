@@ -37,7 +37,7 @@ async def test_the_fleet_is_live_and_keys_change_how_it_is_looked_at() -> None:
             await tty.shows("STATUS", "1/2")
             tty.press("t" + F4 + "bob")
             await tty.shows("filter: bob_")
-            tty.press("x\x7f\r")
+            tty.press("\x1b[200~x\x1b[201~\x7f\r")  # pasted
             await tty.when(lambda text: "filter: bob " in text and "0 of 1 GPUs free" in text)
             tty.press("\x1b")
             await tty.shows("1 of 2 GPUs free")
