@@ -37,8 +37,11 @@ def fetch(port: int, path: str) -> tuple[int, bytes]:
 def first_report(port: int) -> dict[str, Any]:
     """What an agent tells once it has made a sample."""
     while True:
-        with contextlib.suppress(urllib.error.HTTPError):
+        try:
             found: dict[str, Any] = json.loads(fetch(port, "/gpu-info")[1])
+        except urllib.error.HTTPError as error:
+            error.close()
+        else:
             return found
 
 

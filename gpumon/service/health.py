@@ -74,7 +74,8 @@ def ask(host: str, port: int, token: str | None, *, tls: bool) -> Health | Compl
             with opener.open(request, timeout=SECONDS) as got:
                 body = got.read(MAX_BYTES)
         except urllib.error.HTTPError as error:  # an agent that is not well says so with status 503
-            body = error.read(MAX_BYTES)
+            with error:
+                body = error.read(MAX_BYTES)
             if error.code != 503:
                 return Complaint(f"{url} refuses with status {error.code}")
         return _clean(msgspec.json.decode(body, type=Health))
