@@ -76,7 +76,8 @@ class Administration:
                 found: bytes = answer.read(MAX_BYTES)
                 return found
         except urllib.error.HTTPError as error:
-            raise click.ClickException(f"{self._url}: {_detail(error)}") from None
+            with error:
+                raise click.ClickException(f"{self._url}: {_detail(error)}") from None
         except (OSError, HTTPException) as error:
             reason = getattr(error, "reason", None) or error
             if isinstance(reason, ssl.SSLError):

@@ -38,8 +38,10 @@ def first_report(port: int, gpus: int = 1) -> dict[str, Any]:
     """What an agent tells once it has read so many GPUs: on a busy machine, its first sample may be without them."""
     found: dict[str, Any] = {"gpus": []}
     while len(found["gpus"]) < gpus:
-        with contextlib.suppress(urllib.error.HTTPError):
+        try:
             found = json.loads(fetch(port, "/gpu-info")[1])
+        except urllib.error.HTTPError as error:
+            error.close()
     return found
 
 

@@ -228,7 +228,7 @@ class Machine:
         """Everything in the folders where a service could leave something."""
         folders = ("/etc", "/var/lib", "/var/cache", "/opt", "/home", "/root", "/srv", "/run/systemd/system")
         of_ours = self.run("find", "/run", "-path", "*/gpumon", status=None)  # where others come and go meanwhile
-        own = ("-path", "/opt/gpumon/lib*", "-prune", "-o", "-print")  # not what shows this machine's, which Python fills
+        own = ("-path", "/opt/gpumon/lib*", "-prune", "-o", "-print")  # where this machine's code is shown
         found = self.run("find", *folders, *own).splitlines()
         return {*found, *(one for one in of_ours.splitlines() if one[0] == "/")}
 
