@@ -30,7 +30,7 @@ V1 = Subprotocol(wire.SUBPROTOCOL)
 
 
 def fetch(port: int, path: str) -> tuple[int, bytes]:
-    with urllib.request.urlopen(f"http://{ANY}:{port}{path}", timeout=10) as response:
+    with urllib.request.urlopen(f"http://{ANY}:{port}{path}", timeout=30) as response:
         return response.status, response.read()
 
 
@@ -275,7 +275,7 @@ def test_everything_ends_with_status_0_in_time_whoever_is_connected(number: int,
             viewers = _look(port)
             with connect(f"ws://{ANY}:{port}/api/stream", proxy=None) as stream:
                 for _ in range(8):  # long enough for the viewer who does not read to be full
-                    stream.recv(timeout=10)
+                    stream.recv(timeout=30)
                 assert one.end(number) == 0
                 assert hub.end(number) == 0
                 assert two.end(number) == 0
@@ -301,7 +301,7 @@ def test_a_viewer_that_says_goodbye_without_having_read_delays_no_end(tmp_path: 
                 agent.wait_for("connected to gpumon")
                 with connect(f"ws://{ANY}:{port}/api/stream", proxy=None, max_size=None) as stream:
                     for _ in range(12):  # until what the other viewer does not take fills its socket
-                        stream.recv(timeout=10)
+                        stream.recv(timeout=30)
                 viewer.sendall(b"\x88\x80\x00\x00\x00\x00")
                 assert hub.end() == 0
         assert "Traceback" not in hub.said

@@ -12,7 +12,7 @@ from tests.running import Program, program
 
 def nodes_when(port: int, condition: Callable[[list[dict[str, Any]]], bool]) -> list[dict[str, Any]]:
     while True:  # the test's own deadline ends this
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/nodes", timeout=10) as response:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/nodes", timeout=30) as response:
             nodes: list[dict[str, Any]] = json.load(response)
         if condition(nodes):
             return nodes

@@ -123,7 +123,7 @@ async def test_an_exception_ends_one_try_and_never_the_link(
             await until_true(lambda: trap.raised >= 1 and taken[-1:] == [20])
             assert not task.done()
             task.cancel()
-            await asyncio.wait({task}, timeout=10)
+            await asyncio.wait({task}, timeout=30)
             assert task.cancelled()
     assert taken == list(range(1, 21))
 
@@ -165,7 +165,7 @@ async def test_an_agent_that_is_told_to_end_does_whatever_its_hub_has_done_wrong
 
         monkeypatch.setattr(Delivery, "next", complain)
         task.cancel()
-        await asyncio.wait({task}, timeout=10)
+        await asyncio.wait({task}, timeout=30)
         is_ended = task.done()
         task.cancel()
         await asyncio.wait({task})

@@ -231,6 +231,6 @@ def test_the_command_line_has_the_switch(tmp_path: Path) -> None:
         with program(*arguments, "--port", "0", environment=variables) as running:
             url = f"http://127.0.0.1:{running.port('agent')}/metrics"
             patience = time.monotonic() + 20
-            while b"DCGM_FI_DEV_GPU_UTIL{" not in (text := urllib.request.urlopen(url, timeout=10).read()):
+            while b"DCGM_FI_DEV_GPU_UTIL{" not in (text := urllib.request.urlopen(url, timeout=30).read()):
                 assert time.monotonic() < patience, text
                 time.sleep(0.02)

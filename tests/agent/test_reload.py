@@ -254,7 +254,7 @@ async def test_the_agents_own_health_answers_while_no_hub_does(tmp_path: Path) -
         port = await asyncio.to_thread(agent.port, "agent")
 
         def ask() -> dict[str, Any]:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health?verbose", timeout=10) as response:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health?verbose", timeout=30) as response:
                 return dict(json.load(response)["link"])
 
         async def is_waiting() -> bool:
