@@ -16,6 +16,7 @@ import h11
 
 from gpumon.model import Problem
 from gpumon.refusals import Refusals
+from gpumon.vitals import Pulse
 from gpumon.wire import encode
 
 PROBLEM_TYPE = "application/problem+json"
@@ -77,6 +78,8 @@ class Visits:
         self.connections: Counter[str] = Counter()
         self.unfinished: Counter[str] = Counter()
         self._greeting: Counter[str] = Counter()
+        self.served = Pulse()
+        """Beats with each request that was answered, and with each connection that was turned away."""
 
     def spares(self, peer: object) -> bool:
         """Whether a connection from ``peer`` is not counted against its address."""
@@ -97,6 +100,7 @@ class Visits:
 
     def greeted(self, peer: object) -> None:
         """The handshake has ended, well or not."""
+        self.served.beat()
         _less(self._greeting, origin(peer))
 
 
@@ -154,6 +158,10 @@ class Visit:
             self._is_counted = False
             _less(self._visits.connections, self.address)
 
+    def answered(self) -> None:
+        """A request of it was."""
+        self._visits.served.beat()
+
     def end(self) -> None:
         """It is closed."""
         self.request_finished()
@@ -161,6 +169,7 @@ class Visit:
 
     def refused(self, reason: str, words: str, level: int = logging.WARNING) -> None:
         """Count what was refused of it."""
+        self._visits.served.beat()
         self._visits.refusals.note(reason, self.address, words, level)
 
     def _more(self, counts: Counter[str], most: int) -> bool:

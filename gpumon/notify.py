@@ -32,6 +32,7 @@ class Manager:
     def __init__(self, address: str | None = None, watchdog_seconds: float | None = None) -> None:
         self._address = address
         self._watchdog = watchdog_seconds
+        self._socket: socket.socket | None = None
 
     def ready(self) -> None:
         """The service does what it is for."""
@@ -58,6 +59,10 @@ class Manager:
             return
         period = PERIOD_SECONDS if self._watchdog is None else min(self._watchdog / 3, PERIOD_SECONDS)
         pause = FIRST_PAUSE_SECONDS
+        with contextlib.suppress(
+            OSError
+        ):  # kept: strangers may take every file there is, and it must be told all the same
+            self._socket = _datagrams()
         self.ready()
         try:
             while True:
@@ -71,17 +76,25 @@ class Manager:
                 await asyncio.sleep(pause)
         finally:
             self.stopping()
+            if self._socket is not None:
+                self._socket.close()
+                self._socket = None
 
     def _tell(self, words: str) -> None:
         if self._address is None:
             return
         address = f"\0{self._address[1:]}" if self._address.startswith("@") else self._address
         try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as one:
-                one.setblocking(False)
+            with contextlib.nullcontext(self._socket) if self._socket is not None else _datagrams() as one:
                 one.sendto(words.encode(), address)
         except OSError as error:  # a manager that is being restarted, or has more to read than it can
             log.debug("the service manager was not told: %s", error)
+
+
+def _datagrams() -> socket.socket:
+    one = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC)
+    one.setblocking(False)
+    return one
 
 
 NOBODY = Manager()

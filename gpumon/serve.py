@@ -72,6 +72,7 @@ class _Http(H11Protocol):
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
+        self._visit.answered()
         self._pipe.look_after()
         self._look_at_request()
 

@@ -9,6 +9,8 @@ import time
 log = logging.getLogger(__name__)
 
 ANSWER_SECONDS = 5.0
+BESIEGED_SECONDS = 20.0
+"""A server that has ended something within that time is not dead: strangers who say nothing are ended after 15 s."""
 REQUEST = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 ANSWER = b"HTTP/1.1 "
 ANY_ADDRESS = {"0.0.0.0": "127.0.0.1", "::": "::1"}
@@ -19,9 +21,11 @@ class Pulse:
 
     def __init__(self) -> None:
         self._at = time.monotonic()
+        self.beats = 0
 
     def beat(self) -> None:
         self._at = time.monotonic()
+        self.beats += 1
 
     @property
     def silence_seconds(self) -> float:
@@ -30,16 +34,20 @@ class Pulse:
 
 
 class OwnDoor:
-    """Asks our own server, on its own socket, whatever it answers.
+    """Asks our own server, on its own socket, whatever it answers. It ``served`` once more for each request that it has
+    answered, and each connection that it has turned away.
 
-    Who was never reached so is not held to be ill: a firewall may be in between.
+    Who was never reached so is not held to be ill: a firewall may be in between. Nor who serves others meanwhile: so
+    many may come that there is no room for us, and to start anew would help with that least of all.
     """
 
-    def __init__(self, listener: socket.socket, *, tls: bool) -> None:
+    def __init__(self, listener: socket.socket, served: Pulse, *, tls: bool) -> None:
         host, self._port = listener.getsockname()[:2]
         self._host = ANY_ADDRESS.get(host, host)
         self._tls = _believing_all() if tls else None
         self._has_answered = False
+        self._served = served
+        self._served_then = 0
 
     async def trouble(self) -> str | None:
         """Why it does not answer any more; None if it does."""
@@ -53,8 +61,13 @@ class OwnDoor:
         else:
             if said == ANSWER:
                 self._has_answered = True
+                self._served_then = self._served.beats
                 return None
             why = "answers something that is not HTTP"
+        # One of them may have been our own last question, counted after its answer was read.
+        if self._served.beats > self._served_then + 1 and self._served.silence_seconds < BESIEGED_SECONDS:
+            log.warning("our own server %s, but serves others: so many come that there is no room for us", why)
+            return None
         if self._has_answered:
             return f"our own server {why}"
         log.debug("our own server %s, and never has: this is not looked at", why)

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import resource
 import signal
 import socket
 import time
@@ -146,6 +147,30 @@ async def test_while_there_is_trouble_the_watchdog_is_not_fed_and_the_manager_he
             assert not any("WATCHDOG" in one for one in await asyncio.to_thread(listening.heard_for, 0.3))
             found[0] = None
             await asyncio.to_thread(listening.until, "WATCHDOG")
+            task.cancel()
+
+
+async def test_the_manager_is_told_where_strangers_have_taken_every_file(tmp_path: Path) -> None:
+    has_room = True
+
+    async def trouble() -> str | None:
+        return None
+
+    with listener(str(tmp_path / "notify")) as listening:
+        manager = Manager(listening.address, 0.03)
+        before = resource.getrlimit(resource.RLIMIT_NOFILE)
+        async with asyncio.TaskGroup() as group:
+            task = group.create_task(manager.look_after(trouble, lambda: "room" if has_room else "no room"))
+            await asyncio.to_thread(listening.until, "WATCHDOG")
+            resource.setrlimit(resource.RLIMIT_NOFILE, (3, before[1]))
+            try:
+                with pytest.raises(OSError, match="Too many open files"):
+                    socket.socket()
+                has_room = False
+                said = await asyncio.to_thread(listening.until, "STATUS", "no room")
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, before)
+            assert "WATCHDOG" in said
             task.cancel()
 
 

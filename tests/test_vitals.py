@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from starlette.types import Receive, Scope, Send
 
-from gpumon import vitals
+from gpumon import limits, vitals
 from gpumon.agent import sampler as beat
 from gpumon.agent import standing as agent_standing
 from gpumon.agent.identity import identity
@@ -22,14 +22,16 @@ from gpumon.agent.watchdog import Watchdog
 from gpumon.certificates import Shown
 from gpumon.config import DnsSection
 from gpumon.hub import standing as hub_standing
+from gpumon.limits import Visits
 from gpumon.listening import listen
 from gpumon.notify import Manager, Status, Trouble
+from gpumon.refusals import Refusals
 from gpumon.serve import serve
 from gpumon.vitals import OwnDoor, Pulse
 from tests.agent.test_sampler import ScriptedReader
 from tests.authority import Authority
 from tests.hub.world import World
-from tests.running import until
+from tests.running import until, until_true
 
 
 class Asked(Manager):
@@ -51,9 +53,11 @@ async def not_found(_: Scope, __: Receive, send: Send) -> None:
 
 
 @asynccontextmanager
-async def serving(listener: socket.socket, tls: ssl.SSLContext | None = None) -> AsyncIterator[None]:
+async def serving(
+    listener: socket.socket, tls: ssl.SSLContext | None = None, visits: Visits | None = None
+) -> AsyncIterator[None]:
     async with asyncio.TaskGroup() as group:
-        task = group.create_task(serve(not_found, listener, tls=tls))
+        task = group.create_task(serve(not_found, listener, visits=visits, tls=tls))
         try:
             yield
         finally:
@@ -70,7 +74,7 @@ def says(check: Callable[[], Awaitable[str | None]], words: str) -> Callable[[],
 @pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1", "::"])
 async def test_a_server_that_no_longer_answers_is_found_out_and_any_answer_is_one(host: str) -> None:
     listener = listen(host, 0, "test")
-    door = OwnDoor(listener, tls=False)
+    door = OwnDoor(listener, Pulse(), tls=False)
     async with serving(listener):
         assert await door.trouble() is None
     assert "our own server does not answer" in (await door.trouble() or "")
@@ -80,27 +84,62 @@ async def test_a_server_that_takes_connections_and_hangs_is_found_out(monkeypatc
     monkeypatch.setattr(vitals, "ANSWER_SECONDS", 0.2)
     listener = listen("127.0.0.1", 0, "test")
     twin = listener.dup()  # the kernel goes on taking connections for whom nobody is there
-    door = OwnDoor(listener, tls=False)
+    door = OwnDoor(listener, Pulse(), tls=False)
     async with serving(listener):
         await until(says(door.trouble, "nothing"))
     assert await door.trouble() == "our own server does not answer within 0 s"
     twin.close()
 
 
+async def test_a_server_with_no_room_for_us_is_well_as_long_as_it_serves_others(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    listener, served = listen("127.0.0.1", 0, "test"), Pulse()
+    door = OwnDoor(listener, served, tls=False)
+    async with serving(listener):
+        await until(says(door.trouble, "nothing"))
+    served.beat()  # our own question, it may be
+    assert "our own server does not answer" in (await door.trouble() or "")
+    served.beat()
+    assert await door.trouble() is None
+    assert "but serves others" in caplog.text
+    monkeypatch.setattr(vitals, "BESIEGED_SECONDS", 0.0)
+    assert "our own server does not answer" in (await door.trouble() or "")
+
+
+@pytest.mark.parametrize("is_secure", [False, True])
+async def test_who_is_answered_and_who_is_turned_away_was_served(
+    is_secure: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "SILENT_SECONDS", 0.1)
+    context = Shown(Authority(tmp_path).sign("one").files).context if is_secure else None
+    listener, visits = listen("127.0.0.1", 0, "test"), Visits(Refusals())
+    door = OwnDoor(listener, Pulse(), tls=is_secure)
+    async with serving(listener, context, visits):
+        await until(says(door.trouble, "nothing"))
+        await until_true(lambda: visits.served.beats > 0)
+        before = visits.served.beats
+        _, writer = await asyncio.open_connection("127.0.0.1", listener.getsockname()[1])  # who says nothing
+        if is_secure:
+            writer.write(b"no TLS at all\n")
+        await until_true(lambda: visits.served.beats > before)
+        writer.close()
+
+
 async def test_a_server_that_was_never_reached_is_not_held_to_be_ill(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vitals, "ANSWER_SECONDS", 0.1)
     listener = listen("127.0.0.1", 0, "test")
-    assert await OwnDoor(listener, tls=False).trouble() is None
+    assert await OwnDoor(listener, Pulse(), tls=False).trouble() is None
     listener.close()
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
-        assert await OwnDoor(bound, tls=False).trouble() is None
+        assert await OwnDoor(bound, Pulse(), tls=False).trouble() is None
 
 
 async def test_behind_tls_the_own_certificate_may_be_for_any_name(tmp_path: Path) -> None:
     signed = Authority(tmp_path).sign("other", "elsewhere.example")
     listener = listen("127.0.0.1", 0, "test")
-    door = OwnDoor(listener, tls=True)
+    door = OwnDoor(listener, Pulse(), tls=True)
     async with serving(listener, Shown(signed.files).context):
         await until(says(door.trouble, "nothing"))
         assert door._has_answered
@@ -137,7 +176,7 @@ async def test_a_hub_that_judges_no_longer_is_not_well(monkeypatch: pytest.Monke
     judged, manager, world = Pulse(), Asked(), World()
     world.push()
     async with serving(listener):
-        await hub_standing.look_after(manager, world.hub, judged, OwnDoor(listener, tls=False))
+        await hub_standing.look_after(manager, world.hub, judged, OwnDoor(listener, Pulse(), tls=False))
         assert manager.trouble is not None
         assert manager.status is not None
         trouble = manager.trouble

@@ -171,16 +171,12 @@ async def run(
     works = [enrolment.run(), hub.feed.run(), hub.veiled_feed.run(), _judge(hub, ingest, judged), poller.run()]
     works += [reload.run()] if reload else []
     works += [_keep_certificate(hub, shown, url)] if shown else []
-    works += [_serve(hub, ingest, entrance, listener, shown)]
-    works += [look_after(manager, hub, judged, OwnDoor(listener, tls=shown is not None))]
+    visits = Visits(hub.refusals, entrance.proxies.has, lambda: hub.settings.connections_per_address)
+    served, tls = application(hub, ingest, entrance), shown.context if shown else None
+    works += [serve(served, listener, hub.close_feeds, visits, tls)]
+    works += [look_after(manager, hub, judged, OwnDoor(listener, visits.served, tls=tls is not None))]
     with contextlib.closing(roster):
         await _together(works)
-
-
-async def _serve(hub: Hub, ingest: Ingest, entrance: Entrance, listener: socket.socket, shown: Shown | None) -> None:
-    served = application(hub, ingest, entrance)
-    visits = Visits(hub.refusals, entrance.proxies.has, lambda: hub.settings.connections_per_address)
-    await serve(served, listener, hub.close_feeds, visits, shown.context if shown else None)
 
 
 async def _together(works: list[Coroutine[Any, Any, None]]) -> None:
