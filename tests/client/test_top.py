@@ -145,6 +145,15 @@ async def test_no_color_and_a_locale_of_ascii_are_respected() -> None:
             assert await tty.status() == 0
 
 
+async def test_a_terminal_that_can_only_write_is_not_drawn_upon() -> None:
+    async with lab() as one:
+        await one.report("a", [gpu(0, 40, user="alice")])
+        async with terminal("top", "--hub", one.site.url, columns=130, TERM="dumb", COLUMNS="130") as tty:
+            await tty.shows("alice: python train.py")
+            assert await tty.status() == 0
+            assert b"\x1b" not in tty.written
+
+
 async def test_in_a_pipe_there_is_one_picture_and_no_control_character() -> None:
     async with lab() as one:
         await one.report("机器", [gpu(0, 40, user="alice")])

@@ -10,11 +10,11 @@ import pytest
 
 from gpumon.config import Config, NodeEntry
 from gpumon.hub.sheet import sheet
-from gpumon.model import Fault, Gpu, Node, Report
+from gpumon.model import Fault, Gpu, Node, Process, Reason, Report
 from gpumon.terminal import width
 from gpumon.timestamp import rfc3339
 from tests.hub.agents import RawAgent, hello, raw_agent, report
-from tests.running import Site, running_hub
+from tests.running import Site, running_hub, until
 
 GIB = 2**30
 STATE = 4
@@ -243,3 +243,28 @@ def test_power_that_nobody_knows_is_not_told_as_none(draws: tuple[float | None, 
     gpus = [Gpu(index=place, power_draw_watts=draw) for place, draw in enumerate(draws)]
     summary = sheet([node(*gpus)], 0.0, "en").summary
     assert [cell.text for cell in summary if cell.text.endswith("W")] == told
+
+
+async def test_what_is_shown_is_never_older_than_a_moment() -> None:
+    async with fleet(FREE) as (hub, agent):
+        assert "1 of 1 GPUs free" in (await get(hub, headers=PLAIN))[1]
+        await agent.say(report(2, gpus=[BUSY]))
+
+        async def is_told() -> bool:
+            return "0 of 1 GPUs free · 1 busy" in (await get(hub, headers=PLAIN))[1]
+
+        await until(is_told)
+
+
+@pytest.mark.parametrize(
+    ("unavailable", "told"),
+    [
+        ({}, "?: python, and 2 more"),
+        ({"processes.user": "private"}, "python, and 2 more"),
+        ({"processes": "private"}, "2, private"),
+    ],
+)
+def test_what_is_kept_from_strangers_is_said_to_be_private(unavailable: dict[str, Reason], told: str) -> None:
+    processes = [] if "processes" in unavailable else [Process(pid=1, name="python")]
+    gpu = Gpu(index=0, processes=processes, processes_truncated=2, unavailable=unavailable)
+    assert sheet([node(gpu)], 0.0).rows[0][-1].text == told
