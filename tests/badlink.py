@@ -46,6 +46,7 @@ class BadLink:
     port: int = 0
     _pairs: set[_Pair] = field(default_factory=set)
     _server: asyncio.Server | None = None
+    _refuses: bool = False
     _tasks: set["asyncio.Task[None]"] = field(default_factory=set)
 
     @property
@@ -54,11 +55,13 @@ class BadLink:
 
     async def open(self) -> None:
         """Listen, on the same port as before if there was one."""
+        self._refuses = False
         self._server = await asyncio.start_server(self._accept, "127.0.0.1", self.port, start_serving=True)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def refuse(self) -> None:
         """Take no more connections; those that there are go on."""
+        self._refuses = True
         if self._server is not None:
             self._server.close()
             self._server = None
@@ -91,6 +94,9 @@ class BadLink:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._refuses:  # it came before the listener was closed, and is told of only now
+            _abort(writer)
+            return
         self.accepted += 1
         task = asyncio.ensure_future(self._serve(reader, writer))
         self._tasks.add(task)
