@@ -14,7 +14,7 @@ PYTHONS = ("3.11", "3.12", "3.13", "3.14")
 # Of the C libraries: Debian 10, RHEL 8 and whatever is newer.
 PLATFORMS = ("manylinux2014", "manylinux_2_17", "manylinux_2_28")
 
-pytestmark = pytest.mark.timeout(240)  # the index may be slow
+pytestmark = pytest.mark.timeout(600)  # the index may be slow
 
 
 def dependencies() -> list[str]:

@@ -10,7 +10,7 @@ from tests import fakenvml
 from tests.authority import Authority
 from tests.service.booted import AGENT, HUB, PROGRAM, SCENARIO, Machine
 
-pytestmark = [pytest.mark.xdist_group("systemd-life"), pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.xdist_group("systemd-life"), pytest.mark.timeout(400)]
 
 
 @pytest.fixture(autouse=True)
