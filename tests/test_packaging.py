@@ -16,7 +16,7 @@ from release.steps import clean_environment
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = "gpumon/hub/page"
-BUILD_SECONDS = 240
+BUILD_SECONDS = 600
 
 # Each of these would be fetched while the page is shown; a link that somebody may follow would not.
 OFF_SITE = r"(?:https?:|wss?:)?//"

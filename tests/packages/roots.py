@@ -13,7 +13,7 @@ from subprocess import DEVNULL, PIPE, STDOUT, Popen, run
 import pytest
 
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
-BUILD_SECONDS = 400
+BUILD_SECONDS = 900
 BOOKS = ("/var/lib/dpkg/", "/var/log/", "/var/cache/man/")
 """What the first test of a package may take, which builds it, on a machine that is busy with other tests."""
 
@@ -57,7 +57,7 @@ class Root:
     def run(self, *command: str, environment: dict[str, str] | None = None) -> str:
         """Run a program to its end, which must be a good one; what it said."""
         with self.start(*command, environment=environment) as process:
-            said, _ = process.communicate(timeout=120)
+            said, _ = process.communicate(timeout=300)
         assert process.returncode == 0, f"{command}: status {process.returncode}\n{said}"
         return said
 

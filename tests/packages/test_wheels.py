@@ -15,7 +15,7 @@ PYTHONS = [told.rpartition(" ")[2] for told in PROJECT["classifiers"] if ":: Pyt
 # Of the C libraries: Debian 10, RHEL 8 and whatever is newer.
 PLATFORMS = ("manylinux2014", "manylinux_2_17", "manylinux_2_28")
 
-pytestmark = pytest.mark.timeout(240)  # the index may be slow
+pytestmark = pytest.mark.timeout(600)  # the index may be slow
 
 
 @pytest.mark.parametrize("python", PYTHONS)

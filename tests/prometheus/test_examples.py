@@ -16,7 +16,7 @@ from tests.fakenvml import datacentre, environment
 from tests.prometheus import Prometheus, needs_prometheus, prometheus, promtool
 from tests.running import Site, free_port, running_agent, running_hub, until
 
-pytestmark = [needs_prometheus, pytest.mark.timeout(120)]
+pytestmark = [needs_prometheus, pytest.mark.timeout(240)]
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 BOARD = json.loads((EXAMPLES / "grafana-dashboard.json").read_text(encoding="utf-8"))

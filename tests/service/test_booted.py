@@ -7,7 +7,7 @@ import pytest
 
 from tests.service.booted import AGENT, HUB, PROGRAM, Machine
 
-pytestmark = [pytest.mark.xdist_group("systemd"), pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.xdist_group("systemd"), pytest.mark.timeout(400)]
 
 GROUP = "/sys/fs/cgroup/system.slice"
 

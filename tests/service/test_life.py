@@ -53,7 +53,7 @@ W_QUOTE_AFTER_BLANK=  "x"y
 W_LAST=end""".translate({ord("·"): " ", ord("→"): "\t", ord("␛"): "\x1b"})
 """What a person may write, and nobody should."""
 
-pytestmark = [pytest.mark.xdist_group("systemd-life"), pytest.mark.timeout(150)]
+pytestmark = [pytest.mark.xdist_group("systemd-life"), pytest.mark.timeout(400)]
 
 
 @pytest.fixture(autouse=True)
