@@ -17,7 +17,7 @@ from gpumon.certificates import distrust, pin_of, trusting
 from gpumon.config import hub_url_fault
 from gpumon.errors import UsageError
 from gpumon.model import Problem
-from gpumon.options import json_option, setting, state_dir_option
+from gpumon.options import PATH, json_option, setting, state_dir_option
 from gpumon.settings import TOKEN_VARIABLE, given_token, state_folder
 from gpumon.terminal import Cell, Column, Grid, line, write
 from gpumon.text import one_line
@@ -77,7 +77,8 @@ class Administration:
                 found: bytes = answer.read(MAX_BYTES)
                 return found
         except urllib.error.HTTPError as error:
-            raise click.ClickException(f"{self._url}: {_detail(error)}") from None
+            with error:
+                raise click.ClickException(f"{self._url}: {_detail(error)}") from None
         except (OSError, HTTPException) as error:
             reason = getattr(error, "reason", None) or error
             if isinstance(reason, ssl.SSLError):
@@ -109,6 +110,7 @@ def _detail(error: urllib.error.HTTPError) -> str:
 @state_dir_option("Where a hub on this machine keeps its token, unless GPUMON_TOKEN has it.")
 @setting(
     "--tls-ca",
+    type=PATH,
     metavar="FILE",
     variable="GPUMON_TLS_CA",
     help="Authorities to believe, in PEM.  [default: those of this machine]",

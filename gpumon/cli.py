@@ -27,6 +27,7 @@ from gpumon.errors import UsageError
 from gpumon.logs import OneLine, Unrepeated
 from gpumon.options import (
     FILE,
+    PATH,
     PORT,
     allow_host_option,
     config_option,
@@ -235,6 +236,7 @@ def hub(
 @state_dir_option("Where the agent keeps its identity; a simulation only if told so.")
 @setting(
     "--join-token-file",
+    type=PATH,
     metavar="FILE",
     variable="GPUMON_JOIN_TOKEN_FILE",
     help="The hub's join token, needed once where the hub is another machine; or itself in GPUMON_JOIN_TOKEN.",

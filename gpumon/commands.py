@@ -106,7 +106,9 @@ def completion(context: click.Context, shell: str) -> None:
 
     found = get_completion_class(shell)
     assert found is not None
-    click.echo(found(context.find_root().command, {}, "gpumon", "_GPUMON_COMPLETE").source())
+    source = found(context.find_root().command, {}, "gpumon", "_GPUMON_COMPLETE").source()
+    # Of what stands behind a name, which may hold commas as well, fish was shown the part before the first one.
+    click.echo(source.replace('string split "," $completion', 'string split --max 1 "," $completion'))
 
 
 @click.command()

@@ -31,7 +31,8 @@ MIB: Final = 2**20
 class Holder(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The processes of one user and job on a GPU: ``pid``, ``command`` and the rest are the largest one's.
 
-    ``memory_used_mebibytes`` is that of all, to about 1 %; ``processes`` their number.
+    ``memory_used_mebibytes`` is that of all, to about 1 %, or of those that tell it where ``memory_partial``;
+    ``processes`` their number.
     """
 
     pid: int
@@ -42,6 +43,7 @@ class Holder(Struct, frozen=True, kw_only=True, omit_defaults=True):
     container: Text | None = None
     job: Text | None = None
     memory_used_mebibytes: int | None = None
+    memory_partial: bool = False
     processes: int = 1
 
 

@@ -25,7 +25,8 @@ STATUSES: Final = (
     ("3", "Of nodes, top and find: the hub cannot be reached, or refuses. Of service status: it does not run."),
     ("4", "Of service status: it is not installed."),
     ("70", "Of an agent: it has hung, and is to be started anew."),
-    ("130, 143", "Of find: it was interrupted."),
+    ("130, 143", "Of nodes, top --once and find: it was interrupted."),
+    ("141", "Of find: nobody read what it found."),
 )
 VARIABLES: Final = (
     ("GPUMON_HUB", "The hub of nodes, top, find and agents, and the one that an agent reports to."),

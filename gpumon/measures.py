@@ -126,7 +126,9 @@ class Measures:
             ),
         )
         self._user_gpus = Family("gpumon_user_gpus", "GPUs on which the user computes.")
-        self._user_memory = Family("gpumon_user_gpu_memory", "GPU memory of the user's processes.", unit="bytes")
+        self._user_memory = Family(
+            "gpumon_user_gpu_memory", "GPU memory of the user's processes, of those that tell theirs.", unit="bytes"
+        )
         self._report = Family("gpumon_report_status", "1 for the state that the node's newest report tells, else 0.")
         self._sampled = _columns("gpumon_host", HOST), _columns("gpumon_cost", COST)
         self._dcgm = DcgmNames() if dcgm_names else None

@@ -10,6 +10,8 @@ import click
 
 PORT: Final = click.IntRange(0, 65535)
 FILE: Final = click.Path(path_type=Path)
+PATH: Final = click.Path(readable=False)
+"""The name of a file or folder, which shells complete; whoever reads it says what is wrong with it."""
 SIMULATION: Final = "8, h200:4,rtx5090:2 or a100-mig:2,fault=lost:1"
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -33,7 +35,7 @@ def config_option(variable: str, default: str = "") -> Callable[[Command], Comma
 def state_dir_option(text: str) -> Callable[[Command], Command]:
     """``--state-dir``; ``text`` says what is kept there."""
     text += "  [default: gpumon in $XDG_STATE_HOME or ~/.local/state]"
-    return setting("--state-dir", metavar="FOLDER", variable="GPUMON_STATE_DIR", help=text)
+    return setting("--state-dir", type=PATH, metavar="FOLDER", variable="GPUMON_STATE_DIR", help=text)
 
 
 def allow_host_option(variable: str, what: str) -> Callable[[Command], Command]:
@@ -67,7 +69,8 @@ def tls_options(command: Command) -> Command:
         ("ca", "Authorities to believe where we connect, in PEM.  [default: those of this machine]"),
     )
     for name, text in reversed(options):
-        command = setting(f"--tls-{name}", metavar="FILE", variable=f"GPUMON_TLS_{name.upper()}", help=text)(command)
+        variable = f"GPUMON_TLS_{name.upper()}"
+        command = setting(f"--tls-{name}", type=PATH, metavar="FILE", variable=variable, help=text)(command)
     return command
 
 

@@ -16,7 +16,7 @@ ELLIPSIS: Final = "…"
 GAP: Final = "  "
 NARROWEST: Final = 3
 
-IN_ASCII: Final = str.maketrans("…·—°█▉▊▋▌▍▎▏", "~.- #####   ")
+IN_ASCII: Final = str.maketrans("…·—°≥█▉▊▋▌▍▎▏", "~.- >#####   ")
 """Our own signs, where a terminal knows ASCII only; none changes its width."""
 
 STYLES: Final = {

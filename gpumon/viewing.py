@@ -19,6 +19,7 @@ from gpumon.commands import PIPE_COLUMNS, colors, quiet
 from gpumon.config import hub_url_fault
 from gpumon.errors import HubError, UsageError
 from gpumon.model import NodeStatus
+from gpumon.options import PATH
 from gpumon.quantities import bytes_of, seconds_of
 from gpumon.settings import given_token
 
@@ -72,6 +73,7 @@ _HUB_OPTIONS: Final = (
     ),
     click.option(
         "--token-file",
+        type=PATH,
         metavar="FILE",
         envvar="GPUMON_TOKEN_FILE",
         show_envvar=True,
@@ -79,6 +81,7 @@ _HUB_OPTIONS: Final = (
     ),
     click.option(
         "--tls-ca",
+        type=PATH,
         metavar="FILE",
         envvar="GPUMON_TLS_CA",
         show_envvar=True,
@@ -204,10 +207,10 @@ def top(
     choice = Choice(names, tags)
     controls = Controls(order, words, is_reversed=is_reversed, fold=fold)
     if as_json and not once:
-        return _run(fleet.follow(page, hub, choice, controls, interval))
+        return _run(fleet.follow(page, hub, choice, controls, interval), is_endless=True)
     if once or as_json or not _is_terminal():
         return _run(fleet.once(page, hub, choice, controls, as_json=as_json))
-    return _run(fleet.live(page, hub, choice, controls, interval))
+    return _run(fleet.live(page, hub, choice, controls, interval), is_endless=True)
 
 
 @click.command()
@@ -273,8 +276,10 @@ def find(
     return _run(finding.now(page, hub, wanted, form), is_answer=True)
 
 
-def _run(main: Coroutine[Any, Any, int], *, is_answer: bool = False) -> int:
-    """Run a command; the exit status. ``is_answer``: it says what was found, so 0 must not mean anything else."""
+def _run(main: Coroutine[Any, Any, int], *, is_answer: bool = False, is_endless: bool = False) -> int:
+    """Run a command; the exit status. ``is_answer``: it says what was found, so 0 must not mean anything else;
+    ``is_endless``: a signal is how it ends, and not a reason why there is nothing.
+    """
     from gpumon.lifecycle import run
 
     async def guarded() -> int:
@@ -289,7 +294,7 @@ def _run(main: Coroutine[Any, Any, int], *, is_answer: bool = False) -> int:
             click.echo(f"gpumon: standard output: {error.strerror or error}", err=True)
             return NOT_WRITTEN
 
-    return run(guarded(), is_answer=is_answer)
+    return run(guarded(), is_answer=not is_endless)
 
 
 def _hub(url: str, token_file: str | None, tls_ca: str | None) -> "Hub":

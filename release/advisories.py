@@ -46,11 +46,13 @@ def of_page() -> str:
     command = (sys.executable, ROOT / "web" / "build_page.py", "npm", "audit", "--omit=dev", "--json")
     done = finished(command)
     said = done.stdout + done.stderr  # the script sends what npm says to the other stream
+    report: dict[str, Any] = {}
     try:
         report = json.loads(said[said.index("{") : said.rindex("}") + 1])
         found: dict[str, Any] = report["vulnerabilities"]
-    except (ValueError, KeyError, TypeError):
-        raise UncheckedError(f"npm audit: {_last_line(said)}") from None
+    except (ValueError, KeyError):
+        # Where npm was refused it says so in words, in place of what it was asked for.
+        raise UncheckedError(f"npm audit: {report.get('message') or _last_line(said)}") from None
     if found:
         raise FaultError("\n".join(f"{name}: {weakness['severity']}" for name, weakness in found.items()))
     return "none of the page's packages has one"

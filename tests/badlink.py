@@ -95,6 +95,7 @@ class BadLink:
         task = asyncio.ensure_future(self._serve(reader, writer))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: writer.close())  # also of one that is ended before it began
 
     async def _serve(self, reader: asyncio.StreamReader, near: asyncio.StreamWriter) -> None:
         pair = _Pair(near)
@@ -115,9 +116,8 @@ class BadLink:
             pass  # one side has ended the connection
         finally:
             self._pairs.discard(pair)
-            for writer in (pair.near, pair.far):
-                if writer is not None:
-                    writer.close()
+            if pair.far is not None:
+                pair.far.close()
 
     async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, upwards: bool) -> None:
         loop = asyncio.get_running_loop()

@@ -4,6 +4,7 @@ import getpass
 import os
 import shutil
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,7 +22,7 @@ class Dnsmasq:
     """Knows the names in a hosts file of its own; tells ``ttl`` seconds with each."""
 
     def __init__(self, folder: Path, ttl: int) -> None:
-        self.port = free_port()
+        self.port = free_port(kinds=(socket.SOCK_STREAM, socket.SOCK_DGRAM))
         self._hosts = folder.absolute() / "names"
         self._ttl = ttl
         self._process: Popen[str] | None = None

@@ -26,7 +26,7 @@ from gpumon.hub import app as hub_app
 from gpumon.listening import listen
 
 T = TypeVar("T")
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 40.0
 
 
 async def until(condition: Callable[[], Awaitable[T]], patience: float = PATIENCE_SECONDS) -> T:
@@ -48,16 +48,18 @@ async def until_true(condition: Callable[[], object], patience: float = PATIENCE
     await until(check, patience)
 
 
-def free_port(address: str = "127.0.0.1") -> int:
-    """A port on which nobody listens, for a server that comes and goes.
+def free_port(address: str = "127.0.0.1", kinds: Sequence[socket.SocketKind] = (socket.SOCK_STREAM,)) -> int:
+    """A port on which nobody listens, by any of ``kinds``, for a server that comes and goes.
 
     It is below those that the kernel gives to whoever connects: while a server is away, one of these could get its
     port, even by connecting to it, and would then be connected to itself.
     """
     while True:
-        with contextlib.suppress(OSError), socket.socket() as one:
-            one.bind((address, random.randint(20_000, 32_000)))
-            return int(one.getsockname()[1])
+        port = random.randint(20_000, 32_000)
+        with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            for kind in kinds:
+                stack.enter_context(socket.socket(type=kind)).bind((address, port))
+            return port
 
 
 class Site:
@@ -103,7 +105,7 @@ async def _site(
 
     tls = True if shown is None else trusting(None, shown.certificate.fingerprint)
     connector = aiohttp.TCPConnector(ssl=tls)
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(10), connector=connector) as session:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(30), connector=connector) as session:
         task = asyncio.create_task(run())  # no group: a failing test should show its own error, not a group's
         try:
             yield Site(port, session, shown)
@@ -163,7 +165,7 @@ class Program:
         """The port that the hub or agent says it listens on."""
         return int(self.wait_for(rf"{role}\b.* on https?://\S+:(\d+)")[1])
 
-    def end(self, number: int = signal.SIGTERM, patience: float = 10) -> int:
+    def end(self, number: int = signal.SIGTERM, patience: float = 30) -> int:
         """Send a signal and wait for the exit status."""
         self.process.send_signal(number)
         return self.status(patience)
@@ -192,10 +194,10 @@ def _program(arguments: Sequence[str], environment: dict[str, str], folder: Path
         if running.process.poll() is None:
             running.process.terminate()
             try:
-                running.process.communicate(timeout=10)
+                running.process.communicate(timeout=30)
             except TimeoutExpired:
                 running.process.kill()
-                running.process.communicate(timeout=10)
+                running.process.communicate(timeout=30)
         for stream in (running.process.stdout, running.process.stderr):
             if stream is not None:
                 stream.close()

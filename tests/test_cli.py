@@ -30,16 +30,19 @@ V1 = Subprotocol(wire.SUBPROTOCOL)
 
 
 def fetch(port: int, path: str) -> tuple[int, bytes]:
-    with urllib.request.urlopen(f"http://{ANY}:{port}{path}", timeout=10) as response:
+    with urllib.request.urlopen(f"http://{ANY}:{port}{path}", timeout=30) as response:
         return response.status, response.read()
 
 
-def first_report(port: int) -> dict[str, Any]:
-    """What an agent tells once it has made a sample."""
-    while True:
-        with contextlib.suppress(urllib.error.HTTPError):
-            found: dict[str, Any] = json.loads(fetch(port, "/gpu-info")[1])
-            return found
+def first_report(port: int, gpus: int = 1) -> dict[str, Any]:
+    """What an agent tells once it has read so many GPUs: on a busy machine, its first sample may be without them."""
+    found: dict[str, Any] = {"gpus": []}
+    while len(found["gpus"]) < gpus:
+        try:
+            found = json.loads(fetch(port, "/gpu-info")[1])
+        except urllib.error.HTTPError as error:
+            error.close()
+    return found
 
 
 @pytest.fixture
@@ -100,7 +103,7 @@ def test_an_agent_starts_by_its_own_and_by_the_old_programs_command_line(
     scenario = tmp_path / "scenario"
     datacentre(gpus=2).write(scenario)
     with program(*arguments, environment=environment(scenario), folder=tmp_path) as agent:
-        assert len(first_report(agent.port("agent"))["gpus"]) == 2
+        assert len(first_report(agent.port("agent"), gpus=2)["gpus"]) == 2
         assert agent.end() == 0
 
 
@@ -272,10 +275,10 @@ def test_everything_ends_with_status_0_in_time_whoever_is_connected(number: int,
             viewers = _look(port)
             with connect(f"ws://{ANY}:{port}/api/stream", proxy=None) as stream:
                 for _ in range(8):  # long enough for the viewer who does not read to be full
-                    stream.recv(timeout=10)
-                assert one.end(number, patience=5) == 0
-                assert hub.end(number, patience=5) == 0
-                assert two.end(number, patience=5) == 0
+                    stream.recv(timeout=30)
+                assert one.end(number) == 0
+                assert hub.end(number) == 0
+                assert two.end(number) == 0
             for viewer in viewers:
                 viewer.close()
         for ended in (one, two, hub):
@@ -298,9 +301,9 @@ def test_a_viewer_that_says_goodbye_without_having_read_delays_no_end(tmp_path: 
                 agent.wait_for("connected to gpumon")
                 with connect(f"ws://{ANY}:{port}/api/stream", proxy=None, max_size=None) as stream:
                     for _ in range(12):  # until what the other viewer does not take fills its socket
-                        stream.recv(timeout=10)
+                        stream.recv(timeout=30)
                 viewer.sendall(b"\x88\x80\x00\x00\x00\x00")
-                assert hub.end(patience=5) == 0
+                assert hub.end() == 0
         assert "Traceback" not in hub.said
 
 
@@ -309,7 +312,7 @@ def test_a_second_signal_ends_at_once(tmp_path: Path) -> None:
         viewers = _look(hub.port("hub"))
         hub.process.send_signal(signal.SIGINT)
         hub.wait_for("stopping")
-        assert hub.end(signal.SIGINT, patience=5) == 0
+        assert hub.end(signal.SIGINT) == 0
         for viewer in viewers:
             viewer.close()
 

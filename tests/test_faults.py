@@ -59,7 +59,7 @@ class HubProcess:
 
 @asynccontextmanager
 async def hub_process(folder: Path) -> AsyncIterator[HubProcess]:
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(10)) as session:
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(30)) as session:
         hub = HubProcess(folder / "ledger", session)
         await hub.start()
         try:
@@ -218,7 +218,7 @@ async def test_a_host_that_falls_silent_is_stale_then_offline_and_its_connection
 async def test_a_port_that_accepts_and_says_nothing_is_left_and_tried_again_without_haste() -> None:
     async with running_hub() as hub, bad_link(hub.port) as link:
         link.silent = True
-        pace = replace(PATIENT, upgrade=0.2, lost_most=0.2)
+        pace = replace(PATIENT, upgrade=0.5, lost_most=0.2)
         async with fleet(link.url, 1, pace):
             await until_true(lambda: link.accepted >= 3)
             link.mend()

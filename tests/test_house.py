@@ -24,6 +24,7 @@ SHARED = [
         "hosts",
         "quantities",
         "looplag",
+        "sums",
         "disk",
     },
     {"model", "terminal", "typefaults", "prometheus", "notify", "vitals"},

@@ -84,7 +84,7 @@ def ended(one: Program) -> list[str]:
     one.process.terminate()
     with contextlib.suppress(AssertionError):
         one.wait_for("what nobody says")
-    assert one.process.wait(10) == 0
+    assert one.process.wait(30) == 0
     return one.said.split("\n")[:-1]
 
 

@@ -1,5 +1,6 @@
 """The manual page and the completion, by the programs that read them."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -61,20 +62,62 @@ def test_each_shell_has_its_completion(shell: str, word: str) -> None:
 
 def completed(folder: Path, *words: str) -> list[str]:
     """What bash offers for the last of ``words``."""
-    (folder / "gpumon").write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m gpumon "$@"\n')
-    (folder / "gpumon").chmod(0o755)
     script = f"""
-        PATH={folder}:$PATH
         eval "$(gpumon completion bash)"
         COMP_WORDS=({" ".join(words)} "")
         COMP_CWORD={len(words) - 1}
         _gpumon_completion gpumon
         printf '%s\\n' "${{COMPREPLY[@]}}"
     """
-    return subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    return said_by(folder, "bash", "-c", script).split()
+
+
+def said_by(folder: Path, *shell: str) -> str:
+    """What a shell writes that has ``gpumon`` in its ``PATH``."""
+    if shutil.which(shell[0]) is None:
+        pytest.skip(f"{shell[0]} is not installed (Debian: apt install {shell[0]})")
+    (folder / "gpumon").write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -m gpumon "$@"\n')
+    (folder / "gpumon").chmod(0o755)
+    surroundings = os.environ | {"PATH": f"{folder}:{os.environ['PATH']}", "HOME": str(folder)}
+    return subprocess.run(shell, capture_output=True, text=True, check=True, env=surroundings).stdout
 
 
 def test_bash_completes_commands_and_options(tmp_path: Path) -> None:
     assert completed(tmp_path, "gpumon", "no") == ["nodes"]
     assert completed(tmp_path, "gpumon", "find", "--mo") == ["--model"]
     assert completed(tmp_path, "gpumon", "top", "--sort", "te") == ["temperature"]
+
+
+ZSH = """
+compdef() {}
+_describe() { print -l -- "${(@P)3}"; }
+compadd() { print -l -- "${(@P)@[-1]}"; }
+_path_files() { print -- files; }
+eval "$(gpumon completion zsh)"
+for typed in "gpumon no" "gpumon top --sort te" "gpumon nodes --token-file x"; do
+    words=(${(z)typed}) CURRENT=$#words
+    _gpumon_completion
+done
+"""
+
+
+def test_zsh_completes_commands_values_and_files(tmp_path: Path) -> None:
+    nodes, *rest = said_by(tmp_path, "zsh", "-f", "-c", ZSH).splitlines()
+    assert nodes.startswith("nodes:Show the nodes of a hub")
+    assert rest == ["temperature", "files"]
+
+
+FISH = """
+gpumon completion fish | source
+for typed in "gpumon no" "gpumon find --gp" "gpumon top --sort te" "gpumon nodes --token-file gpum"
+    complete --do-complete $typed
+end
+"""
+
+
+def test_fish_completes_commands_options_values_and_files(tmp_path: Path) -> None:
+    script = f"cd {tmp_path}; {FISH}"
+    found = [line.split("\t") for line in said_by(tmp_path, "fish", "--no-config", "-c", script).splitlines()]
+    assert [words[0] for words in found] == ["nodes", "--gpus", "temperature", "gpumon"]
+    assert found[0][1].startswith("Show the nodes of a hub, a line each")
+    assert found[1][1] == "So many, all on one node."

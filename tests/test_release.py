@@ -97,3 +97,10 @@ def test_the_pages_packages_are_asked_for_as_well(monkeypatch: pytest.MonkeyPatc
     said(monkeypatch, "", "npm error audit endpoint returned an error")
     with pytest.raises(UncheckedError, match="endpoint"):
         advisories.of_page()
+    said(
+        monkeypatch,
+        "",
+        '{\n"message": "405 Method Not Allowed",\n"error": {\n"summary": ""\n}\n}\nnpm error Look there',
+    )
+    with pytest.raises(UncheckedError, match="npm audit: 405 Method Not Allowed"):
+        advisories.of_page()

@@ -19,7 +19,7 @@ from gpumon import nameserver
 from gpumon import resolver as module
 from gpumon.errors import ResolveError, SilenceError
 from gpumon.resolver import Resolver
-from tests.running import until
+from tests.running import free_port, until
 
 RECORDS = {
     ("both.lab.", "A"): ["10.0.0.1", "10.0.0.2"],
@@ -112,8 +112,8 @@ class World:
 @asynccontextmanager
 async def _serving(world: World) -> AsyncIterator[None]:
     loop = asyncio.get_running_loop()
-    tcp = await asyncio.start_server(world.server.stream, "127.0.0.1", 0)
-    world.port = tcp.sockets[0].getsockname()[1]
+    world.port = free_port(kinds=(socket.SOCK_STREAM, socket.SOCK_DGRAM))
+    tcp = await asyncio.start_server(world.server.stream, "127.0.0.1", world.port)
     transport, _ = await loop.create_datagram_endpoint(lambda: world.server, ("127.0.0.1", world.port))
     try:
         yield

@@ -141,9 +141,9 @@ async def test_what_a_stuck_viewer_costs_is_bounded(hub: Site, own: Signed, monk
         await hub.node_when("n", lambda node: node["status"] == "online")
         stuck = await asyncio.to_thread(secure_viewer, hub.port, own, "/api/events?pace=0")
         with stuck:
-            await until_true(lambda: any(one.blocked for one in kept))
             for _ in range(10):
                 await asyncio.sleep(0.1)
+                await until_true(lambda: any(one.blocked for one in kept))
                 (blocked,) = [one for one in kept if one.blocked]
                 transport = blocked._transport
                 assert transport is not None
@@ -213,8 +213,11 @@ async def test_who_does_not_even_shake_hands_counts_from_the_first_packet(
                 return await refused() == 380
 
             await until(are_refused)
-            ends = [await is_ended(reader) for reader, _ in silent]
-            assert ends.count(False) == 20
+
+            async def the_others_are_open() -> bool:
+                return [await is_ended(reader) for reader, _ in silent].count(False) == 20
+
+            await until(the_others_are_open)
             for _, writer in silent:
                 writer.close()
 
@@ -316,8 +319,8 @@ def test_everything_ends_in_time_whoever_is_connected(own: Signed, tmp_path: Pat
 
             thread = threading.Thread(target=drain)
             thread.start()
-            assert agent.end(number, patience=5) == 0
-            assert hub.end(number, patience=5) == 0
+            assert agent.end(number) == 0
+            assert hub.end(number) == 0
             end.set()
             thread.join(10)
             for viewer in (reading, stuck, silent):

@@ -203,10 +203,12 @@ class Link:
         finally:
             if self._welcomed_at is None:
                 self._troubled.setdefault(hub, Counter())[address] += 1
-            with contextlib.suppress(Exception):
-                async with asyncio.timeout(self._pace.goodbye):
-                    await connection.close(code, reason)
-            connection.transport.abort()
+            try:
+                with contextlib.suppress(Exception):
+                    async with asyncio.timeout(self._pace.goodbye):
+                        await connection.close(code, reason)
+            finally:
+                connection.transport.abort()
 
     async def _open(self, hub: str, group: asyncio.TaskGroup) -> tuple[ClientConnection, str]:
         """A connection to ``hub`` and the address that it is at. Addresses that came to nothing come last."""

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from gpumon.client.listing import Page, show_json
 from gpumon.client.offers import FreeSince, Offer, Wanted, best_offer, is_possible, is_simulated
+from gpumon.client.picture import local_time
 from gpumon.client.stream import Hub
 from gpumon.client.watch import Watch, look
 from gpumon.errors import HubError
@@ -42,7 +43,7 @@ async def wait(
     """Tell what is free as soon as something is, and has been for ``settle_seconds``; the exit status.
 
     Raises:
-        HubError: the hub cannot be reached the first time, or refuses.
+        HubError: the hub cannot be reached the first time, or not within ``timeout_seconds``, or refuses.
     """
     vigil = Vigil(page, hub, wanted, settle_seconds)
     offer = None
@@ -50,7 +51,9 @@ async def wait(
         async with asyncio.timeout(timeout_seconds):
             offer = await vigil.offer()
     except TimeoutError:
-        page.say(f"nothing as asked for was free within {timeout_seconds:g} s")
+        if not vigil.has_looked:
+            raise HubError(f"{hub.url}: no answer within {timeout_seconds:g} s") from None
+        page.say(f"nothing as asked for was free within {timeout_seconds:g} s{vigil.doubt}")
     return _told(page, offer, form)
 
 
@@ -66,7 +69,15 @@ class Vigil:
         self._settle = settle_seconds
         self._changed = asyncio.Event()
         self.seen = FreeSince(is_slice=wanted.is_slice)
-        self._has_looked = False
+        self.has_looked = False
+
+    @property
+    def doubt(self) -> str:
+        """Why that nothing was free may not be the whole truth, if so."""
+        watch = self._watch
+        if watch.trouble is None or watch.lost_at is None:
+            return ""
+        return f", as far as is known; no word from the hub since {local_time(watch.lost_at)}: {watch.trouble}"
 
     async def offer(self) -> Offer:
         """The best one, as soon as there is one: by what the hub has just told, never by time that has passed alone.
@@ -98,9 +109,9 @@ class Vigil:
             self.seen.doubt()
             return None
         nodes, at = fleet.nodes, fleet.now()
-        if not self._has_looked and not is_possible(nodes, self._wanted):
+        if not self.has_looked and not is_possible(nodes, self._wanted):
             self._page.say(f"{NEVER}: waiting for a node that has")
-        self._has_looked = True
+        self.has_looked = True
         self.seen.look(nodes, at)
         return best_offer(nodes, self._wanted, at, lambda node, part: self.seen.seconds(node, part, at) >= self._settle)
 
@@ -114,7 +125,7 @@ class FoundGpu(Struct, frozen=True, kw_only=True):
     index: int
     uuid: str | None
     name: str | None
-    memory_free_bytes: int
+    memory_free_bytes: int | None
     idle_since: str | None
 
 

@@ -29,6 +29,10 @@ class Fleet:
         """The hub's time, in seconds since the epoch: what it tells is dated by it, and not by this machine's clock."""
         return self._sent_at + self._clock() - self._taken_at
 
+    def silent_seconds(self) -> float:
+        """How long ago the hub last told something of its nodes."""
+        return self._clock() - self._taken_at
+
     def take(self, message: Message) -> None:
         """Take what a message tells; one of a type that is not known tells nothing.
 

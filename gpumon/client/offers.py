@@ -32,7 +32,7 @@ class Part(NamedTuple):
 
     gpu: Gpu
     device: Gpu | MigDevice
-    memory_free_bytes: int
+    memory_free_bytes: int | None
     idle_since: float | None
 
     @property
@@ -109,7 +109,7 @@ def _has_gpus(node: Node) -> bool:
 
 def _fit(offer: Offer) -> tuple[bool, int, int, float]:
     models = {part.gpu.name for part in offer.parts}
-    memory = sum(part.memory_free_bytes for part in offer.parts)
+    memory = sum(part.memory_free_bytes or 0 for part in offer.parts)
     idle = max((float("inf") if part.idle_since is None else part.idle_since) for part in offer.parts)
     return len(models) > 1, offer.left, memory, idle
 
@@ -125,8 +125,8 @@ def _offers(node: Node, wanted: Wanted, now: float, is_settled: IsSettled) -> It
         by_model.setdefault(part.gpu.name, []).append(part)
     for group in [*by_model.values(), fitting]:
         if len(group) >= wanted.gpus:
-            chosen = sorted(group, key=lambda part: (part.memory_free_bytes, part.idle_since or now))[: wanted.gpus]
-            chosen.sort(key=lambda part: part.gpu.index)
+            by_fit = sorted(group, key=lambda part: (part.memory_free_bytes or 0, part.idle_since or now))
+            chosen = sorted(by_fit[: wanted.gpus], key=lambda part: part.gpu.index)
             yield Offer(node, host, chosen, len(free) - len(chosen))
 
 
@@ -136,25 +136,27 @@ def free_parts(node: Node, now: float, *, is_slice: bool) -> list[Part]:
     for gpu in node.report.gpus if node.report is not None else ():
         if is_slice:
             found += [
-                Part(gpu, device, memory_free(device) or 0, None)
+                Part(gpu, device, memory_free(device), None)
                 for device in gpu.mig_devices or ()
                 if UUID.fullmatch(device.uuid or "") and state_of_slice(device, gpu, node) == "free"
             ]
         elif not gpu.mig_enabled and state_of(gpu, node, now) == "free":
-            free = memory_free(gpu) or (gpu.memory_total_bytes if gpu.asleep else None)
-            found.append(Part(gpu, gpu, free or 0, idle_since(gpu, node)))
+            free = memory_free(gpu)
+            if not free and gpu.asleep:  # then nothing is used, whatever was last read
+                free = gpu.memory_total_bytes
+            found.append(Part(gpu, gpu, free, idle_since(gpu, node)))
     return found
 
 
 def _all_parts(gpu: Gpu, *, is_slice: bool) -> Iterable[Part]:
     """All that could ever be free of a GPU, with the memory that it would have then."""
     devices: Iterable[Gpu | MigDevice] = (gpu.mig_devices or ()) if is_slice else () if gpu.mig_enabled else (gpu,)
-    return [Part(gpu, device, device.memory_total_bytes or 0, None) for device in devices]
+    return [Part(gpu, device, device.memory_total_bytes, None) for device in devices]
 
 
 def _is_wanted(part: Part, wanted: Wanted) -> bool:
     names = f"{part.gpu.name or ''}\n{part.device.name or ''}".casefold()
-    return part.memory_free_bytes >= wanted.memory_bytes and wanted.model.casefold() in names
+    return (part.memory_free_bytes or 0) >= wanted.memory_bytes and wanted.model.casefold() in names
 
 
 def host_of(node: Node) -> str | None:

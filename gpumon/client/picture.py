@@ -6,13 +6,14 @@ what they say.
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Final
 
 from gpumon.availability import State
 from gpumon.client.figures import NULL, bar, figure, gib, pair, share, watts
 from gpumon.client.rows import GpuRow, NodeRow
 from gpumon.model import Fault, Node, NodeStatus, Process
+from gpumon.sums import Sum, sum_of
 from gpumon.terminal import Cell, Column, Grid, cut, paint, spans, width, wrap
 from gpumon.text import printable
 from gpumon.timestamp import seconds
@@ -88,14 +89,13 @@ def summary(rows: Sequence[GpuRow]) -> list[Cell]:
     states = Counter(row.state for row in rows if row.gpu is not None)
     online = sum(node.status == "online" for node in nodes)
     simulated = sum(node.report is not None and node.report.simulated for node in nodes)
-    draws = [row.gpu.power_draw_watts for row in rows if row.gpu and row.node.status == "online"]
-    power = [draw for draw in draws if draw is not None]
+    power = sum_of(row.gpu.power_draw_watts for row in rows if row.gpu and row.node.status == "online")
     rest: tuple[State, ...] = ("busy", "held", "fault", "unknown")
     return [
         Cell(f"{states['free']} of {states.total()} GPUs free", "green bold"),
         *(Cell(f"{states[state]} {STATE_WORDS[state]}", STATE_STYLES[state]) for state in rest if states[state]),
         Cell(f"{online} of {len(nodes)} nodes online"),
-        *([Cell(watts(sum(power)))] if power else []),
+        *([] if power.value is None else [Cell(power.marked(watts(power.value)))]),
         *([Cell(f"{simulated} simulated: numbers invented", "yellow")] if simulated else []),
     ]
 
@@ -214,13 +214,17 @@ def _node_cells(row: NodeRow) -> list[Cell]:
         Cell(models, grey),
         Cell(figure(row.utilization_percent, "%"), grey),
         Cell(bar(load, BAR_COLUMNS), "green"),
-        Cell(pair(gib(row.memory_used_bytes), gib(row.memory_total_bytes)), grey),
+        Cell(pair(_marked(row.memory_used_bytes, gib), _marked(row.memory_total_bytes, gib)), grey),
         Cell(figure(row.temperature_celsius), grey),
-        Cell(figure(row.power_draw_watts), grey),
+        Cell(_marked(row.power_draw_watts, figure), grey),
         Cell((report.driver_version if report is not None else None) or NULL, grey),
         Cell(" ".join(node.tags), grey),
         Cell(", ".join(row.users) or NULL, grey),
     ]
+
+
+def _marked(total: Sum, show: Callable[[float | None], str]) -> str:
+    return total.marked(show(total.value))
 
 
 def _name(node: Node) -> str:

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from gpumon.availability import State, idle_since, state_of
 from gpumon.model import Gpu, Node, NodeStatus, Process
+from gpumon.sums import Sum, sum_of
 from gpumon.timestamp import rfc3339
 
 Row = TypeVar("Row")
@@ -48,10 +49,10 @@ class NodeRow(NamedTuple):
     node: Node
     states: Counter[State]
     utilization_percent: float | None
-    memory_used_bytes: int | None
-    memory_total_bytes: int | None
+    memory_used_bytes: Sum
+    memory_total_bytes: Sum
     temperature_celsius: float | None
-    power_draw_watts: float | None
+    power_draw_watts: Sum
     models: list[str]
     users: list[str]
 
@@ -84,22 +85,18 @@ def _node_row(rows: Sequence[GpuRow]) -> NodeRow:
     gpus = [row.gpu for row in rows if row.gpu is not None]
     live = gpus if node.status == "online" else []
     loads = [gpu.utilization_percent for gpu in live if gpu.utilization_percent is not None]
+    heats = [gpu.temperature_celsius for gpu in live if gpu.temperature_celsius is not None]
     return NodeRow(
         node=node,
         states=Counter(row.state for row in rows if row.gpu is not None),
         utilization_percent=sum(loads) / len(loads) if loads else None,
-        memory_used_bytes=_sum(gpu.memory_used_bytes for gpu in live),
-        memory_total_bytes=_sum(gpu.memory_total_bytes for gpu in gpus),
-        temperature_celsius=max((gpu.temperature_celsius or 0 for gpu in live), default=0) or None,
-        power_draw_watts=_sum(gpu.power_draw_watts for gpu in live),
+        memory_used_bytes=sum_of(gpu.memory_used_bytes for gpu in live),
+        memory_total_bytes=sum_of(gpu.memory_total_bytes for gpu in gpus),
+        temperature_celsius=max(heats, default=None),
+        power_draw_watts=sum_of(gpu.power_draw_watts for gpu in live),
         models=list(dict.fromkeys(row.model for row in rows if row.model is not None)),
         users=list(dict.fromkeys(user for row in rows for user in row.users)),
     )
-
-
-def _sum(values: Iterable[float | int | None]) -> int | None:
-    known = [value for value in values if value is not None]
-    return round(sum(known)) if known else None
 
 
 # ---- which, and in which order ----
@@ -151,9 +148,9 @@ _GPU_KEYS: Final[dict[Order, Callable[[GpuRow], float | str | None] | None]] = {
 _NODE_KEYS: Final[dict[Order, Callable[[NodeRow], float | str | None] | None]] = {
     "node": None,
     "util": lambda row: row.utilization_percent,
-    "memory": lambda row: row.memory_used_bytes,
+    "memory": lambda row: row.memory_used_bytes.value,
     "temperature": lambda row: row.temperature_celsius,
-    "power": lambda row: row.power_draw_watts,
+    "power": lambda row: row.power_draw_watts.value,
     "user": lambda row: next(iter(row.users), None),
     "model": lambda row: next(iter(row.models), None),
     "state": lambda row: -row.states["free"],

@@ -129,6 +129,8 @@ def _trouble(hub: Hub, error: Exception) -> HubError:
         closed = error.rcvd
         if closed is not None and closed.code == Close.UNAUTHORISED:
             return HubError(f"{hub.url}: the hub no longer shows us anything: its token has changed", is_refusal=True)
+        if closed is None and error.sent is not None:  # for no answer to a ping
+            return HubError(f"{hub.url}: the hub does not answer any longer")
         said = f": {one_line(closed.reason, MOST_SAID)}" if closed is not None and closed.reason else ""
         return HubError(f"{hub.url}: the link has ended{said}")
     if isinstance(error, websockets.InvalidHandshake | websockets.InvalidURI | EOFError):

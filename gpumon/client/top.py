@@ -38,7 +38,7 @@ HEADS: Final[dict[Order, str]] = {
     "state": "STATE",
 }
 NODE_HEADS: Final[dict[Order, str]] = HEADS | {"temperature": "HOTTEST °C", "user": "USERS", "state": "FREE"}
-KEYS: Final = "q quit  h help  f filter  o sort  t by node"
+KEYS: Final = "q quit  h help  f filter  o sort  t by "
 
 
 class Top:
@@ -84,9 +84,10 @@ class Top:
 
     def _head(self, rows: list[GpuRow], columns: int) -> list[Line]:
         watch = self._watch
-        told_at = Cell(local_time(watch.fleet.now()), "grey")
         if watch.trouble is None or watch.lost_at is None:
-            return running([Cell("gpumon", "bold"), told_at, *summary(rows)], columns)
+            at, silent = Cell(local_time(watch.fleet.now()), "grey"), watch.silent_seconds
+            quiet = [] if silent is None else [Cell(f"nothing told for {silent:.0f} s", "yellow")]
+            return running([Cell("gpumon", "bold"), at, *quiet, *summary(rows)], columns)
         said = (
             f"No word from the hub since {local_time(watch.lost_at)}, and what is shown is from then. {watch.trouble}"
         )
@@ -118,7 +119,7 @@ class Top:
         part = f"{first + 1}-{first + shown} of {count}  " if shown < count and not controls.is_helping else ""
         order = f"sort: {controls.order}{' reversed' if controls.is_reversed else ''}  "
         words = f"filter: {printable(controls.words)}  " if controls.words else ""
-        return [("grey", cut(part + order + words + KEYS, columns))]
+        return [("grey", cut(part + order + words + KEYS + ("GPU" if controls.is_folded else "node"), columns))]
 
 
 async def once(page: Page, hub: Hub, choice: Choice, controls: Controls, *, as_json: bool) -> int:
@@ -182,11 +183,21 @@ async def live(page: Page, hub: Hub, choice: Choice, controls: Controls, pace_se
         following = group.create_task(_followed(watch, changed, told.set, screen.leave))
         await told.wait()
         if not following.done():
+            ticking = group.create_task(_tick(watch, screen.changed))
             await screen.run()
+            ticking.cancel()
             following.cancel()
     if not following.cancelled():
         raise following.result()
     return 0
+
+
+async def _tick(watch: Watch, changed: Callable[[], None]) -> NoReturn:
+    """While nothing is told the picture says for how long."""
+    while True:
+        await asyncio.sleep(1)
+        if watch.silent_seconds is not None:
+            changed()
 
 
 async def _followed(watch: Watch, changed: Callable[[], None], *ends: Callable[[], None]) -> HubError:

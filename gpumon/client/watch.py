@@ -14,13 +14,15 @@ from gpumon.text import one_line
 FIRST_SECONDS: Final = 0.5
 MOST_SECONDS: Final = 15.0
 SNAPSHOT_SECONDS: Final = 30.0
+QUIET_SECONDS: Final = 5.0
+"""So long a hub whose nodes report says nothing when all is well."""
 HELD_SECONDS: Final = 10.0
 """A link that has held for so long was a good one: the delays start over."""
 
 
 class Watch:
-    """What ``hub`` tells. ``trouble`` says why nothing is told just now, ``lost_at`` (seconds since the epoch, by this
-    machine's clock) since when.
+    """What ``hub`` tells. ``trouble`` says why nothing is told just now; the last that was told is from ``lost_at``
+    (seconds since the epoch, by this machine's clock), for a hub that hangs is missed only after a while.
     """
 
     def __init__(self, hub: Hub, view: View, pace_seconds: float) -> None:
@@ -31,6 +33,12 @@ class Watch:
         self.has_told = False
         self.trouble: str | None = None
         self.lost_at: float | None = None
+
+    @property
+    def silent_seconds(self) -> float | None:
+        """How long nothing has been told, None where that is no longer than usual."""
+        silent = self.fleet.silent_seconds()
+        return silent if silent >= QUIET_SECONDS + self._pace else None
 
     async def run(self, changed: Callable[[], None]) -> NoReturn:
         """Follow, until cancelled. ``changed`` is called after each message, and when the link is lost.
@@ -65,7 +73,7 @@ class Watch:
         if error.is_refusal or not self.has_told:
             raise error
         self.trouble = str(error)
-        self.lost_at = self.lost_at or time.time()
+        self.lost_at = self.lost_at or time.time() - self.fleet.silent_seconds()
 
 
 async def look(hub: Hub, view: View) -> Fleet:

@@ -181,6 +181,7 @@ def _holder(processes: Sequence[Process]) -> Holder:
         container=largest.container,
         job=largest.job,
         memory_used_mebibytes=_roughly(round(sum(known) / MIB)) if known else None,
+        memory_partial=0 < len(known) < len(processes),
         processes=len(processes),
     )
 

@@ -18,7 +18,7 @@ from msgspec import structs
 
 from gpumon.errors import WireError
 from gpumon.hub.exposition import Series, series
-from gpumon.hub.foreign import MIB, MOST_SLICES, Board, Boards, index_of, report
+from gpumon.hub.foreign import MIB, MOST_SLICES, THROTTLING, Board, Boards, index_of, report
 from gpumon.model import MigDevice, Reason, RemappedRows, Report
 
 OF_THE_BOARD: Final = {
@@ -61,8 +61,10 @@ REMAPPED: Final = (
 )
 STATE: Final = "DCGM_FI_DEV_PSTATE"
 MIG_MODE: Final = "DCGM_FI_DEV_MIG_MODE"
+REASONS: Final = ("DCGM_FI_DEV_CLOCKS_EVENT_REASONS", "DCGM_FI_DEV_CLOCK_THROTTLE_REASONS")
+"""Bits of NVML; the newer name first."""
 METRICS: Final = OF_THE_BOARD | OF_A_SLICE
-WANTED: Final = frozenset({*METRICS, *REMAPPED, STATE, MIG_MODE})
+WANTED: Final = frozenset({*METRICS, *REMAPPED, *REASONS, STATE, MIG_MODE})
 _BLANKS: Final = (2.0**31 - 16, 2.0**47, 2.0**63 - 16)
 _BLANK_WORDS: Final[dict[float, Reason]] = {2: "unsupported", 3: "denied"}
 
@@ -84,6 +86,8 @@ def read(body: bytes, node: str) -> Report:
     for one in series(body, WANTED):
         labels = one.labels
         uuid, index = labels.get("UUID") or labels.get("uuid"), index_of(labels.get("gpu"))
+        if uuid is None and index is None:  # of a link, a switch or a processor, or of nobody
+            continue
         board = boards.at(uuid or f"#{index}", index)
         board.text("uuid", uuid)
         board.text("name", labels.get("modelName"))
@@ -92,7 +96,7 @@ def read(body: bytes, node: str) -> Report:
         hostname = hostname or labels.get("Hostname") or labels.get("hostname")
         driver = driver or labels.get("DCGM_FI_DRIVER_VERSION")
     if not len(boards):
-        raise WireError("none of the metrics of dcgm-exporter are in it")
+        raise WireError("none of the metrics of dcgm-exporter are in it, or none says of which GPU it is")
     for gpu in gpus.values():
         _finish(gpu)
     return report(node, boards.gpus(), {"hostname": hostname, "driver_version": driver})
@@ -128,6 +132,9 @@ def _finish(gpu: _Gpu) -> None:
     _add_up(board)
     if 0 <= (state := others.get(STATE, -1)) <= 15:
         board.values["performance_state"] = f"P{state:.0f}"
+    told = next((others[name] for name in REASONS if others.get(name, -1) >= 0 and _blank(others[name]) is None), None)
+    if told is not None and told < 2**53:
+        board.values["throttle_reasons"] = [one for bit, one in enumerate(THROTTLING) if int(told) >> bit & 1]
     if all(0 <= others.get(name, -1) < 2**31 - 16 for name in REMAPPED):
         correctable, uncorrectable, pending, failure = (int(others[name]) for name in REMAPPED)
         board.values["remapped_rows"] = RemappedRows(

@@ -8,6 +8,8 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence, Set
 from functools import cache
+from itertools import count
+from operator import itemgetter
 from pathlib import PurePosixPath
 from typing import Final
 
@@ -29,6 +31,17 @@ NULLABLE: Final = tuple(
 )
 _OF_WINDOWS: Final = re.compile(r"[A-Za-z]:\\|\\\\")
 _NO_NAME: Final = re.compile(r"\[[A-Z].*\]")
+THROTTLING: Final = (
+    "gpu_idle",
+    "applications_clocks_setting",
+    "sw_power_cap",
+    "hw_slowdown",
+    "sync_boost",
+    "sw_thermal_slowdown",
+    "hw_thermal_slowdown",
+    "hw_power_brake_slowdown",
+)
+"""Reasons for throttling, by their bits in NVML (``nvmlClocksEventReason*`` in ``nvml.h``), from the lowest."""
 OF_A_PROCESS: Final = tuple(field.name for field in structs.fields(Process) if field.default is None)
 LOST: Final = Fault(
     code="lost",
@@ -140,12 +153,17 @@ class Boards:
         return self._boards.values()
 
     def gpus(self, of_processes: Set[str] = frozenset()) -> list[Gpu]:
-        """All of them, by index; those that have none come last. ``of_processes`` is as for :meth:`Board.gpu`."""
-        told = frozenset().union(*(one.told for one in self._boards.values()))
-        placed = sorted(self._boards.values(), key=lambda one: math.inf if one.index is None else one.index)
-        return [
-            one.gpu(place if one.index is None else one.index, told, of_processes) for place, one in enumerate(placed)
-        ]
+        """All of them, each with an index of its own. ``of_processes`` is as for :meth:`Board.gpu`.
+
+        Those that have none, and those whose index another one has as well, get what is free.
+        """
+        boards = self._boards.values()
+        told = frozenset().union(*(one.told for one in boards))
+        placed = {one.index: one for one in reversed(boards) if one.index is not None}  # the first that says so
+        others = [one for one in boards if one.index is None or placed[one.index] is not one]
+        free = (index for index in count() if index not in placed)
+        placed |= dict(zip(free, others, strict=False))
+        return [one.gpu(index, told, of_processes) for index, one in sorted(placed.items(), key=itemgetter(0))]
 
 
 def report(

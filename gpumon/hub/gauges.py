@@ -17,7 +17,6 @@ from gpumon.prometheus import Family, counts, labels, lag, single
 from gpumon.refusals import REASONS
 
 STATES: tuple[NodeStatus, ...] = get_args(NodeStatus)
-MOST_TAGS = 32
 
 
 class NodeGauges:
@@ -66,7 +65,7 @@ class NodeGauges:
             ),
             1,
         )
-        for tag in member.all_tags[:MOST_TAGS]:
+        for tag in member.all_tags:
             self._tag.add(labels(node=member.name, tag=tag), 1)
         self._up.add(own, int(member.status == "online"))
         self._status.add_states(own, "status", member.status, STATES)

@@ -13,6 +13,7 @@ from typing import Final, Literal, NamedTuple
 from gpumon.availability import State, state_of
 from gpumon.hub.privacy import PRIVATE
 from gpumon.model import Gpu, Node, Process
+from gpumon.sums import sum_of
 from gpumon.terminal import Cell, Column, Grid, line, paint, width, wrap
 from gpumon.text import printable
 from gpumon.timestamp import seconds
@@ -225,14 +226,13 @@ nav { display: flex; flex-wrap: wrap; gap: 0.5rem 1.5rem; margin-top: 1.5rem; }
 def _summary(nodes: Sequence[Node], states: Counter[State], words: dict[str, str]) -> list[Cell]:
     online = sum(node.status == "online" for node in nodes)
     simulated = sum(node.report is not None and node.report.simulated for node in nodes)
-    draws = [gpu.power_draw_watts for node in nodes if node.status == "online" for gpu in _gpus(node)]
-    power = [draw for draw in draws if draw is not None]
+    power = sum_of(gpu.power_draw_watts for node in nodes if node.status == "online" for gpu in _gpus(node))
     rest: tuple[State, ...] = ("busy", "held", "fault", "unknown")
     return [
         Cell(words["gpus_free"].format(free=states["free"], all=states.total()), "green bold"),
         *(Cell(f"{states[state]} {words[state]}", STYLES[state]) for state in rest if states[state]),
         Cell(words["nodes_online"].format(online=online, all=len(nodes))),
-        *([Cell(_watts(sum(power)))] if power else []),
+        *([] if power.value is None else [Cell(power.marked(_watts(power.value)))]),
         *([Cell(words["simulated"].format(nodes=simulated), "yellow")] if simulated else []),
     ]
 

@@ -85,7 +85,8 @@ def _answer(url: str, token: str | None) -> Health | Complaint:
             with opener.open(request, timeout=SECONDS) as got:
                 body = got.read(MAX_BYTES)
         except urllib.error.HTTPError as error:  # an agent that is not well says so with status 503
-            body = error.read(MAX_BYTES)
+            with error:
+                body = error.read(MAX_BYTES)
             if error.code != 503:
                 return Complaint(f"{url} refuses with status {error.code}")
         return _clean(msgspec.json.decode(body, type=Health))

@@ -23,6 +23,7 @@ QUICK = Pace(
     tcp=5.0,
     upgrade=5.0,
     welcome=5.0,
+    goodbye=5.0,
     first=0.005,
     lost_most=0.05,
     unwelcome_most=0.1,
@@ -67,21 +68,25 @@ async def raw_hub(
 ) -> AsyncIterator[FakeHub]:
     """Something that listens, and does with each connection what ``talk`` does."""
     hub = FakeHub()
-    writers: list[asyncio.StreamWriter] = []
+    talks: dict[asyncio.Task[None], asyncio.StreamWriter] = {}
 
     async def meet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        hub.visits += 1
-        writers.append(writer)
         with contextlib.suppress(OSError, EOFError):
             await talk(reader, writer)
 
-    async with await asyncio.start_server(meet, address, port, ssl=tls) as server:
+    def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:  # at once, so that none is left
+        hub.visits += 1
+        talks[asyncio.create_task(meet(reader, writer))] = writer
+
+    async with await asyncio.start_server(take, address, port, ssl=tls) as server:
         hub.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
         try:
             yield hub
         finally:
-            for writer in writers:
+            for task, writer in talks.items():
+                task.cancel()
                 writer.transport.abort()
+            await asyncio.gather(*talks, return_exceptions=True)
 
 
 def answering(head: str, body: str = "no") -> Stream:

@@ -108,7 +108,7 @@ def test_a_pass_wakes_the_agent_once(tmp_path: Path, aside: Aside) -> None:
         assert talk.process.stdout is not None
         talk.process.stdin.write(line(Pass(beats=EVERY_PASS)))
         talk.process.stdin.flush()
-        select.select([talk.process.stdout], [], [], 10)
+        select.select([talk.process.stdout], [], [], 60)
         woken = os.read(talk.process.stdout.fileno(), MAX_LINE_BYTES)
         assert isinstance(from_child.decode(woken), Done)  # and nothing else
         said = heard(aside)

@@ -12,7 +12,7 @@ from gpumon.agent.browsers import may_be_a_browser
 from gpumon.config import AgentSection
 from gpumon.hosts import Hosts
 from tests.hub.rawhttp import exchange, get
-from tests.running import Site, program, running_agent
+from tests.running import Site, program, running_agent, until
 
 HERE = socket.gethostname().lower()
 STRANGE = "rebind.example:8081"
@@ -46,7 +46,11 @@ BROWSERS = {
 async def agent() -> AsyncIterator[Site]:
     settings = AgentSection(name="n", interval_seconds=0.2, hosts=["gpu-07.lab.example"])
     async with running_agent(settings) as site:
-        await site.get("/health")
+
+        async def is_well() -> bool:
+            return bool((await site.get("/health"))["status"] == "ok")
+
+        await until(is_well)
         yield site
 
 

@@ -174,7 +174,7 @@ def test_a_hub_that_acknowledges_nothing_gets_no_more_than_it_may_owe_and_is_lef
         talk.until(160)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.data())
 def test_nothing_is_said_twice_in_order_and_nothing_is_left_out(data: st.DataObject) -> None:
     outbox, sequence, acknowledged = Outbox(full_seconds=40, thinned_seconds=80), 0, 0

@@ -8,7 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -413,7 +413,14 @@ class NameServer:
         self.knows = False
         self.address = "127.0.0.1"
         self.port = self.socket.getsockname()[1]
-        threading.Thread(target=self._serve, daemon=True).start()
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self.socket.shutdown(socket.SHUT_RDWR)  # or who waits there would wait for ever
+        self._thread.join()
+        self.socket.close()
 
     def _serve(self) -> None:
         import dns.message
@@ -424,6 +431,8 @@ class NameServer:
             try:
                 data, peer = self.socket.recvfrom(4096)
             except OSError:
+                return
+            if not data:
                 return
             query = dns.message.from_wire(data)
             answer = dns.message.make_response(query)
@@ -443,7 +452,7 @@ async def test_names_are_asked_of_the_configured_server_as_soon_as_that_knows_th
             await until_said(agent, "No address for hub.lab.invalid")
             server.knows = True
             await hub.node_when("n", lambda node: node["status"] == "online")
-    server.socket.close()
+    server.close()
 
 
 async def test_a_hub_that_is_not_where_its_name_led_is_looked_up_again_before_that_answer_is_over(
@@ -459,7 +468,7 @@ async def test_a_hub_that_is_not_where_its_name_led_is_looked_up_again_before_th
             await until_said(agent, "127.0.0.2: Connection refused")
             server.address = "127.0.0.1"
             await hub.node_when("n", lambda node: node["status"] == "online")
-    server.socket.close()
+    server.close()
 
 
 @contextmanager
@@ -529,7 +538,7 @@ async def test_a_hub_that_takes_nothing_more_is_left_in_time(
     over = asyncio.Event()
     async with fake_hub(stop_reading) as hub:
         settings = reporting_to(hub.url)
-        async with running_agent(settings, simulate=128, pace=replace(QUICK, send=0.2)) as agent:
+        async with running_agent(settings, simulate=128, pace=replace(QUICK, send=0.2, goodbye=0.2)) as agent:
             await until_true(lambda: bool(failures))
             assert "it takes nothing within 0.2 s" in await last_error(agent)
         over.set()

@@ -123,9 +123,31 @@ async def test_an_exception_ends_one_try_and_never_the_link(
             await until_true(lambda: trap.raised >= 1 and taken[-1:] == [20])
             assert not task.done()
             task.cancel()
-            await asyncio.wait({task}, timeout=10)
+            await asyncio.wait({task}, timeout=30)
             assert task.cancelled()
     assert taken == list(range(1, 21))
+
+
+async def test_no_connection_is_left_open_whatever_becomes_of_the_goodbye(monkeypatch: pytest.MonkeyPatch) -> None:
+    is_there, is_gone = asyncio.Event(), asyncio.Event()
+
+    async def listen(connection: Any) -> None:
+        await welcome(connection)
+        is_there.set()
+        await connection.wait_closed()
+        is_gone.set()
+
+    async def end(*_: object) -> None:
+        raise asyncio.CancelledError
+
+    async with fake_hub(listen) as hub:
+        arguments = (Sampler(Still(), "n", 60), Outbox(), None, DnsSection(), nobody, Watchdog(), QUICK)
+        task = asyncio.create_task(Link([hub.url], *arguments).run())
+        await until_true(is_there.is_set)
+        monkeypatch.setattr(ClientConnection, "close", end)
+        task.cancel()
+        await until_true(is_gone.is_set)
+        await asyncio.wait({task})
 
 
 async def test_an_agent_that_is_told_to_end_does_whatever_its_hub_has_done_wrong(
@@ -143,7 +165,7 @@ async def test_an_agent_that_is_told_to_end_does_whatever_its_hub_has_done_wrong
 
         monkeypatch.setattr(Delivery, "next", complain)
         task.cancel()
-        await asyncio.wait({task}, timeout=10)
+        await asyncio.wait({task}, timeout=30)
         is_ended = task.done()
         task.cancel()
         await asyncio.wait({task})

@@ -250,7 +250,7 @@ class Ledger:
             self.delivered.append(sequence)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(ACTIONS, st.integers(20, 200), st.integers(0, 300), st.sampled_from([2_000, 20_000, 10**6]))
 def test_what_is_delivered_and_what_is_told_lost_is_all_that_was_put(
     actions: list[tuple[str, int]], full: int, thinned: int, most: int

@@ -322,7 +322,7 @@ def test_watching_ends_when_nobody_reads_any_longer(arguments: tuple[str, ...]) 
         assert probe.process.stdout is not None
         assert probe.process.stdout.readline()
         probe.process.stdout.close()
-        assert probe.process.wait(20) == 0
+        assert probe.process.wait(30) == 0
         assert probe.process.stderr is not None
         assert probe.process.stderr.read() == ""
 
@@ -371,7 +371,7 @@ class Terminal:
 
     def close(self) -> None:
         self.process.kill()
-        self.process.communicate(timeout=10)
+        self.process.communicate(timeout=30)
         os.close(self._screen)
 
 
@@ -401,7 +401,7 @@ def test_colours_on_a_terminal(
     terminal = Terminal("--simulate=2", *arguments, variables=variables)
     terminals.append(terminal)
     assert ("\x1b[" in terminal.until("the end of it")) == colored
-    assert terminal.process.wait(10) == 0
+    assert terminal.process.wait(30) == 0
 
 
 @pytest.mark.parametrize(
@@ -441,7 +441,7 @@ def test_watching_redraws_in_place_and_keeps_to_the_terminals_height(terminals: 
     assert picture.count("\n") < 12
     assert "more lines: make the window taller" in picture
     terminal.process.send_signal(signal.SIGINT)
-    assert terminal.process.wait(10) == 0
+    assert terminal.process.wait(30) == 0
     assert terminal.process.stderr is not None
     assert terminal.process.stderr.read() == b""
 

@@ -73,16 +73,16 @@ async def test_what_was_read_before_the_hang_or_the_crash_is_in_the_same_sample(
 
 
 async def test_each_gpu_has_the_hard_deadline_for_itself(driver: Driver) -> None:
-    scenario = fakenvml.datacentre(6)
+    scenario = fakenvml.datacentre(8)
     driver.start(scenario)
-    async with NvmlReader(replace(FAST, hard=1.5)) as reader:
+    async with NvmlReader(replace(FAST, hard=2.5)) as reader:
         await until(reader, is_ok)
         starts = driver.starts()
         for gpu in scenario.gpus:
             gpu.does[TEMPERATURE] = "slow 400"
             gpu.temperature = 66
         scenario.write(driver.file)
-        await until(reader, lambda sample: temperatures(sample) == [66] * 6)  # after more than the deadline
+        await until(reader, lambda sample: temperatures(sample) == [66] * 8)  # after more than the deadline
         assert driver.starts() == starts
 
 

@@ -51,7 +51,7 @@ async def test_on_sighup_hubs_and_interval_are_taken_over_and_the_rest_is_named(
             node = await second.node_when("n", lambda node: node["report"] and node["report"]["sequence"] > 3)
             assert node["report"]["interval_seconds"] == 0.5
             assert node["tags"] == ["cold"]
-            assert goodbyes == [1001]
+            await until_true(lambda: goodbyes == [1001])
             agent.process.send_signal(signal.SIGHUP)
             await heard(agent, "taken over: nothing, for nothing changed")
             assert agent.end() == 0
@@ -254,7 +254,7 @@ async def test_the_agents_own_health_answers_while_no_hub_does(tmp_path: Path) -
         port = await asyncio.to_thread(agent.port, "agent")
 
         def ask() -> dict[str, Any]:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health?verbose", timeout=10) as response:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health?verbose", timeout=30) as response:
                 return dict(json.load(response)["link"])
 
         async def is_waiting() -> bool:

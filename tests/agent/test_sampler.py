@@ -32,7 +32,7 @@ async def test_reports_are_numbered_without_gaps_and_carry_who_made_them() -> No
     sampler = Sampler(ScriptedReader(), "n", 0.01)
     task = asyncio.create_task(sampler.run(lambda sequence, report: reports.put_nowait((sequence, report))))
     for expected in range(1, 6):
-        sequence, data = await asyncio.wait_for(reports.get(), 5)
+        sequence, data = await asyncio.wait_for(reports.get(), 20)
         report = json.loads(data)
         assert sequence == report["sequence"] == expected
         assert (report["node"], report["boot_id"], report["schema"]) == ("n", sampler.boot_id, 1)
@@ -45,17 +45,19 @@ async def test_beats_that_a_slow_sample_overran_are_left_out() -> None:
     reader = ScriptedReader()
     delivered: list[int] = []
     sampler = Sampler(reader, "n", 0.05)
+    loop = asyncio.get_running_loop()
+    began = loop.time()
     task = asyncio.create_task(sampler.run(lambda sequence, _: delivered.append(sequence)))
     await until_true(lambda: delivered)
     reader.gate.clear()
     await until_true(lambda: reader.reads >= 2)
-    loop = asyncio.get_running_loop()
-    ten_beats = loop.time() + 0.5
-    await until_true(lambda: loop.time() > ten_beats)
+    twenty_beats = loop.time() + 1
+    await until_true(lambda: loop.time() > twenty_beats)
     reader.gate.set()
-    await until_true(lambda: len(delivered) >= 3)
-    assert reader.reads <= 4
-    assert delivered == [1, 2, 3]
+    known = len(delivered)
+    await until_true(lambda: len(delivered) >= known + 2)
+    assert reader.reads <= (loop.time() - began) / 0.05 - 10  # however late this test itself may be
+    assert delivered == list(range(1, len(delivered) + 1))
     task.cancel()
 
 
@@ -87,7 +89,7 @@ async def test_health_tells_when_no_sample_is_made(monkeypatch: pytest.MonkeyPat
 async def first_report(reader: ScriptedReader) -> dict[str, Any]:
     reports: asyncio.Queue[bytes] = asyncio.Queue()
     task = asyncio.create_task(Sampler(reader, "n", 0.01).run(lambda _, report: reports.put_nowait(report)))
-    report: dict[str, Any] = json.loads(await asyncio.wait_for(reports.get(), 5))
+    report: dict[str, Any] = json.loads(await asyncio.wait_for(reports.get(), 20))
     task.cancel()
     return report
 

@@ -29,18 +29,25 @@ async def test_gpu_info_is_a_report_of_the_driver(driver: Path) -> None:
 
         async def report() -> Report | None:
             async with agent.session.get(f"{agent.url}/gpu-info") as response:
-                return msgspec.json.decode(await response.read(), type=Report) if response.status == 200 else None
+                if response.status != 200:
+                    return None
+                told = msgspec.json.decode(await response.read(), type=Report)
+                return told if told.status == "ok" else None  # on a busy machine, the driver's first answer may be late
 
         first = await until(report)
         assert first is not None
-        assert (first.node, first.status, first.simulated, len(first.gpus)) == ("n", "ok", False, 8)
+        assert (first.node, first.simulated, len(first.gpus)) == ("n", False, 8)
         gpu = first.gpus[0]
         assert gpu.uuid is not None
         assert gpu.memory_total_bytes
         assert gpu.power_draw_watts
         assert gpu.unavailable["fan_speed_percent"] == "unsupported"
-        health = await agent.get("/health")
-        assert (health["status"], health["error"], health["node"]) == ("ok", None, "n")
+
+        async def is_well() -> bool:
+            health = await agent.get("/health")
+            return (health["status"], health["error"], health["node"]) == ("ok", None, "n")
+
+        await until(is_well)
 
 
 @pytest.mark.parametrize(
@@ -59,12 +66,13 @@ async def test_health_says_why_in_the_words_of_the_report(
                 body = await response.json()
                 return bool(body["status"] == status and response.status == code)
 
+        async def report() -> bool:
+            told = await agent.get("/gpu-info")
+            in_words = code == 200 or bool(told["error"] and told["error"]["message"] and told["error"]["hint"])
+            return told["status"] == status and in_words
+
         await until(health)
-        report = await agent.get("/gpu-info")
-        assert report["status"] == status
-        if code == 503:
-            assert report["error"]["message"]
-            assert report["error"]["hint"]
+        await until(report)
 
 
 async def test_an_agent_without_a_driver_recovers_when_one_appears(driver: Path) -> None:

@@ -2,12 +2,13 @@
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Literal
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from tests.browser.fakehub import FakeHub, fake_hub
 from tests.browser.lab import Lab
@@ -40,6 +41,37 @@ def _executable() -> str:
             f"no Chromium found: install one, name it in GPUMON_CHROMIUM, or set {LEFT_OUT}=1 to leave these out"
         )
     return found
+
+
+def fits(page: Page, width: int) -> None:
+    """The page is no wider than its window of ``width`` pixels: its charts learn of a new width after the others."""
+    page.wait_for_function("width => document.documentElement.scrollWidth <= width", arg=width)
+
+
+def stand(items: Locator, attribute: str, *expected: str) -> None:
+    """These are all the items, in this order."""
+    expect(items).to_have_count(len(expected))
+    for place, value in enumerate(expected):
+        expect(items.nth(place)).to_have_attribute(attribute, value)
+
+
+def becomes(read: Callable[[], object], expected: object) -> None:
+    """Wait until ``read`` gives what is expected."""
+    deadline = time.monotonic() + PATIENCE_MILLISECONDS / 1000
+    while (found := read()) != expected:
+        assert time.monotonic() < deadline, f"{found!r}, not {expected!r}"
+        time.sleep(0.05)
+
+
+def stop_clock(page: Page) -> None:
+    """From now on no time passes on the page, whose clock is installed, but by ``page.clock.run_for``."""
+    page.clock.pause_at(page.evaluate("Date.now()") / 1000 + 1)
+
+
+def unseen(page: Page, *selectors: str) -> None:
+    """Nothing of these is visible."""
+    for selector in selectors:
+        expect(page.locator(selector).filter(visible=True)).to_have_count(0)
 
 
 @pytest.fixture(scope="package")  # its event loop may not outlive the package: other tests have their own

@@ -4,7 +4,7 @@ import contextlib
 from pathlib import Path
 
 from tests.fakenvml import Scenario, environment
-from tests.running import Program, program
+from tests.running import Program, free_port, program
 
 HOST = "127.0.0.1"
 
@@ -19,8 +19,9 @@ class Lab:
         self.agent_port = agent_port
         self.write()
         self.processes = contextlib.ExitStack()
-        self.hub = self.processes.enter_context(program("hub", f"--host={HOST}", "--port=0", *extra, folder=folder))
-        self.port = self.hub.port("hub")
+        self.port = free_port()  # where a hub that is started again finds nobody
+        self._extra = extra
+        self.start_hub()
         self.url = f"http://{HOST}:{self.port}"
         self.agent = self.processes.enter_context(self._agent())
         self.agent.wait_for("connected to gpumon")
@@ -44,7 +45,7 @@ class Lab:
         self.scenario = scenario
         self.write()
 
-    def restart_hub(self) -> None:
-        arguments = ("hub", f"--host={HOST}", f"--port={self.port}")
+    def start_hub(self) -> None:
+        arguments = ("hub", f"--host={HOST}", f"--port={self.port}", *self._extra)
         self.hub = self.processes.enter_context(program(*arguments, folder=self.folder))
         self.hub.port("hub")

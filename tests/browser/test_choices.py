@@ -36,7 +36,7 @@ def test_the_language_is_switched_without_a_reload_and_remembered(hub: FakeHub, 
     assert watched.requests.count(f"{hub.url}/") == 1
     watched.page.reload()
     expect(watched.page.locator('[data-node="a"]')).to_contain_text("空闲")
-    assert watched.page.evaluate("document.documentElement.lang") == "zh-Hans"
+    expect(watched.page.locator("html")).to_have_attribute("lang", "zh-Hans")
 
 
 def test_the_address_carries_the_open_node_and_the_way_back_closes_it(hub: FakeHub, open_page: Open) -> None:

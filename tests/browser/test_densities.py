@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Open
+from tests.browser.conftest import Open, fits
 from tests.browser.fakehub import FakeHub, Json, evidence, fault, gpu, node, process
 
 GIB = 2**30
@@ -52,6 +52,10 @@ def test_a_line_of_the_table_says_who_uses_it_and_opens_into_everything(hub: Fak
     page = open_page(hub.url).page
     line = page.locator('tbody[data-node="a"]')
     expect(line).to_contain_text("alice ×1")
+    sign, state = (line.locator(f".state{part}").bounding_box() for part in (" .shape", ""))
+    assert sign is not None
+    assert state is not None
+    assert state["height"] < 2 * sign["height"], "sign and word of the state stand on one line"
     expect(line.locator("[data-tile]")).to_have_count(2)
     expect(line.locator('[data-tile="busy"]')).to_contain_text("97")
     line.get_by_role("button", name="a", exact=True).press("Enter")
@@ -107,4 +111,4 @@ def test_a_large_fleet_fits_the_page(hub: FakeHub, open_page: Open, nodes: int, 
     hub.show(*fleet(nodes, gpus=16))
     page = open_page(hub.url, width=width, theme=theme, language="zh-CN").page
     density(page, "table" if nodes == 40 else "map")
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    fits(page, width)

@@ -5,7 +5,7 @@ import re
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.conftest import Open
+from tests.browser.conftest import Open, becomes, fits
 from tests.browser.fakehub import FakeHub, Json, ago, gpu, node, process
 
 GIB = 2**30
@@ -71,15 +71,15 @@ def test_a_dash_tells_its_reason_to_who_comes_by_key_or_points(hub: FakeHub, ope
     hub.show(node("a", silent))
     page = open_page(hub.url, width=width).page
     dash = field(page, "fan_speed_percent").locator(".missing")
-    told = "one => getComputedStyle(one, '::after').content"
-    assert dash.evaluate(told) == "none"
+    told = re.compile("does not tell it")
+    expect(dash).to_have_css("content", "none", pseudo="after")
     dash.focus()
-    assert "does not tell it" in dash.evaluate(told)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    expect(dash).to_have_css("content", told, pseudo="after")
+    fits(page, width)
     dash.blur()
-    assert dash.evaluate(told) == "none"
+    expect(dash).to_have_css("content", "none", pseudo="after")
     dash.hover()
-    assert "does not tell it" in dash.evaluate(told)
+    expect(dash).to_have_css("content", told, pseudo="after")
     expect(dash).to_have_accessible_name(re.compile("^not available: "))
 
 
@@ -233,7 +233,7 @@ def test_long_names_tags_and_models_push_no_table_out_of_the_window(hub: FakeHub
     hub.show(*(node(f"{name}-{long}", *boards, tags=[long, f"{long[:30]} 2"], flapping=True) for name in "abc"))
     page = open_page(f"{hub.url}/?as=table", width=width).page
     expect(page.locator("tbody[data-node]")).to_have_count(3)
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    fits(page, width)
 
 
 def test_cards_fit_windows_of_every_width(hub: FakeHub, open_page: Open) -> None:
@@ -246,6 +246,5 @@ def test_cards_fit_windows_of_every_width(hub: FakeHub, open_page: Open) -> None
     expect(page.locator('[data-fact="uuid"]')).to_be_visible()
     for width in (1920, 1401, 1400, 1200, 1000, 821, 820, 700, 600, 390, 320):
         page.set_viewport_size({"width": width, "height": 900})
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-        outside = page.evaluate(OUTSIDE)
-        assert outside == [], width
+        fits(page, width)
+        becomes(lambda: page.evaluate(OUTSIDE), [])

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Open
+from tests.browser.conftest import Open, becomes, stand, stop_clock
 from tests.browser.fakehub import FakeHub, gpu, node, process
 
 GIB = 2**30
@@ -26,8 +26,7 @@ def page(hub: FakeHub, open_page: Open) -> Page:
 
 
 def shown(page: Page, *expected: str) -> None:
-    expect(page.locator("[data-node]")).to_have_count(len(expected))
-    assert [row.get_attribute("data-node") for row in page.locator("[data-node]").all()] == list(expected)
+    stand(page.locator("[data-node]"), "data-node", *expected)
 
 
 def test_what_is_typed_narrows_the_page_and_stands_in_the_address(page: Page, open_page: Open) -> None:
@@ -83,15 +82,18 @@ def test_free_gpus_are_offered_with_lines_for_a_terminal(page: Page) -> None:
     offer = page.locator('[data-offer="big"]')
     expect(offer).to_contain_text("2 × H100")
     expect(page.locator('[data-offer="gone"]')).to_have_count(0)
-    offer.get_by_role("button", name="CUDA_VISIBLE_DEVICES").click()
-    expect(offer).to_contain_text("copied")
-    assert page.evaluate("navigator.clipboard.readText()") == "CUDA_VISIBLE_DEVICES=0,1"
-    offer.get_by_role("button", name="ssh").click()
-    expect(offer.get_by_role("button", name="ssh")).to_have_text("copied")
-    assert page.evaluate("navigator.clipboard.readText()") == "ssh big.lab"
+    page.clock.install()
+    stop_clock(page)  # for "copied" stands there for a moment
+    for name, line in (("CUDA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES=0,1"), ("ssh", "ssh big.lab")):
+        offer.get_by_role("button", name=name).click()
+        expect(offer.get_by_role("button", name=name)).to_have_text("copied")
+        becomes(lambda: page.evaluate("navigator.clipboard.readText()"), line)
 
 
 def test_lines_are_copied_also_where_the_clipboard_is_closed_to_pages(page: Page) -> None:
+    expect(page.locator('[data-offer="big"]')).to_be_visible()
+    page.clock.install()
+    stop_clock(page)
     page.evaluate("Object.defineProperty(navigator, 'clipboard', {value: undefined})")
     page.locator('[data-offer="big"]').get_by_role("button", name="ssh").click()
     expect(page.locator('[data-offer="big"]')).to_contain_text("copied")
@@ -101,15 +103,11 @@ def test_lines_are_copied_also_where_the_clipboard_is_closed_to_pages(page: Page
 
 
 def test_offers_stay_where_they_are_while_someone_points_at_them(page: Page, hub: FakeHub) -> None:
-    def order() -> list[str | None]:
-        return [offer.get_attribute("data-offer") for offer in page.locator("[data-offer]").all()]
-
-    expect(page.locator("[data-offer]")).to_have_count(2)
-    assert order() == ["big", "small"]
+    stand(page.locator("[data-offer]"), "data-offer", "big", "small")
     page.locator('[data-offer="small"]').hover()
     hub.update(node("small", *(gpu(index) for index in range(4))))
     expect(page.locator('[data-offer="small"]')).to_contain_text("4 ×")
-    assert order() == ["big", "small"]
+    stand(page.locator("[data-offer]"), "data-offer", "big", "small")
     page.mouse.move(0, 800)
     hub.update(node("small", *(gpu(index) for index in range(5))))
     expect(page.locator("[data-offer]").first).to_contain_text("5 ×")

@@ -11,7 +11,7 @@ from playwright.sync_api import Page, expect
 from websockets.sync.client import ClientConnection, connect
 
 from gpumon.text import printable
-from tests.browser.conftest import Open, Watched
+from tests.browser.conftest import Open, Watched, fits
 from tests.browser.hostile import MARK, strings
 from tests.browser.lab import HOST
 from tests.hub.agents import hello, report
@@ -193,7 +193,7 @@ def test_every_one_is_shown_as_text_in_the_cards(site: str, open_page: Open, wid
         shown = alias_of(number, texts[-1]) if number % 2 else name_of(number, texts[0])
         assert " ".join(shown.split()) in text
         assert [tag for tag in tags_of(texts) if " ".join(tag.split()) not in text] == []
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    fits(page, width)
     harmless(watched, site)
 
 

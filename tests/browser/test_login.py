@@ -10,7 +10,7 @@ from playwright.sync_api import Page, expect
 
 from gpumon.hub.auth import TOKEN_FILE
 from tests.browser.axe import grave_faults
-from tests.browser.conftest import Open
+from tests.browser.conftest import Open, fits
 from tests.running import Program, program
 
 HOST = "127.0.0.1"
@@ -47,14 +47,14 @@ def shows_gpus(page: Page) -> None:
 def asks(page: Page) -> None:
     expect(page.get_by_role("heading", name="Log in")).to_be_visible()
     expect(page.locator("[data-gpu]")).to_have_count(0)
-    assert "n1" not in page.locator("body").inner_text()
+    expect(page.locator("body")).not_to_contain_text("n1")
 
 
 def test_the_link_logs_in_and_the_token_is_left_nowhere(closed: Closed, open_page: Open) -> None:
     watched = open_page(closed.link)
     page = watched.page
     shows_gpus(page)
-    assert page.url == closed.url
+    expect(page).to_have_url(closed.url)
     assert page.evaluate("document.cookie") == ""
     assert page.evaluate("JSON.stringify({...localStorage, ...sessionStorage})").count(closed.token) == 0
     assert [url for url in watched.requests if closed.token in url.partition("#")[0]] == []
@@ -88,7 +88,7 @@ def test_the_whole_link_may_be_typed_as_well(closed: Closed, open_page: Open) ->
 def test_a_wrong_link_asks_again(closed: Closed, open_page: Open) -> None:
     page = open_page(f"{closed.url}#token=wrong").page
     asks(page)
-    assert page.url == closed.url
+    expect(page).to_have_url(closed.url)
 
 
 def test_after_five_failures_the_page_says_to_wait(closed: Closed, open_page: Open) -> None:
@@ -152,6 +152,6 @@ def test_the_login_is_for_everyone(
     page.locator("input[name=token]").fill("wrong")
     page.locator("input[name=token]").press("Enter")
     expect(page.get_by_role("alert")).not_to_be_empty()
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    fits(page, width)
     assert grave_faults(page) == []
     keep_picture(page, f"login-{width}-{theme}-{language}")

@@ -1,7 +1,6 @@
 """Fleets too large for cards, told at a glance: the same page, with details where somebody looks for them."""
 
 import json
-import time
 import urllib.request
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import PATIENCE_MILLISECONDS, Open
+from tests.browser.conftest import Open, becomes
 from tests.browser.lab import Lab
 from tests.fakenvml import datacentre
 
@@ -35,21 +34,18 @@ def line(page: Page) -> Any:
 
 
 def viewers(site: Lab) -> int:
-    with urllib.request.urlopen(f"{site.url}/health", timeout=5) as answer:
+    with urllib.request.urlopen(f"{site.url}/health", timeout=20) as answer:
         return int(json.load(answer)["viewers"])
 
 
 def told(site: Lab) -> Any:
-    with urllib.request.urlopen(f"{site.url}/api/nodes/n", timeout=5) as answer:
+    with urllib.request.urlopen(f"{site.url}/api/nodes/n", timeout=20) as answer:
         return json.load(answer)
 
 
-def watched_by(site: Lab, count: int, page: Page) -> None:
+def watched_by(site: Lab, count: int) -> None:
     """Wait until so many streams are open."""
-    deadline = time.monotonic() + PATIENCE_MILLISECONDS / 1000
-    while viewers(site) != count:
-        assert time.monotonic() < deadline, f"{viewers(site)} streams, not {count}"
-        page.wait_for_timeout(50)
+    becomes(lambda: viewers(site), count)
 
 
 def test_what_is_open_is_told_in_full_and_the_rest_at_a_glance(many: Lab, open_page: Open) -> None:
@@ -65,23 +61,23 @@ def test_what_is_open_is_told_in_full_and_the_rest_at_a_glance(many: Lab, open_p
     many.scenario.gpus[0].utilization = 38
     many.write()
     expect(line(page).locator('[data-field="utilization_percent"]').first).to_contain_text("38%")
-    watched_by(many, 2, page)
+    watched_by(many, 2)
     page.keyboard.press("Escape")
     expect(line(page).locator('[data-detail="agent_id"]')).to_have_count(0)
-    watched_by(many, 1, page)
+    watched_by(many, 1)
 
 
 def test_a_hidden_page_takes_nothing_and_is_current_when_it_is_shown(many: Lab, open_page: Open) -> None:
     page = open_page(f"{many.url}?as=table&node=n").page
     expect(line(page).locator('[data-detail="agent_id"]')).to_be_visible()
     page.evaluate(HIDE, True)
-    watched_by(many, 0, page)
+    watched_by(many, 0)
     many.scenario.gpus[0].utilization = 41
     many.write()
     page.evaluate(HIDE, False)
     expect(line(page).locator('[data-field="utilization_percent"]').first).to_contain_text("41%")
     expect(page.locator('[data-link="live"]')).to_be_visible()
-    watched_by(many, 2, page)
+    watched_by(many, 2)
 
 
 def test_a_page_that_was_frozen_is_current_when_it_wakes(many: Lab, open_page: Open) -> None:
@@ -92,10 +88,7 @@ def test_a_page_that_was_frozen_is_current_when_it_wakes(many: Lab, open_page: O
     session.send("Page.setWebLifecycleState", {"state": "frozen"})
     many.scenario.gpus[0].utilization = 43
     many.write()
-    deadline = time.monotonic() + PATIENCE_MILLISECONDS / 1000
-    while told(many)["report"]["gpus"][0]["utilization_percent"] != 43:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    becomes(lambda: told(many)["report"]["gpus"][0]["utilization_percent"], 43)
     session.send("Page.setWebLifecycleState", {"state": "active"})
     expect(shown).to_contain_text("43%")
     expect(page.locator('[data-link="live"]')).to_be_visible()
@@ -104,4 +97,4 @@ def test_a_page_that_was_frozen_is_current_when_it_wakes(many: Lab, open_page: O
 def test_a_small_fleet_is_told_in_full_by_one_stream(standing: Lab, open_page: Open) -> None:
     watched = open_page(f"{standing.url}?node=n")
     expect(watched.page.locator('[data-detail="agent_id"]')).to_be_visible()
-    watched_by(standing, 1, watched.page)
+    watched_by(standing, 1)

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
-from tests.browser.conftest import Open
+from tests.browser.conftest import Open, becomes, fits
 from tests.browser.fakehub import FakeHub, gpu, node, process
 from tests.browser.lab import Lab
 from tests.fakenvml import datacentre
@@ -65,10 +65,6 @@ def gpus(count: int) -> list[dict[str, object]]:
 
 def spark(page: Page, name: str, place: int = 0) -> Locator:
     return page.locator(f'[data-node="{name}"] .spark').nth(place)
-
-
-def path(page: Page, name: str, kind: str, place: int = 0) -> str:
-    return spark(page, name, place).locator(f".{kind}").get_attribute("d") or ""
 
 
 def area(page: Page, name: str, place: int = 0) -> Locator:
@@ -130,7 +126,7 @@ def test_a_node_that_falls_silent_leaves_a_gap_and_no_line(hub: FakeHub, open_pa
     hub.show(node("a", gpu(utilization_percent=50), status="stale"))
     page = open_page(hub.url).page
     expect(spark(page, "a").locator("title")).to_have_text("Nothing is known of the last 15 minutes.")
-    assert path(page, "a", "area") == ""
+    expect(area(page, "a")).to_have_attribute("d", "")
 
 
 def test_the_moments_of_a_chart_are_read_by_keyboard(hub: FakeHub, open_page: Open) -> None:
@@ -172,8 +168,8 @@ def test_a_gpu_that_tells_little_has_charts_of_that_alone(hub: FakeHub, open_pag
     expect(charts.locator("[data-chart]")).to_have_count(1)
     expect(charts.locator('[data-quantity="utilization_percent"] .missing')).to_have_count(4)
     expect(spark(page, "a").locator(".line")).to_have_attribute("d", re.compile("^M"))
-    assert path(page, "a", "area") == ""
-    assert path(page, "a", "line", place=1) == ""
+    expect(area(page, "a")).to_have_attribute("d", "")
+    expect(spark(page, "a", 1).locator(".line")).to_have_attribute("d", "")
 
 
 WARM = """canvas => {
@@ -196,7 +192,7 @@ def test_bands_show_when_a_gpu_was_slowed_down_and_when_its_driver_reported_erro
     page = open_page(hub.url, theme=theme).page
     charts = open_details(page, "a")
     canvas = charts.locator('[data-chart="utilization_percent"] canvas')
-    page.wait_for_function(f"canvas => ({WARM})(canvas) > 1000", arg=canvas.element_handle())
+    becomes(lambda: canvas.evaluate(WARM) > 1000, True)
     expect(charts.locator('[data-band="throttled"]')).to_contain_text("Slowed down for 10% of this time")
     expect(charts.locator('[data-band="xid"]')).to_contain_text("A row was retired.")
     expect(
@@ -211,7 +207,7 @@ def test_bands_show_when_a_gpu_was_slowed_down_and_when_its_driver_reported_erro
     expect(
         charts.locator('.legend [data-ink="throttled"], .legend [data-ink="xid"]').filter(visible=True)
     ).to_have_count(0)
-    page.wait_for_function(f"canvas => ({WARM})(canvas) === 0", arg=canvas.element_handle())  # once it is drawn anew
+    becomes(lambda: canvas.evaluate(WARM), 0)  # once it is drawn anew
 
 
 def test_a_node_without_a_past_says_so(hub: FakeHub, open_page: Open) -> None:
@@ -232,5 +228,5 @@ def test_charts_fit_and_are_drawn_in_the_colours_of_the_theme(
     page = open_page(hub.url, width=width, theme=theme, language=language).page
     charts = open_details(page, "gpu03")
     expect(charts.locator(".uplot")).to_have_count(len(METRICS))
-    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    fits(page, width)
     keep_picture(page, f"past-{width}-{theme}-{language[:2]}")

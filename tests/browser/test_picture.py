@@ -88,6 +88,7 @@ def test_nodes_that_a_hub_has_known_for_a_while_have_full_sparklines_and_idle_gp
 ) -> None:
     url, report = site
     page = open_page(url).page
+    report()  # for on a machine with much to do a browser takes longer than a node may be silent
     page.set_viewport_size({"width": 1440, "height": 1490})  # what is out of view has no past yet
     expect(page.locator('[data-status="online"]')).to_have_count(NODES)
     expect(page.locator('[data-state="held"]').first).to_be_visible()

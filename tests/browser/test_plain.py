@@ -1,25 +1,26 @@
 """The page with scripts off: a plain table, in a real browser."""
 
-import time
 from collections.abc import Callable
 from typing import Literal
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
+from tests.browser.conftest import becomes
 from tests.browser.lab import Lab
 from tests.fakenvml import Process, datacentre
 
 
 def has_reported(context: BrowserContext, url: str, utilization: int) -> None:
     """Wait until that is reported: the plain page is as it was when it was asked for."""
-    deadline = time.monotonic() + 20
-    while not any(
-        node["report"] and node["report"]["gpus"][0]["utilization_percent"] == utilization
-        for node in context.request.get(f"{url}/api/nodes").json()
-    ):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+
+    def is_there() -> bool:
+        return any(
+            node["report"] and node["report"]["gpus"][0]["utilization_percent"] == utilization
+            for node in context.request.get(f"{url}/api/nodes").json()
+        )
+
+    becomes(is_there, True)
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

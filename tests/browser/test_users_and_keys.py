@@ -25,9 +25,8 @@ def page(hub: FakeHub, open_page: Open) -> Page:
     return page
 
 
-def focused(page: Page) -> str | None:
-    row = page.evaluate("document.activeElement.dataset.row ?? null")
-    return None if row is None else str(row)
+def focused(page: Page, name: str) -> None:
+    expect(page.locator(f'[data-row="{name}"]')).to_be_focused()
 
 
 def test_users_are_told_with_what_they_hold_and_lead_to_their_gpus(page: Page) -> None:
@@ -51,13 +50,13 @@ def test_keys_find_step_open_and_close(page: Page) -> None:
     page.keyboard.press("Escape")
     expect(page.locator("#find")).to_have_value("")
     page.keyboard.press("j")
-    assert focused(page) == "a"
+    focused(page, "a")
     page.keyboard.press("ArrowDown")
-    assert focused(page) == "b"
+    focused(page, "b")
     page.keyboard.press("Enter")
     expect(page.locator('[data-node="b"] .details')).to_be_visible()
     page.keyboard.press("k")
-    assert focused(page) == "a"
+    focused(page, "a")
     page.keyboard.press("Escape")
     expect(page.locator(".details")).to_have_count(0)
 
@@ -106,4 +105,20 @@ def test_the_first_tab_offers_the_way_past_all_controls(page: Page) -> None:
     expect(link).to_be_in_viewport()
     page.keyboard.press("Enter")
     page.keyboard.press("Tab")
-    assert page.evaluate("document.querySelector('main').contains(document.activeElement)")
+    page.wait_for_function("document.querySelector('main').contains(document.activeElement)")
+
+
+def test_a_sum_of_which_not_all_is_told_says_so_and_one_of_nothing_is_a_dash(hub: FakeHub, open_page: Open) -> None:
+    silent = process(2, "alice", 0) | {"memory_used_bytes": None}
+    part = gpu(0, memory_used_bytes=30 * GIB, power_draw_watts=500, processes=[process(1, "alice", 30), silent])
+    unknown = gpu(1, power_draw_watts=None, processes=[process(3, "bob", 0) | {"memory_used_bytes": None}])
+    hub.show(node("a", part, unknown))
+    page = open_page(hub.url).page
+    power, sign = page.locator('[data-total="power"] dd'), page.get_by_role("img", name="at least: not all tell theirs")
+    expect(power).to_have_text("≥ 500 W")
+    expect(power.locator(sign)).to_have_count(1)
+    page.locator('[data-tab="users"]').click()
+    memory = page.locator('[data-user] [data-column="memory"]')
+    expect(memory).to_have_text(["≥ 30.0 GiB", "—"])
+    hub.show(node("a", unknown))
+    expect(power).to_have_text("—")

@@ -70,6 +70,22 @@ async def lab(port: int = 0, **options: Any) -> AsyncIterator[Lab]:
         yield Lab(site, stack)
 
 
+@asynccontextmanager
+async def silent_server() -> AsyncIterator[tuple[str, asyncio.Event]]:
+    """Something that takes a connection and says nothing: its URL, and that somebody asked."""
+    came, ends = asyncio.Event(), asyncio.Event()
+
+    async def wait(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        came.set()
+        await ends.wait()
+        writer.close()
+
+    async with await asyncio.start_server(wait, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}", came
+        ends.set()
+
+
 class Sheet:
     """A page whose text stays."""
 

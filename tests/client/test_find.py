@@ -16,7 +16,7 @@ from gpumon.client.offers import Wanted, free_parts
 from gpumon.client.stream import Hub
 from gpumon.errors import HubError
 from gpumon.quantities import bytes_of, seconds_of
-from tests.client.labs import GIB, HOSTILE, Lab, Sheet, free_gpu, gpu, lab, node
+from tests.client.labs import GIB, HOSTILE, Lab, Sheet, free_gpu, gpu, lab, node, silent_server
 from tests.running import free_port, program, until, until_true
 
 
@@ -141,7 +141,7 @@ async def test_who_waits_is_told_when_a_gpu_becomes_free_and_not_before() -> Non
 async def test_a_gpu_that_is_free_for_a_moment_is_not_given_away() -> None:
     async with lab() as one:
         await one.report("a", [gpu(0, 70, user="alice"), gpu(1, 70, user="bob")])
-        vigil = find.Vigil(Sheet().page, one.hub, Wanted(), 1.0)
+        vigil = find.Vigil(Sheet().page, one.hub, Wanted(), 3.0)
         task = asyncio.create_task(vigil.offer())
         await viewers(one, 1)
         await one.report("a", [gpu(0), gpu(1, 70, user="bob")])  # between two jobs of a queue
@@ -165,9 +165,35 @@ async def test_a_search_outlives_its_hub_and_trusts_nothing_from_before() -> Non
     assert sheet.text == "b.lab CUDA_VISIBLE_DEVICES=GPU-00000005\n"
 
 
+async def test_what_was_free_before_the_link_was_cut_has_to_be_seen_again() -> None:
+    vigil = find.Vigil(Sheet().page, Hub("http://hub"), Wanted(), 60.0)
+    watch, one = vigil._watch, node("a", free_gpu(0))
+    (part,) = free_parts(one, 0.0, is_slice=False)
+    watch.fleet._nodes, watch.has_told = {"a": one}, True
+    assert vigil._look() is None
+    assert vigil.seen.seconds(one, part, watch.fleet.now()) >= 0
+    watch.trouble = "the link has ended"
+    assert vigil._look() is None
+    assert vigil.seen.seconds(one, part, watch.fleet.now()) == -math.inf
+
+
 async def test_a_hub_that_was_never_there_is_not_waited_for() -> None:
     with pytest.raises(HubError, match="cannot be reached"):
         await find.wait(Sheet().page, Hub(f"http://127.0.0.1:{free_port()}"), Wanted(), "line", 0.0, None)
+
+
+async def test_a_search_says_that_the_hub_did_not_answer_and_not_that_nothing_was_free() -> None:
+    async with silent_server() as (url, _):
+        with pytest.raises(HubError, match=r"no answer within 0\.2 s"):
+            await find.wait(Sheet().page, Hub(url), Wanted(), "line", 0.0, 0.2)
+    async with lab() as one:
+        await one.report("a", [gpu(0, 70, user="alice")])
+        vigil = find.Vigil(Sheet().page, one.hub, Wanted(), 0.0)
+        task = asyncio.create_task(vigil.offer())
+        await until_true(lambda: vigil.has_looked)
+        assert vigil.doubt == ""
+    await until_true(lambda: vigil.doubt.startswith(", as far as is known; no word from the hub since "))
+    task.cancel()
 
 
 async def test_a_search_that_is_ended_has_found_nothing() -> None:

@@ -60,11 +60,25 @@ def test_what_is_not_known_to_be_free_is_never_offered(status: str) -> None:
     assert best(node("n", busy_gpu(0))) is None
 
 
+def test_memory_that_nobody_tells_is_not_told_as_none_and_a_sleeping_gpu_has_all_of_its() -> None:
+    def memory_of(**values: Any) -> int | None:
+        offer = best(node("n", free_gpu(0, **values)))
+        return -1 if offer is None else offer.parts[0].memory_free_bytes
+
+    assert memory_of(memory_total_bytes=None, memory_free_bytes=None) is None
+    assert memory_of(memory_free_bytes=None, memory_used_bytes=0) == 80 * GIB
+    asleep = {"asleep": True, "processes": None, "memory_used_bytes": None, "memory_free_bytes": None}
+    assert memory_of(**asleep) == 80 * GIB
+    assert best(node("n", free_gpu(0, memory_total_bytes=None, memory_free_bytes=None)), memory_bytes=GIB) is None
+
+
 def test_tags_and_names_narrow_the_choice() -> None:
     one, two = node("h100-1", free_gpu(0), tags=["Room 3"]), node("x", free_gpu(0), alias="h100-old")
     assert told(best(two, one, choice=Choice(tags=("room 3",)))) == ("h100-1", [0])
     assert told(best(two, one, choice=Choice(names=("h100-[0-9]",)))) == ("h100-1", [0])
     assert told(best(two, one, choice=Choice(names=("OLD",)))) == ("x", [0])
+    assert told(best(two, one, choice=Choice(names=("H100-[0-9]",)))) == ("h100-1", [0])
+    assert told(best(node("Big-1", free_gpu(0)), choice=Choice(names=("big-*",)))) == ("Big-1", [0])
     assert best(two, one, choice=Choice(names=("h100",), tags=("nowhere",))) is None
 
 

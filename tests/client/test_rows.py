@@ -2,21 +2,26 @@
 
 import json
 import re
+import time
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gpumon.client.choice import Choice
 from gpumon.client.controls import HELP, Controls
 from gpumon.client.figures import bar
+from gpumon.client.fleet import Fleet
 from gpumon.client.listing import run
 from gpumon.client.picture import gpu_table, node_table, notices, painted, running, summary, troubles
 from gpumon.client.rows import ORDERS, Order, gpu_rows, matching, node_rows, sorted_nodes, sorted_rows
+from gpumon.client.stream import Hub, Message
 from gpumon.client.top import Top, once
 from gpumon.client.watch import Watch
+from gpumon.errors import HubError
 from gpumon.model import Fault, Gpu, Node, Process
+from gpumon.sums import Sum
 from gpumon.terminal import IN_ASCII, width, writable
 from tests.client.labs import GIB, HOSTILE, Sheet, busy_gpu, free_gpu, gpu, lab, node
 
@@ -66,12 +71,56 @@ def test_rows_are_filtered_by_words(words: str, expected: int) -> None:
 def test_a_nodes_row_sums_up_what_is_known_now() -> None:
     first, second, third = node_rows(gpu_rows(FLEET, NOW))
     assert (first.states["free"], first.gpu_count, first.users, first.models) == (1, 2, ["alice"], ["H100"])
-    assert (first.memory_used_bytes, first.memory_total_bytes) == (70 * GIB, 160 * GIB)
-    assert (first.utilization_percent, first.temperature_celsius, first.power_draw_watts) == (90, 70, 400)
+    assert (first.memory_used_bytes, first.memory_total_bytes) == (Sum(70 * GIB), Sum(160 * GIB))
+    assert (first.utilization_percent, first.temperature_celsius) == (90, 70)
+    assert first.power_draw_watts == Sum(400, is_partial=True)  # the other does not tell
     assert second.states["free"] == 0
-    assert (third.gpu_count, third.utilization_percent, third.power_draw_watts) == (0, None, None)
+    assert (third.gpu_count, third.utilization_percent, third.power_draw_watts) == (0, None, Sum(None))
     (stale,) = node_rows(gpu_rows([node("s", busy_gpu(0, power_draw_watts=99), status="stale")], NOW))
-    assert (stale.memory_used_bytes, stale.power_draw_watts, stale.states["free"]) == (None, None, 0)
+    assert (stale.memory_used_bytes, stale.power_draw_watts, stale.states["free"]) == (Sum(None), Sum(None), 0)
+
+
+def test_a_sum_to_which_more_belongs_is_marked_and_one_of_nothing_is_a_dash() -> None:
+    some = node("s", busy_gpu(0, power_draw_watts=400), busy_gpu(1, memory_used_bytes=None))
+    none = node("t", busy_gpu(0, memory_used_bytes=None, memory_total_bytes=None))
+    _, first, second = painted(node_table(node_rows(gpu_rows([some, none], NOW)), 120), color=False).splitlines()
+    assert re.search(r" ≥70\.0/160\.0 +— +≥400 ", first)
+    assert re.search(r" — +— +— ", second)
+    assert "≥" not in second
+
+
+def gpu_line(**values: Any) -> list[tuple[str, str]]:
+    return gpu_table(gpu_rows([node("n", busy_gpu(0, **values))], NOW), 140)[1]
+
+
+def test_a_gpu_is_hot_near_the_temperature_that_it_names_itself() -> None:
+    for celsius, is_hot in ((87, True), (86, False)):
+        line = gpu_line(temperature_celsius=celsius, slowdown_temperature_celsius=92)
+        assert any(text.strip() == str(celsius) and ("red" in style) == is_hot for style, text in line)
+
+
+def test_what_a_hub_keeps_to_itself_is_said_to_be_private_and_no_user_is_made_up() -> None:
+    hidden = gpu_line(processes=[], processes_truncated=2, unavailable={"processes": "private"})
+    assert "".join(text for _, text in hidden).endswith("2, private")
+    nameless = Process(pid=7, command="python train.py", type="compute")
+    told = "".join(text for _, text in gpu_line(processes=[nameless], unavailable={"processes.user": "private"}))
+    assert told.endswith("  python train.py")
+    assert "".join(text for _, text in gpu_line(processes=[nameless])).endswith("  ?: python train.py")
+
+
+def test_a_node_that_comes_and_goes_flaps_while_it_is_there() -> None:
+    for status, word in (("online", "flapping"), ("stale", "stale")):
+        _, line = node_table(node_rows(gpu_rows([node("n", flapping=True, status=status)], NOW)), 100)
+        assert "".join(text for _, text in line).split()[:2] == ["n", word]
+
+
+def test_a_fault_that_the_node_tells_is_not_told_of_its_gpu_again() -> None:
+    lost, hot = (Fault(code="x", message=message) for message in ("GPU 0 is lost.", "GPU 1 is too hot."))
+    one = node("n", free_gpu(0, error=lost), free_gpu(1, error=hot), verdict=Fault(code="y", message="GPU 0 is lost."))
+    assert painted(troubles([one], 100), color=False).splitlines() == [
+        "n: GPU 0 is lost.",
+        "n, GPU 1: GPU 1 is too hot.",
+    ]
 
 
 text = st.text(max_size=40) | st.sampled_from([HOSTILE, "机器学习服务器", "e\u0301" * 9, "👩‍💻", "[bold]x[/]"])
@@ -89,7 +138,7 @@ def nodes(draw: st.DrawFn) -> Node:
     return node(draw(text) or "n", *gpus, alias=draw(text), tags=[draw(text)], verdict=verdict)
 
 
-@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=40)
 @given(st.lists(nodes(), max_size=3), st.integers(20, 200))
 def test_whatever_strangers_say_no_line_is_too_wide_and_none_is_a_command(fleet: list[Node], columns: int) -> None:
     rows = gpu_rows(fleet, NOW)
@@ -141,7 +190,7 @@ def test_where_there_is_only_ascii_our_signs_have_a_stand_in_of_the_same_width()
 # ---- what is printed ----
 
 
-@pytest.mark.parametrize(("draws", "told"), [((None, None), []), ((None, 0.0), ["0 W"]), ((700.0, 700.0), ["1.4 kW"])])
+@pytest.mark.parametrize(("draws", "told"), [((None, None), []), ((None, 0.0), ["≥0 W"]), ((700.0, 700.0), ["1.4 kW"])])
 def test_power_that_nobody_knows_is_not_told_as_none(draws: tuple[float | None, ...], told: list[str]) -> None:
     gpus = [free_gpu(place, power_draw_watts=draw) for place, draw in enumerate(draws)]
     parts = summary(gpu_rows([node("a", *gpus)], 0.0))
@@ -219,6 +268,15 @@ def test_keys_sort_as_in_nvitop() -> None:
     assert not pressed("/", "/").is_reversed
 
 
+def test_another_order_is_read_from_its_beginning() -> None:
+    for keys in ("os", "/", ".", "t", "escape"):
+        controls = pressed("down", "down")
+        assert controls.window(rows=30, page=10) == 2
+        for key in [keys] if keys == "escape" else keys:
+            controls.press(key)
+        assert controls.window(30, 10) == 0, keys
+
+
 def test_keys_filter_and_letters_are_letters_then() -> None:
     controls = pressed("f", *"free q", "backspace", "q", "enter")
     assert (controls.words, controls.is_typing, controls.has_quit) == ("free q", False, False)
@@ -266,8 +324,10 @@ def test_a_large_fleet_is_shown_by_node_until_somebody_wants_gpus() -> None:
     controls = Controls()
     top = top_of(fleet, controls)
     assert "STATUS" in painted(top.picture(100, None), color=False)
+    assert "t by GPU" in painted(top.picture(100, 24), color=False)
     controls.press("t")
     assert "STATE" in painted(top.picture(100, None), color=False)
+    assert "t by node" in painted(top.picture(100, 24), color=False)
     controls.press("t")
     assert "STATUS" in painted(top.picture(100, None), color=False)
     assert "STATE" in painted(top_of(fleet[:25], Controls()).picture(100, None), color=False)
@@ -289,6 +349,20 @@ async def test_where_the_hub_is_gone_the_picture_says_since_when() -> None:
     assert "No word from the hub since " in picture
     assert "the link" in picture
     assert "alice" in picture
+
+
+async def test_of_a_hub_that_hangs_the_picture_says_for_how_long_and_then_what_it_is_from() -> None:
+    time_of_day = 0.0
+    watch = Watch(Hub("http://hub"), "overview", 1.0)
+    watch.fleet = Fleet(lambda: time_of_day)
+    watch.fleet.take(Message("snapshot", "2026-11-23T14:00:00.000Z", nodes=FLEET))
+    watch.has_told = True
+    top = Top(watch, Choice(), Controls())
+    assert "nothing told" not in painted(top.picture(100, 24), color=False)
+    time_of_day = 20.0
+    assert "nothing told for 20 s" in painted(top.picture(100, 24), color=False)
+    watch._lose(HubError("the link has ended"))
+    assert watch.lost_at == pytest.approx(time.time() - 20, abs=5)
 
 
 def test_of_very_many_gpus_the_part_that_is_shown_is_the_part_that_is_asked_for() -> None:

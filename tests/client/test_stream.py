@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import json
+import random
+import signal
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -13,6 +15,7 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from gpumon.certificates import trusting
+from gpumon.client import stream
 from gpumon.client.rows import gpu_rows, record
 from gpumon.client.stream import Hub
 from gpumon.client.watch import Watch, look
@@ -55,9 +58,10 @@ async def watching(watch: Watch) -> AsyncIterator[list[float]]:
 
 
 async def test_both_views_tell_the_same_of_every_gpu() -> None:
-    machine = AgentSection(host="127.0.0.1", name="sim", tags=["room 3"])
     async with running_hub() as site:
-        settings = AgentSection(host="127.0.0.1", name="sim", hub=[site.url], tags=machine.tags)
+        settings = AgentSection(  # of whom both looks see the same report
+            host="127.0.0.1", name="sim", hub=[site.url], tags=["room 3"], interval_seconds=60
+        )
         async with running_agent(settings, "h200:6,a100-mig:1,fault=lost:1"):
             await site.node_when("sim", lambda node: node["report"] and node["tags"])
             full, overview = [await look(Hub(site.url), view) for view in ("full", "overview")]
@@ -104,6 +108,64 @@ async def test_a_hub_that_comes_back_is_found_again() -> None:
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task
+
+
+def test_a_hub_that_refuses_is_not_waited_for_also_if_it_has_told() -> None:
+    watch = Watch(Hub("http://hub"), "full", 1.0)
+    watch.has_told = True
+    watch._lose(HubError("the link has ended"))
+    with pytest.raises(HubError, match="401"):
+        watch._lose(HubError("refused with status 401", is_refusal=True))
+
+
+async def test_a_hub_that_stays_away_is_asked_less_and_less(monkeypatch: pytest.MonkeyPatch) -> None:
+    delays: list[float] = []
+
+    def at_once(_: float, most: float) -> float:
+        delays.append(most)
+        return 0.0
+
+    monkeypatch.setattr(random, "uniform", at_once)
+    watch = Watch(Hub(f"http://127.0.0.1:{free_port()}"), "full", 1.0)
+    watch.has_told = True
+    async with watching(watch):
+        await until_true(lambda: len(delays) >= 8)
+    assert delays[:8] == [0.5, 1, 2, 4, 8, 15, 15, 15]
+
+
+async def test_the_proxy_of_the_environment_is_not_meant_for_a_hub_in_the_lab(monkeypatch: pytest.MonkeyPatch) -> None:
+    for scheme in ("http", "https", "socks", "ws", "all"):
+        monkeypatch.setenv(f"{scheme}_proxy", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("no_proxy", "")
+    async with lab() as one:
+        await one.report("a", [gpu(0)])
+        assert [node.name for node in (await look(one.hub, "full")).nodes] == ["a"]
+
+
+async def test_a_glance_counts_the_processes_that_it_does_not_list() -> None:
+    processes = [{"pid": pid, "user": f"u{pid}", "type": "compute"} for pid in range(20)]
+    async with lab() as one:
+        await one.report("a", [gpu(0, processes=processes, processes_truncated=3)])
+        (node,) = (await look(one.hub, "overview")).nodes
+    assert node.report is not None
+    (only,) = node.report.gpus
+    assert len(only.processes or ()) + only.processes_truncated == 23
+    assert only.processes_truncated > 3
+
+
+async def test_a_hub_that_hangs_is_left_and_said_to_hang(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream, "PING_SECONDS", 0.2)
+    monkeypatch.setattr(stream, "PONG_SECONDS", 1.0)
+    with program("hub", "--host=127.0.0.1", "--port=0") as hub:
+        url = f"http://127.0.0.1:{await asyncio.to_thread(hub.port, 'hub')}"
+        async with stream.opened(Hub(url), "full", 1.0) as messages:
+            assert (await anext(messages)).type == "snapshot"
+            hub.process.send_signal(signal.SIGSTOP)
+            try:
+                with pytest.raises(HubError, match="does not answer any longer"):
+                    await asyncio.wait_for(anext(messages), 30)
+            finally:
+                hub.process.send_signal(signal.SIGCONT)
 
 
 async def test_a_hub_that_shows_nothing_without_its_token_gets_it_from_who_has_it(tmp_path: Path) -> None:

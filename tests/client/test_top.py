@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from tests.client.labs import HOSTILE, gpu, lab
+from tests.client.labs import HOSTILE, gpu, lab, silent_server
 from tests.client.terminals import ALTERNATE, BACK, terminal, terminal_of
 from tests.hub.agents import raw_agent
 from tests.running import free_port, program, until
@@ -37,7 +37,7 @@ async def test_the_fleet_is_live_and_keys_change_how_it_is_looked_at() -> None:
             await tty.shows("STATUS", "1/2")
             tty.press("t" + F4 + "bob")
             await tty.shows("filter: bob_")
-            tty.press("x\x7f\r")
+            tty.press("\x1b[200~x\x1b[201~\x7f\r")  # pasted
             await tty.when(lambda text: "filter: bob " in text and "0 of 1 GPUs free" in text)
             tty.press("\x1b")
             await tty.shows("1 of 2 GPUs free")
@@ -182,6 +182,16 @@ async def test_who_has_read_enough_is_no_fault() -> None:
         os.close(write)
         _, said = await process.communicate()
         assert (process.returncode, said) == (0, b"")
+
+
+async def test_an_interrupted_list_is_not_taken_for_an_empty_one() -> None:
+    async with silent_server() as (url, came):
+        for words, status in ((("nodes", "--json"), 130), (("top", "--once", "--json"), 130), (("top", "--json"), 0)):
+            with program(*words, "--hub", url) as command:
+                await asyncio.wait_for(came.wait(), 30)
+                came.clear()
+                assert await asyncio.to_thread(command.end, signal.SIGINT) == status
+                assert command.wrote == ""
 
 
 async def test_each_viewer_is_forgotten_by_the_hub() -> None:

@@ -10,7 +10,7 @@ from typing import Final
 
 ALREADY = r"(?:[A-Z_]+=\S+ )*"
 """Variables that are set for one command."""
-SECONDS: Final = 30.0
+SECONDS: Final = 90.0
 
 
 @dataclass(frozen=True)

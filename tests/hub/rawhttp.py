@@ -7,7 +7,7 @@ from typing import NamedTuple
 from tests.running import Site
 
 KEY = "Sec-WebSocket-Key: MDEyMzQ1Njc4OWFiY2RlZg==\r\nSec-WebSocket-Version: 13\r\n"
-PATIENCE_SECONDS = 10.0
+PATIENCE_SECONDS = 30.0
 
 
 class Answer(NamedTuple):

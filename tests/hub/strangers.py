@@ -62,20 +62,26 @@ async def not_http(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -
 @asynccontextmanager
 async def stranger(handler: Handler) -> AsyncIterator[int]:
     """A server that treats each connection as ``handler`` says; its port."""
+    talks: set[asyncio.Task[None]] = set()
 
     async def guarded(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
-                await handler(reader, writer)
-        finally:
-            writer.close()
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            await handler(reader, writer)
 
-    server = await asyncio.start_server(guarded, "127.0.0.1", 0)
+    def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:  # at once, so that none is left
+        task = asyncio.create_task(guarded(reader, writer))
+        talks.add(task)
+        task.add_done_callback(lambda _: writer.close())
+
+    server = await asyncio.start_server(take, "127.0.0.1", 0)
     try:
         yield server.sockets[0].getsockname()[1]
     finally:
         server.close()
-        await asyncio.wait_for(server.wait_closed(), 5)
+        for task in talks:
+            task.cancel()
+        await asyncio.gather(*talks, return_exceptions=True)
+        await asyncio.wait_for(server.wait_closed(), 20)
 
 
 async def endless_head(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -7,6 +7,7 @@ import logging
 from contextlib import AsyncExitStack
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
 import websockets
@@ -117,10 +118,17 @@ async def test_what_an_agent_says_too_fast_is_taken_in_its_own_time(monkeypatch:
     async with AsyncExitStack() as stack:
         agent = await joined(hub, stack)
         padding = "x" * 60_000  # so that the hub reads them one by one
-        for sequence in range(1, 31):
-            await agent.say(report(sequence, boot="n", padding=padding))
-        await hub.node_when("n", lambda node: node["report"] and node["report"]["sequence"] == 30)
-        assert (await hub.get("/health?verbose"))["refused"]["too_many_messages"] >= 1
+        sequence = 0
+
+        async def is_too_fast() -> bool:
+            nonlocal sequence
+            for _ in range(30):
+                sequence += 1
+                await agent.say(report(sequence, boot="n", padding=padding))
+            await hub.node_when("n", lambda node: node["report"] and node["report"]["sequence"] == sequence)
+            return "too_many_messages" in (await hub.get("/health?verbose")).get("refused", {})
+
+        await until(is_too_fast)  # at once, unless the machine has too much else to do
 
 
 def test_an_allowance_fills_again_and_debts_are_paid() -> None:
@@ -229,11 +237,25 @@ async def test_names_in_every_script_are_left_as_they_are(hub: Site) -> None:
             assert node["report"]["hostname"] == text
 
 
+class Nothing(msgspec.Struct):
+    """All that it is read from is unknown."""
+
+
+def is_read(inside: str) -> bool:
+    """Whether this Python goes so deep: its version decides, and since 3.14 its stack."""
+    try:
+        msgspec.json.decode(f"{{{inside}}}", type=Nothing)
+    except RecursionError:
+        return False
+    return True
+
+
+TOO_DEEP = "nested too deeply"
 BOMBS: dict[str, tuple[str, str | None]] = {
     "unknown and 17 deep": ('"more": ' + "[" * 17 + "]" * 17, None),
     "unknown and 255 deep": ('"more": ' + "[" * 255 + "]" * 255, None),
-    "unknown and 1025 deep": ('"more": ' + '{"a":' * 1025 + "1" + "}" * 1025, "nested too deeply"),
-    "unknown and 100,000 deep": ('"more": ' + "[" * 100_000 + "]" * 100_000, "nested too deeply"),
+    "unknown and 1025 deep": ('"more": ' + '{"a":' * 1025 + "1" + "}" * 1025, TOO_DEEP),
+    "unknown and 100,000 deep": ('"more": ' + "[" * 100_000 + "]" * 100_000, TOO_DEEP),
     "known and 17 deep": ('"gpus": ' + "[" * 17 + "]" * 17, "Expected `object`, got `array`"),
     "known and 100,000 deep": ('"gpus": ' + "[" * 100_000 + "]" * 100_000, "Expected `object`, got `array`"),
     "open for ever": ('"gpus": [' + '{"index": 0, "processes": [' * 1000, "not"),
@@ -290,7 +312,7 @@ async def test_json_that_is_a_trap_is_refused_or_read_without_it(hub: Site, case
     async with AsyncExitStack() as stack:
         agent = await joined(hub, stack)
         await agent.say(message)
-        if expected is None:
+        if expected is None or (expected is TOO_DEEP and is_read(inside)):
             node = await hub.node_when("n", lambda node: node["report"])
             assert "more" not in node["report"]
         else:

@@ -107,3 +107,15 @@ def test_the_facts_above_are_all_that_a_card_tells_of_a_gpu() -> None:
     made = {"mig_profiles": "mig_devices", "process_count": "processes", "holders": "processes"}
     told = {made.get(field.name, field.name) for field in msgspec.structs.fields(GpuCard)}
     assert told == {*OTHERS, "idle_since"}
+
+
+def test_a_holder_says_where_not_all_of_its_processes_tell_their_memory() -> None:
+    silent = msgspec.structs.replace(PROCESS, pid=8, memory_used_bytes=None)
+    for processes, memory, is_partial in (
+        ([PROCESS], 8192, False),
+        ([PROCESS, silent], 8192, True),
+        ([silent], None, False),
+    ):
+        card = card_of(node(msgspec.structs.replace(GPU, processes=processes)), SEEN_AT)
+        (holder,) = msgspec.json.decode(card.json)["report"]["gpus"][0]["holders"]
+        assert (holder.get("memory_used_mebibytes"), holder.get("memory_partial", False)) == (memory, is_partial)

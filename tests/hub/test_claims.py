@@ -192,6 +192,7 @@ async def test_what_everybody_is_told_of_a_node_does_not_make_one_its_agent(hub:
         await agent.say(report(1))
         await hub.node_when("n", lambda node: node["report"])
         for words in (known, {}, {**known, "interval_seconds": 0}, {**own, "key": "3" * 512, "interval_seconds": 0}):
+            await agent.say({"type": "heartbeat"})  # who is silent for long gives way
             async with raw_agent(hub) as stranger:
                 await stranger.say(hello(**{"hostname": "h", **words}))
                 assert (await stranger.closed())[0] == Close.NAME_TAKEN

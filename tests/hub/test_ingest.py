@@ -300,7 +300,7 @@ def test_an_address_from_which_too_many_were_not_welcome_has_little() -> None:
 
 
 async def test_a_link_that_falls_silent_is_ended(monkeypatch: pytest.MonkeyPatch, hub: Site) -> None:
-    monkeypatch.setattr(ingest, "SILENCE_SECONDS", 0.3)
+    monkeypatch.setattr(ingest, "SILENCE_SECONDS", 1.0)
     async with raw_agent(hub) as agent:
         await agent.say(hello())
         await agent.hear()

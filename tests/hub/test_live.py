@@ -97,7 +97,7 @@ async def test_a_viewer_that_does_not_read_delays_nobody(hub: Site) -> None:
                 await agent.say(report(sequence, gpus=padding))
                 data: dict[str, Any] = {}
                 while not data or data["nodes"][0]["report"]["sequence"] < sequence:
-                    _, _, data = await asyncio.wait_for(anext(stream), 5)
+                    _, _, data = await asyncio.wait_for(anext(stream), 20)
             await stream.aclose()
 
 

@@ -237,7 +237,7 @@ def test_a_node_that_is_offline_keeps_its_numbers_says_since_when_and_why() -> N
 
 @pytest.mark.parametrize(
     ("draws", "told"),
-    [((None, None), []), ((None, 0.0), ["0 W"]), ((600.0, None), ["600 W"]), ((700.0, 700.0), ["1.4 kW"])],
+    [((None, None), []), ((None, 0.0), ["≥0 W"]), ((600.0, None), ["≥600 W"]), ((700.0, 700.0), ["1.4 kW"])],
 )
 def test_power_that_nobody_knows_is_not_told_as_none(draws: tuple[float | None, ...], told: list[str]) -> None:
     gpus = [Gpu(index=place, power_draw_watts=draw) for place, draw in enumerate(draws)]

@@ -220,7 +220,7 @@ async def test_another_tier_takes_effect_at_once_and_ends_the_streams_of_strange
                 assert seen_in(await stranger.receive_str()) == set(PLANTED)
                 file.write_text(json.dumps({"auth": {"privacy": "names"}}))
                 os.kill(hub.process.pid, signal.SIGHUP)
-                while (await asyncio.wait_for(stranger.receive(), 10)).type == aiohttp.WSMsgType.TEXT:
+                while (await asyncio.wait_for(stranger.receive(), 30)).type == aiohttp.WSMsgType.TEXT:
                     pass
                 assert stranger.close_code == 4001
                 async with session.ws_connect(f"{url}/api/stream") as again:

@@ -1,6 +1,8 @@
 """The packages on other systems: what is built here is installed there, runs, and leaves nothing.
 
     python -m tests.long.packages                            Debian 11 to 13: 5 minutes
+    python -m tests.long.packages --suites "focal jammy noble" --too-old focal --mirror "deb URL {suite} main universe"
+                                                             Ubuntu, from a mirror of it
 
 The roots are made by mmdebstrap of what the network has. It needs root, and the Debian packages mmdebstrap, lintian and
 dpkg-dev.
@@ -41,10 +43,12 @@ def built(run: Run) -> tuple[Path, Path]:
     return frozen / "gpumon", next(run.folder.glob("*.deb"))
 
 
-def debian(run: Run, suite: str) -> Root:
-    """A system of this name with nothing but what every one has."""
+def system(run: Run, suite: str, mirror: str) -> Root:
+    """A system of this name with nothing but what every one has. ``mirror``: a line for apt, none for Debian's."""
     folder = run.folder / suite
-    subprocess.run(["mmdebstrap", "--quiet", "--variant=apt", "--skip=cleanup/apt/lists", suite, folder], check=True)
+    source = [mirror.format(suite=suite)] if mirror else []
+    command = ["mmdebstrap", "--quiet", "--variant=apt", "--skip=cleanup/apt/lists", suite, str(folder), *source]
+    subprocess.run(command, check=True)
     return Root(folder)
 
 
@@ -75,7 +79,7 @@ def main(run: Run, options: argparse.Namespace) -> None:
     nothing = empty(run.folder / "nothing", file)
     run.claim(reads_gpus(nothing, "/gpumon"), "the file reads GPUs where nothing else is")
     for suite in options.suites.split():
-        root = debian(run, suite)
+        root = system(run, suite, options.mirror)
         shutil.copy(file, root.path / "usr/local/bin/gpumon-file")
         run.claim(reads_gpus(root, "/usr/local/bin/gpumon-file"), f"{suite}: the file reads GPUs")
         if suite in options.too_old.split():
@@ -92,6 +96,7 @@ def main(run: Run, options: argparse.Namespace) -> None:
 if __name__ == "__main__":
     script(
         main,
-        ("--suites", "bullseye bookworm trixie", "releases of Debian"),
+        ("--suites", "bullseye bookworm trixie", "releases of Debian or its kin"),
+        ("--mirror", "", "a line for apt, {suite} for the release, where they are not Debian's"),
         ("--too-old", "bullseye", "those of them that are too old for the package"),
     )

@@ -109,12 +109,14 @@ async def test_it_runs_with_the_settings_that_it_brings(package: Path, machine: 
             port = next(match[1] for line in process.stdout if (match := re.search(r" on http://\S+:(\d+)", line)))
 
             async def told() -> bytes:
-                return answer(f"http://127.0.0.1:{port}{path}")
+                said = answer(f"http://127.0.0.1:{port}{path}")
+                is_late = role == "agent" and (not said or json.loads(said)["status"] != "ok")  # on a busy machine
+                return b"" if is_late else said
 
             body = json.loads(await until(told))
         finally:
             process.send_signal(signal.SIGTERM)
-            process.communicate(timeout=20)
+            process.communicate(timeout=60)
     assert process.returncode == 0
     if role == "hub":
         assert body == []

@@ -81,6 +81,14 @@ def test_compose_runs_both_without_rights() -> None:
         assert not service.get("privileged")
 
 
+def test_compose_asks_for_gpus_as_docker_and_podman_compose_understand_it() -> None:
+    """podman-compose passes over what does not say ``gpu``; the other word is what docker brings in."""
+    services = yaml.safe_load(COMPOSE.read_text(encoding="utf-8"))["services"]
+    (device,) = services["agent"]["deploy"]["resources"]["reservations"]["devices"]
+    assert device == {"driver": "nvidia", "count": "all", "capabilities": ["gpu", "utility"]}
+    assert "deploy" not in services["hub"]
+
+
 @pytest.mark.parametrize("version", [OLDEST_KUBERNETES, NEWEST_KUBERNETES])
 def test_kubernetes_takes_every_object(version: str) -> None:
     said = stdout_of(tool("kubernetes-validate"), "--strict", "--kubernetes-version", version, KUBERNETES)

@@ -51,7 +51,7 @@ class Running:
         return [first, *first.children(recursive=True)]
 
     def status(self) -> int:
-        rest, _ = self.process.communicate(timeout=20)
+        rest, _ = self.process.communicate(timeout=60)
         self.said += rest
         return self.process.returncode
 
@@ -139,7 +139,7 @@ def test_a_signal_to_the_file_ends_it_and_nothing_is_left(machine: Root, start: 
     agent.process.terminate()
     assert agent.status() == 0
     assert agent.said.count("stopping") == 1
-    assert psutil.wait_procs(processes, timeout=10)[1] == []
+    assert psutil.wait_procs(processes, timeout=30)[1] == []
     assert list((machine.path / "tmp").iterdir()) == []
 
 
@@ -151,7 +151,7 @@ def test_a_signal_to_all_its_processes_as_a_terminal_sends_it_ends_it_in_order(m
         process.send_signal(signal.SIGINT)
     assert hub.status() == 0
     assert hub.said.count("stopping") == 1
-    assert psutil.wait_procs(processes, timeout=10)[1] == []
+    assert psutil.wait_procs(processes, timeout=30)[1] == []
     assert list((machine.path / "tmp").iterdir()) == []
 
 
@@ -172,7 +172,7 @@ def test_it_unpacks_elsewhere_where_it_may_run_nothing_from_tmp(machine: Root) -
     (machine.path / "elsewhere").mkdir()
     locked = Root(machine.path, f"mount -t tmpfs -o noexec tmpfs {machine.path}/tmp")
     with locked.start("/gpumon", "--version") as refused:
-        said, _ = refused.communicate(timeout=20)
+        said, _ = refused.communicate(timeout=60)
     assert refused.returncode != 0
     assert "Permission denied" in said
     assert "version" in locked.run("/gpumon", "--version", environment={"TMPDIR": "/elsewhere"})
@@ -180,7 +180,7 @@ def test_it_unpacks_elsewhere_where_it_may_run_nothing_from_tmp(machine: Root) -
 
 def test_no_other_module_is_run_through_it(machine: Root) -> None:
     with machine.start("/gpumon", "-P", "-m", "http.server") as refused:
-        said, _ = refused.communicate(timeout=20)
+        said, _ = refused.communicate(timeout=60)
     assert refused.returncode == 2, said
 
 

@@ -228,8 +228,9 @@ class Machine:
         """Everything in the folders where a service could leave something."""
         folders = ("/etc", "/var/lib", "/var/cache", "/opt", "/home", "/root", "/srv", "/run/systemd/system")
         of_ours = self.run("find", "/run", "-path", "*/gpumon", status=None)  # where others come and go meanwhile
-        found = self.run("find", *folders) + "".join(f"{one}\n" for one in of_ours.splitlines() if one[0] == "/")
-        return set(found.splitlines())
+        own = ("-path", "/opt/gpumon/lib*", "-prune", "-o", "-print")  # where this machine's code is shown
+        found = self.run("find", *folders, *own).splitlines()
+        return {*found, *(one for one in of_ours.splitlines() if one[0] == "/")}
 
 
 @contextmanager

@@ -11,10 +11,16 @@ const MIB = 2 ** 20;
 export const FREE_BELOW_BYTES = 500 * MIB;
 export const FREE_BELOW_FRACTION = 0.02;
 
+/** A sum of what is known, null where nothing is, and how many it lacks: the whole is at least that much. */
+export interface Sum {
+  readonly known: number | null;
+  readonly missing: number;
+}
+
 export interface Tally {
   readonly nodes: Readonly<Record<NodeStatus, number>>;
   readonly gpus: Readonly<Record<GpuState, number>>;
-  readonly powerWatts: number;
+  readonly powerWatts: Sum;
   readonly simulatedNodes: number;
 }
 
@@ -98,11 +104,9 @@ const NONE: Readonly<Record<GpuState, number>> = { free: 0, busy: 0, held: 0, fa
 
 export function tally(node: Node, held: ReadonlySet<string> = new Set()): Tally {
   const gpus: Record<GpuState, number> = { ...NONE };
-  let powerWatts = 0;
-  for (const gpu of node.report?.gpus ?? []) {
-    gpus[gpuState(gpu, node.status, held.has(gpuKey(gpu)))] += 1;
-    if (node.status === "online") powerWatts += gpu.power_draw_watts ?? 0;
-  }
+  const all = node.report?.gpus ?? [];
+  for (const gpu of all) gpus[gpuState(gpu, node.status, held.has(gpuKey(gpu)))] += 1;
+  const powerWatts = sumOf(node.status === "online" ? all.map((gpu) => gpu.power_draw_watts) : []);
   const nodes: Record<NodeStatus, number> = { online: 0, stale: 0, offline: 0, pending: 0 };
   nodes[node.status] += 1;
   return { nodes, gpus, powerWatts, simulatedNodes: node.report?.simulated === true ? 1 : 0 };
@@ -111,19 +115,35 @@ export function tally(node: Node, held: ReadonlySet<string> = new Set()): Tally 
 export function sumTallies(tallies: Iterable<Tally>): Tally {
   const nodes: Record<NodeStatus, number> = { online: 0, stale: 0, offline: 0, pending: 0 };
   const gpus: Record<GpuState, number> = { ...NONE };
-  let powerWatts = 0;
+  let powerWatts: Sum = { known: null, missing: 0 };
   let simulatedNodes = 0;
   for (const one of tallies) {
     for (const status of Object.keys(nodes) as NodeStatus[]) nodes[status] += one.nodes[status];
     for (const state of Object.keys(gpus) as GpuState[]) gpus[state] += one.gpus[state];
-    powerWatts += one.powerWatts;
+    powerWatts = addSums(powerWatts, one.powerWatts);
     simulatedNodes += one.simulatedNodes;
   }
   return { nodes, gpus, powerWatts, simulatedNodes };
 }
 
+export function sumOf(values: readonly (number | null)[]): Sum {
+  const known = values.filter((value) => value !== null);
+  const missing = values.length - known.length;
+  return { known: known.length === 0 ? null : known.reduce((sum, value) => sum + value, 0), missing };
+}
+
+export function addSums(one: Sum, other: Sum): Sum {
+  const known = one.known === null || other.known === null ? (one.known ?? other.known) : one.known + other.known;
+  return { known, missing: one.missing + other.missing };
+}
+
 export function total<K extends string>(counts: Readonly<Record<K, number>>): number {
   return (Object.values(counts) as number[]).reduce((sum, count) => sum + count, 0);
+}
+
+/** Of processes that are told together some may not have told theirs. */
+export function memoryOf({ memory_used_bytes: memory, partial }: Process): Sum {
+  return partial === true ? { known: memory, missing: 1 } : sumOf([memory]);
 }
 
 /** Most memory first, unknown memory last, then by PID, so that equal rows keep their places. */

@@ -119,9 +119,10 @@ function gpuOf({ holders, mig_profiles, xids, idle_since: _, process_count: coun
   };
 }
 
-function processOf({ memory_used_mebibytes: memory, processes, ...known }: Holder): Process {
+function processOf({ memory_used_mebibytes: memory, memory_partial: partial, processes, ...known }: Holder): Process {
   const together = processes === undefined ? {} : { together: processes };
-  return { ...PROCESS, ...known, ...together, memory_used_bytes: memory === undefined ? null : memory * MIB };
+  const marked = partial === true ? { ...together, partial } : together;
+  return { ...PROCESS, ...known, ...marked, memory_used_bytes: memory === undefined ? null : memory * MIB };
 }
 
 const PROCESS: Omit<Process, "pid"> = {

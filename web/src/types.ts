@@ -90,6 +90,8 @@ export interface Process {
   readonly job: string | null;
   /** How many processes of one user and job this line stands for, where it is more than one. */
   readonly together?: number;
+  /** Some of these do not tell their memory: it is at least what is told. */
+  readonly partial?: boolean;
 }
 
 export interface MigDevice {
@@ -264,6 +266,7 @@ export interface RemovedMessage extends Noticing {
 export interface Holder extends Partial<Pick<Process, "user" | "command" | "type" | "started_at" | "container" | "job">> {
   readonly pid: number;
   readonly memory_used_mebibytes?: number;
+  readonly memory_partial?: boolean;
   readonly processes?: number;
 }
 

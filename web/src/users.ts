@@ -1,6 +1,6 @@
 // Who uses what, over all nodes that are shown.
 
-import { gpuKey } from "./fleet";
+import { addSums, gpuKey, memoryOf, type Sum, sumOf } from "./fleet";
 import type { Entry } from "./store";
 
 /** GPUs of one node. */
@@ -14,7 +14,7 @@ export interface Usage {
   /** Null: processes whose owner is not known. */
   readonly user: string | null;
   readonly gpuCount: number;
-  readonly memoryBytes: number;
+  readonly memoryBytes: Sum;
   /** Of the GPUs used, by how much they are busy now; null where none of them tells. */
   readonly meanUtilizationPercent: number | null;
   /** How many of these GPUs compute nothing now, and since when the longest of them, as far as the hub knows. */
@@ -25,7 +25,7 @@ export interface Usage {
 
 interface Tab {
   gpuCount: number;
-  memoryBytes: number;
+  memoryBytes: Sum;
   idleCount: number;
   idleSince: number | null;
   readonly utilization: number[];
@@ -45,7 +45,7 @@ export function usageOf(entries: readonly Entry[]): readonly Usage[] {
         const tab = tabs.get(user) ?? open(tabs, user);
         const since = idle.get(gpuKey(gpu));
         tab.gpuCount += 1;
-        for (const process of processes) if (process.user === user) tab.memoryBytes += process.memory_used_bytes ?? 0;
+        for (const process of processes) if (process.user === user) tab.memoryBytes = addSums(tab.memoryBytes, memoryOf(process));
         if (gpu.utilization_percent !== null) tab.utilization.push(gpu.utilization_percent);
         if (since !== undefined) {
           tab.idleCount += 1;
@@ -61,7 +61,7 @@ export function usageOf(entries: readonly Entry[]): readonly Usage[] {
 }
 
 function open(tabs: Map<string | null, Tab>, user: string | null): Tab {
-  const tab: Tab = { gpuCount: 0, memoryBytes: 0, idleCount: 0, idleSince: null, utilization: [], places: new Map() };
+  const tab: Tab = { gpuCount: 0, memoryBytes: sumOf([]), idleCount: 0, idleSince: null, utilization: [], places: new Map() };
   tabs.set(user, tab);
   return tab;
 }
@@ -77,5 +77,5 @@ function close(user: string | null, { utilization, places, ...tab }: Tab): Usage
 }
 
 function byUse(a: Usage, b: Usage): number {
-  return b.gpuCount - a.gpuCount || b.memoryBytes - a.memoryBytes || (a.user ?? "").localeCompare(b.user ?? "");
+  return b.gpuCount - a.gpuCount || (b.memoryBytes.known ?? -1) - (a.memoryBytes.known ?? -1) || (a.user ?? "").localeCompare(b.user ?? "");
 }

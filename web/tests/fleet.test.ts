@@ -48,8 +48,19 @@ test("the headline counts power and free GPUs of online nodes only", () => {
   ]);
   expect(sum.gpus).toEqual({ free: 2, busy: 1, held: 0, fault: 0, unknown: 1 });
   expect(sum.nodes).toEqual({ online: 2, stale: 0, offline: 1, pending: 1 });
-  expect(sum.powerWatts).toBe(300);
+  expect(sum.powerWatts).toEqual({ known: 300, missing: 0 });
   expect(sum.simulatedNodes).toBe(1);
+});
+
+test("power that nobody tells is not known, and what some tell is at least that much", () => {
+  const told = (...draws: readonly (number | null)[]) =>
+    sumTallies([
+      tally(node("a", { report: report(draws.map((power_draw_watts) => gpu({ power_draw_watts }))) })),
+      tally(node("b", { status: "pending", report: null })),
+    ]).powerWatts;
+  expect(told(null, null)).toEqual({ known: null, missing: 2 });
+  expect(told(0)).toEqual({ known: 0, missing: 0 });
+  expect(told(250, null)).toEqual({ known: 250, missing: 1 });
 });
 
 test("processes come by memory, most first, unknown last", () => {

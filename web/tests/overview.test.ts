@@ -1,6 +1,6 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from "vitest";
 
-import { gpuState } from "../src/fleet";
+import { gpuState, memoryOf } from "../src/fleet";
 import { NEW_A_SLICE, Store } from "../src/store";
 import type { GpuCard, Node, NodeCard, OverviewMessage } from "../src/types";
 import { gpu, node, report, view } from "./fixtures";
@@ -90,6 +90,11 @@ describe("a node told at a glance", () => {
     expect(busy?.processes).toMatchObject([{ pid: 7, user: "alice", memory_used_bytes: 2 * GIB, together: 3, job: null }]);
     expect(busy && gpuState(busy, "online")).toBe("busy");
     expect(display?.processes?.[0]?.type).toBe("graphics");
+  });
+  test("says where not all processes of a holder tell their memory", () => {
+    const holders = [{ pid: 7, memory_used_mebibytes: 1_024, memory_partial: true, processes: 3 }, { pid: 8 }];
+    const told = nodeOf(storeOf(card("a", {}, { index: 0, holders })), "a")?.report?.gpus[0]?.processes ?? [];
+    expect(told.map(memoryOf)).toEqual([{ known: GIB, missing: 1 }, { known: null, missing: 1 }]);
   });
   test("counts the processes that are not told, as those are that are private", () => {
     const holder = { pid: 7, processes: 3 };

@@ -26,10 +26,15 @@ const OTHER = gpu({ index: 1, uuid: "GPU-1", utilization_percent: 30, processes:
 
 test("a user is counted once a GPU, with all memory that is known, and where", () => {
   const [alice, bob, ...rest] = users([node("a", { report: report([SHARED, OTHER]) })]);
-  expect(alice).toMatchObject({ user: "alice", gpuCount: 2, memoryBytes: 11 * GIB, meanUtilizationPercent: 60 });
+  expect(alice).toMatchObject({ user: "alice", gpuCount: 2, memoryBytes: { known: 11 * GIB, missing: 1 }, meanUtilizationPercent: 60 });
   expect(alice?.places).toEqual([{ node: "a", alias: "a", indices: [0, 1] }]);
-  expect(bob).toMatchObject({ user: "bob", gpuCount: 1, memoryBytes: 5 * GIB });
+  expect(bob).toMatchObject({ user: "bob", gpuCount: 1, memoryBytes: { known: 5 * GIB, missing: 0 } });
   expect(rest).toEqual([]);
+});
+
+test("memory that no process tells is not known", () => {
+  const [erin] = users([node("a", { report: report([gpu({ processes: [process({ user: "erin", memory_used_bytes: null })] })]) })]);
+  expect(erin?.memoryBytes).toEqual({ known: null, missing: 1 });
 });
 
 test("nobody is said to be on a node that is not online", () => {

@@ -6,9 +6,17 @@ write goes into the files beside this one, whole and unchanged:
 - ``gpustat.json``, ``gpustat-lost.json``: ``gpustat --json``
 - ``nvitop.txt``, ``nvitop-mig.txt``: ``/metrics`` of ``nvitop-exporter``
 
-dcgm-exporter and nvidia_gpu_exporter are not to be had like that (the one needs DCGM and a GPU, the other is built with
-Go and runs ``nvidia-smi``): ``dcgm.txt``, ``dcgm-mig.txt`` and ``nvidia_gpu_exporter.txt`` are **not recorded**, but
-written by hand in the form that those programs document. They say so in their first line.
+- ``nvidia_gpu_exporter-1.txt``: ``/metrics`` of nvidia_gpu_exporter, version 1, over a stand-in for nvidia-smi
+  (``nvidia_smi.py``). It is not in the package index; ``NVIDIA_GPU_EXPORTER`` names the program, without which the file
+  is left as it is. What is here was recorded with that program's own package ``exporter`` (commit 9a0edb2), compiled
+  with Debian 13's Go 1.24 and client_golang behind a main function of a few lines, and less its list of fields for the
+  case that nvidia-smi does not work.
+
+``nvidia_gpu_exporter.txt``, ``dcgm.txt`` and ``dcgm-mig.txt`` are **not recorded**, but written by hand: version 2 of
+the one needs libraries for Go that are not to be had, the other DCGM and a GPU. They say so in their first line. Names,
+units and labels of the first were compared with the pages that the tests of nvidia_gpu_exporter 2 expect, made of what
+nvidia-smi wrote for an H100 with MIG and for a GeForce under Windows. The others are, to the byte, what the template of
+dcgm-exporter 4 (``render_metrics.go``) makes of these labels and values.
 """
 
 import os
@@ -17,7 +25,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,6 +33,8 @@ from tests.fakenvml import GIB, MigDevice, Process, Scenario, consumer, datacent
 
 HERE = Path(__file__).parent
 PROGRAMS = ("gpustat==1.1.1", "nvitop-exporter==1.7.2", "nvitop==1.7.2")
+EXPORTER = os.environ.get("NVIDIA_GPU_EXPORTER")
+STAND_IN = f"{sys.executable} -m tests.hub.recorded.nvidia_smi"
 PORT = 18_123
 SECONDS = 30
 SECRET = "s3cr3t-0123456789abcdef"
@@ -81,9 +91,8 @@ def training(folder: Path) -> Iterator[int]:
         process.wait()
 
 
-def page(program: Path, variables: dict[str, str]) -> str:
-    """What ``nvitop-exporter`` serves, once it has read all GPUs."""
-    command = [str(program), "--port", str(PORT), "--hostname", "node7"]
+def page(command: list[str], variables: dict[str, str], is_whole: Callable[[str], bool]) -> str:
+    """What an exporter serves, once it has read all GPUs."""
     process = subprocess.Popen(command, env=variables, stderr=subprocess.PIPE, text=True)
     try:
         end = time.monotonic() + SECONDS
@@ -94,12 +103,28 @@ def page(program: Path, variables: dict[str, str]) -> str:
                     text: str = answer.read().decode()
             except OSError:
                 continue
-            if ("gpu_nvlink_rx_throughput_MiBps{" in text and 'index="1"' in text) or 'index="0:1"' in text:
+            if is_whole(text):
                 return text
-        raise SystemExit(f"nvitop-exporter gave no whole page: {process.stderr and process.stderr.read()}")
     finally:
         process.terminate()
-        process.wait()
+        _, said = process.communicate()
+    raise SystemExit(f"{command[0]} gave no whole page: {said}")
+
+
+def nvitop(program: Path, variables: dict[str, str]) -> str:
+    command = [str(program), "--port", str(PORT), "--hostname", "node7"]
+    of_link, of_slice = "gpu_nvlink_rx_throughput_MiBps{", 'index="0:1"'
+    return page(command, variables, lambda text: (of_link in text and 'index="1"' in text) or of_slice in text)
+
+
+def nvidia_gpu_exporter(program: str) -> str:
+    """Less what the exporter tells of itself: Go, its process, its own requests."""
+    command = [program, f"--web.listen-address=127.0.0.1:{PORT}", f"--nvidia-smi-command={STAND_IN}"]
+    text = page(command, dict(os.environ), lambda text: "nvidia_smi_gpu_info{" in text)
+    lines = (
+        line for line in text.splitlines(keepends=True) if " nvidia_smi_" in line or line.startswith("nvidia_smi_")
+    )
+    return "".join(lines)
 
 
 def main() -> None:
@@ -117,7 +142,9 @@ def main() -> None:
             (HERE / file).write_bytes(told.stdout)
         for file, made in {"nvitop.txt": lab(pid), "nvitop-mig.txt": partitioned(pid)}.items():
             made.write(scenario)
-            (HERE / file).write_text(page(programs / "nvitop-exporter", variables))
+            (HERE / file).write_text(nvitop(programs / "nvitop-exporter", variables))
+        if EXPORTER is not None:
+            (HERE / "nvidia_gpu_exporter-1.txt").write_text(nvidia_gpu_exporter(EXPORTER))
 
 
 if __name__ == "__main__":

@@ -101,6 +101,7 @@ export const en = {
   reportStatus,
   gpusFree: "GPUs free",
   nodesOnline: "nodes online",
+  atLeast: "at least: not all tell theirs",
   someOf: (some: string, all: string) => `${some} of ${all}`,
   loading: "Waiting for the hub…",
   lost: "The connection to the hub is lost.",

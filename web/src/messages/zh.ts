@@ -49,6 +49,7 @@ export const zh: Messages = {
   },
   gpusFree: "空闲 GPU",
   nodesOnline: "在线节点",
+  atLeast: "至少如此：部分数值未提供",
   someOf: (some, all) => `${some} / ${all}`,
   loading: "正在等待中心……",
   lost: "与中心的连接已断开。",

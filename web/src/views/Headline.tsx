@@ -5,6 +5,7 @@ import { type GpuState, total } from "../fleet";
 import type { Store } from "../store";
 import { useLocale } from "../locale";
 import type { LinkState, NodeStatus } from "../types";
+import { Told } from "./parts";
 import { GPU_SHAPES, type Kind, NODE_SHAPES, Shape } from "./Shape";
 
 const LINK_SHAPES: Readonly<Record<LinkState, Kind>> = {
@@ -52,7 +53,6 @@ function Totals({ store }: { store: Store }) {
     const counts = store.totals.value.nodes;
     return text.someOf(format.count(counts.online), format.count(total(counts)));
   });
-  const power = useComputed(() => format.kilowatts(store.totals.value.powerWatts));
   return (
     <dl class="totals" aria-label={text.summary}>
       <Figure name="free" shape={GPU_SHAPES.free} label={text.gpusFree} value={gpus} />
@@ -63,9 +63,15 @@ function Totals({ store }: { store: Store }) {
       {(["stale", "offline", "pending"] as const).map((status) => (
         <NodeCount key={status} store={store} status={status} />
       ))}
-      <Figure name="power" label={text.power} value={power} />
+      <Figure name="power" label={text.power} value={<Power store={store} />} />
     </dl>
   );
+}
+
+function Power({ store }: { store: Store }) {
+  const { format } = useLocale();
+  const sum = useComputed(() => store.totals.value.powerWatts).value;
+  return <Told sum={sum} show={format.kilowatts} />;
 }
 
 /** A count that is not drawn while it is zero: what is not there needs no reading. */

@@ -1,12 +1,12 @@
 import { useComputed } from "@preact/signals";
 
-import { isPrivate, modelOf } from "../fleet";
+import { isPrivate, modelOf, sumOf } from "../fleet";
 import { translateFault, useLocale } from "../locale";
 import type { Entry, Store } from "../store";
 import type { Gpu } from "../types";
 import { causeOf } from "../verdict";
 import { NodeBody, NodeState, Tags } from "./NodeCard";
-import { Age, Dash } from "./parts";
+import { Age, Told } from "./parts";
 import { Sparkline } from "./Sparkline";
 import { Tiles } from "./Tiles";
 
@@ -89,16 +89,18 @@ function NodeLines({ entry, store }: { entry: Entry; store: Store }) {
 }
 
 function Counts({ entry }: { entry: Entry }) {
-  const { text, format } = useLocale();
+  const { format } = useLocale();
   const gpus = entry.matching.value ?? [];
-  const used = sum(gpus.map(({ memory_used_bytes }) => memory_used_bytes));
-  const all = sum(gpus.map(({ memory_total_bytes }) => memory_total_bytes));
+  const used = sumOf(gpus.map(({ memory_used_bytes }) => memory_used_bytes));
+  const all = sumOf(gpus.map(({ memory_total_bytes }) => memory_total_bytes));
   return (
     <>
       <td data-column="free" class={entry.tally.value.gpus.free > 0 ? "is-free" : ""}>
         {format.count(entry.tally.value.gpus.free)}
       </td>
-      <td data-column="memory">{used === null ? <Dash why={text.reasonUnknown} /> : format.memorySum(used, all)}</td>
+      <td data-column="memory">
+        <Told sum={{ ...used, missing: used.missing + all.missing }} show={(known) => format.memorySum(known, all.known)} />
+      </td>
     </>
   );
 }
@@ -129,10 +131,4 @@ function modelsOf(gpus: readonly Gpu[]): string {
   const counts = new Map<string, number>();
   for (const gpu of gpus) counts.set(modelOf(gpu) ?? "—", (counts.get(modelOf(gpu) ?? "—") ?? 0) + 1);
   return [...counts].map(([model, count]) => `${count} × ${model}`).join(", ");
-}
-
-/** Null where nothing is known; what is not known of some adds nothing. */
-function sum(values: readonly (number | null)[]): number | null {
-  const known = values.filter((value) => value !== null);
-  return known.length === 0 ? null : known.reduce((total, value) => total + value, 0);
 }

@@ -1,8 +1,8 @@
-import { byMemory, isPrivate } from "../fleet";
+import { byMemory, isPrivate, memoryOf } from "../fleet";
 import { parseMoment } from "../format";
 import { useLocale } from "../locale";
 import type { Gpu, Process } from "../types";
-import { Dash } from "./parts";
+import { Dash, Told } from "./parts";
 
 interface Props {
   readonly gpu: Gpu;
@@ -39,7 +39,7 @@ function ProcessLine({ gpu, process, at }: { gpu: Gpu; process: Process; at: num
   return (
     <li data-pid={process.pid} title={details.join("\n")}>
       <span class="number" data-field="memory_used_bytes">
-        {process.memory_used_bytes === null ? <Dash why={text.reasonUnknown} /> : format.bytes(process.memory_used_bytes)}
+        <Told sum={memoryOf(process)} show={format.bytes} />
       </span>
       <span class="user" data-field="user">
         {process.user ?? (isPrivate(gpu, "user") ? <Dash why={text.reason.private} /> : text.unknownUser)}

@@ -6,7 +6,7 @@ import { useLocale } from "../locale";
 import { useSteady } from "../steady";
 import type { Store } from "../store";
 import { type Usage, usageOf } from "../users";
-import { Bar, Dash } from "./parts";
+import { Bar, Dash, Told } from "./parts";
 
 const MOST_PLACES = 8;
 
@@ -61,7 +61,9 @@ function UserLine({ usage, store }: { usage: Usage; store: Store }) {
         )}
       </th>
       <td data-column="count">{format.count(gpuCount)}</td>
-      <td data-column="memory">{format.bytes(memoryBytes)}</td>
+      <td data-column="memory">
+        <Told sum={memoryBytes} show={format.bytes} />
+      </td>
       <td data-column="utilization" data-label={text.userColumn.utilization}>
         {mean === null ? (
           <Dash why={text.reasonUnknown} />

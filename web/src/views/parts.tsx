@@ -1,5 +1,6 @@
 import type { ReadonlySignal } from "@preact/signals";
 
+import type { Sum } from "../fleet";
 import { parseMoment } from "../format";
 import { useFault, useLocale } from "../locale";
 import type { Fault, Gpu, Reason } from "../types";
@@ -30,6 +31,29 @@ function Explained({ class: name, why, children }: { class: string; why: string;
     <span class={`why ${name}`} role="img" aria-label={why} tabIndex={0}>
       {children}
     </span>
+  );
+}
+
+/** A sum, and a sign before it where some of what belongs to it do not tell theirs. */
+export function Told({ sum, show }: { sum: Sum; show: (known: number) => string }) {
+  const { text } = useLocale();
+  if (sum.known === null) return <Dash why={text.reasonUnknown} />;
+  return (
+    <>
+      {sum.missing > 0 && <AtLeast />}
+      {show(sum.known)}
+    </>
+  );
+}
+
+export function AtLeast() {
+  const { text } = useLocale();
+  return (
+    <>
+      <Explained class="doubt" why={text.atLeast}>
+        ≥
+      </Explained>{" "}
+    </>
   );
 }
 
