@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 SECONDS: Final = 10.0
 MOST_SAID: Final = 300
+ELSEWHERE: Final = "; where a hub listens at another port, --hub or GPUMON_HUB names it"
 MAX_BYTES: Final = 4 * 1024 * 1024
 JOINED: Final = tuple(Column(head, right=False) for head in ("NODE", "STATE", "SINCE", "BY", "ADDRESS", "CODE"))
 WAITING: Final = tuple(Column(head, right=False) for head in ("NODE", "WAITS SINCE", "LAST TRY", "ADDRESS", "CODE"))
@@ -83,7 +84,9 @@ class Administration:
             if isinstance(reason, ssl.SSLError):
                 raise click.ClickException(f"{self._url}: {distrust(reason)}") from None
             said = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
-            raise click.ClickException(f"{self._url}: the hub cannot be asked: {one_line(said, MOST_SAID)}") from None
+            advice = ELSEWHERE if isinstance(reason, ConnectionRefusedError) else ""
+            said = f"{one_line(said, MOST_SAID)}{advice}"
+            raise click.ClickException(f"{self._url}: the hub cannot be asked: {said}") from None
 
 
 def _detail(error: urllib.error.HTTPError) -> str:

@@ -58,11 +58,9 @@ class Manager:
         if self._address is None:
             return
         period = PERIOD_SECONDS if self._watchdog is None else min(self._watchdog / 3, PERIOD_SECONDS)
-        pause = FIRST_PAUSE_SECONDS
-        with contextlib.suppress(
-            OSError
-        ):  # kept: strangers may take every file there is, and it must be told all the same
-            self._socket = _datagrams()
+        pause, was_well = FIRST_PAUSE_SECONDS, True
+        with contextlib.suppress(OSError):
+            self._socket = _datagrams()  # kept, for strangers may take every file that there is
         self.ready()
         try:
             while True:
@@ -72,6 +70,9 @@ class Manager:
                 else:
                     log.error("not well: %s", found)
                     self._tell(f"STATUS={one_line(f'not well: {found}', MOST_SAID)}")
+                if was_well and found is not None:
+                    pause = FIRST_PAUSE_SECONDS  # it may be over soon, and the watchdog does not wait
+                was_well = found is None
                 pause = min(2 * pause, period)
                 await asyncio.sleep(pause)
         finally:

@@ -31,6 +31,7 @@ CLOSE_SECONDS: Final = 1.0
 MAX_BYTES: Final = 256 * 1024 * 1024
 """More than the snapshot of the largest fleet that a hub tells of."""
 MOST_SAID: Final = 300
+ELSEWHERE: Final = "; where a hub runs elsewhere, --hub or GPUMON_HUB names it"
 NOT_A_HUB: Final = "does not answer as a hub does: is this one?"
 NOT_OUR_WORDS: Final = f"says what gpumon {__version__} does not understand: is it a hub, and no newer one?"
 TOKEN: Final = "; the hub's token is told by --token-file or GPUMON_TOKEN"  # noqa: S105  (a sentence)
@@ -141,7 +142,8 @@ def _trouble(hub: Hub, error: Exception) -> HubError:
     reason = str(error) or type(error).__name__
     if isinstance(error, OSError) and error.errno:  # asyncio's own text for it tells the address once more, no reason
         reason = (error.strerror if isinstance(error, socket.gaierror) else os.strerror(error.errno)) or reason
-    return HubError(f"{hub.url}: the hub cannot be reached: {one_line(reason, MOST_SAID)}")
+    advice = ELSEWHERE if isinstance(error, ConnectionRefusedError) else ""
+    return HubError(f"{hub.url}: the hub cannot be reached: {one_line(reason, MOST_SAID)}{advice}")
 
 
 def _refusal(hub: Hub, error: websockets.InvalidStatus) -> HubError:
