@@ -59,9 +59,8 @@ class Manager:
             return
         period = PERIOD_SECONDS if self._watchdog is None else min(self._watchdog / 3, PERIOD_SECONDS)
         pause = FIRST_PAUSE_SECONDS
-        with contextlib.suppress(
-            OSError
-        ):  # kept: strangers may take every file there is, and it must be told all the same
+        # Kept, for strangers may take every file there is, and it must be told all the same.
+        with contextlib.suppress(OSError):
             self._socket = _datagrams()
         self.ready()
         try:
