@@ -255,7 +255,7 @@ def pinned(url: str, certificate: Certificate) -> str:
 def trusting(ca: str | None, fingerprint: str | None) -> ssl.SSLContext:
     """For connections to a peer that shows the certificate of this ``fingerprint``, whoever signed it and until when;
     without one, to a peer whose certificate holds, is for its name and is signed by the authorities in the file
-    ``ca``, or by those of this machine. Reads files: not for the event loop.
+    ``ca``, or by those of this machine: then it reads files, and is not for the event loop.
 
     Raises:
         CertificateError: the file cannot be used.

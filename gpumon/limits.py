@@ -16,7 +16,7 @@ import h11
 
 from gpumon.model import Problem
 from gpumon.refusals import Refusals
-from gpumon.vitals import Pulse
+from gpumon.vitals import Traffic
 from gpumon.wire import encode
 
 PROBLEM_TYPE = "application/problem+json"
@@ -78,8 +78,7 @@ class Visits:
         self.connections: Counter[str] = Counter()
         self.unfinished: Counter[str] = Counter()
         self._greeting: Counter[str] = Counter()
-        self.served = Pulse()
-        """Beats with each request that was answered, and with each connection that was turned away."""
+        self.traffic = Traffic()
 
     def spares(self, peer: object) -> bool:
         """Whether a connection from ``peer`` is not counted against its address."""
@@ -100,8 +99,12 @@ class Visits:
 
     def greeted(self, peer: object) -> None:
         """The handshake has ended, well or not."""
-        self.served.beat()
         _less(self._greeting, origin(peer))
+
+    def refused(self, reason: str, address: str | None, words: str, level: int = logging.WARNING) -> None:
+        """Count what was refused of ``address``."""
+        self.traffic.refused.beat()
+        self.refusals.note(reason, address, words, level)
 
 
 class Visit:
@@ -123,6 +126,7 @@ class Visit:
     def begin(self, peer: object) -> bool:
         """It has come from ``peer``; whether the address may have one more."""
         self.address, self._peer = origin(peer), peer
+        self._visits.traffic.taken.append(peer)
         self._wait(SILENT_SECONDS, 0, "silent_connection", f"a connection that said nothing for {SILENT_SECONDS:g} s")
         self._is_counted = self._more(self._visits.connections, self._visits.most_connections())
         return self._is_counted
@@ -160,7 +164,7 @@ class Visit:
 
     def answered(self) -> None:
         """A request of it was."""
-        self._visits.served.beat()
+        self._visits.traffic.answered.beat()
 
     def end(self) -> None:
         """It is closed."""
@@ -169,8 +173,7 @@ class Visit:
 
     def refused(self, reason: str, words: str, level: int = logging.WARNING) -> None:
         """Count what was refused of it."""
-        self._visits.served.beat()
-        self._visits.refusals.note(reason, self.address, words, level)
+        self._visits.refused(reason, self.address, words, level)
 
     def _more(self, counts: Counter[str], most: int) -> bool:
         """Count one more of its address, if that may have it."""

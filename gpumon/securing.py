@@ -73,12 +73,13 @@ class Securing:
         if not self._visits.greet(peer):
             connection.close()
             words = f"allowed: {self._visits.most_connections()} connections from one address"
-            self._visits.refusals.note("too_many_connections", origin(peer), words)
+            self._visits.refused("too_many_connections", origin(peer), words)
             return
         if len(self._shaking) >= MAX_HANDSHAKES:
             longest = next(iter(self._shaking))
             del self._shaking[longest]
             longest.cancel()
+            self._visits.traffic.refused.beat()
         task = group.create_task(self._shake_hands(connection, peer))
         self._shaking[task] = None
         task.add_done_callback(partial(self._ended, peer))
@@ -95,9 +96,11 @@ class Securing:
         except ConnectionAbortedError as error:
             _let_go(error)
             words = f"a TLS handshake that was not complete within {HANDSHAKE_SECONDS:g} s"
-            self._visits.refusals.note("silent_connection", origin(peer), words)
+            self._visits.refused("silent_connection", origin(peer), words)
         except OSError as error:  # what does not speak TLS, or trusts us not
             _let_go(error)
+            if isinstance(error, ssl.SSLError):  # not where the peer went by itself
+                self._visits.traffic.refused.beat()
             log.debug("a TLS handshake failed: %s", error)
         except Exception:
             log.exception("a TLS handshake failed by a fault of gpumon's own")

@@ -18,6 +18,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from msgspec import structs
 from websockets.asyncio.client import connect
 
 from gpumon import certificates, limits, pipe, securing
@@ -517,18 +518,23 @@ async def test_authorities_on_a_disk_that_hangs_are_told_and_believed_when_it_co
     monkeypatch.setattr("gpumon.agent.link.TRUST_SECONDS", 0.05)
     monkeypatch.setattr("gpumon.hub.fetch.CONNECT_SECONDS", 0.5)
     authority = Authority(tmp_path)
-    signed, ca, was = authority.sign("one").files, tmp_path / "ca", tmp_path / "was"
+    one, ca, was = authority.sign("one"), tmp_path / "ca", tmp_path / "was"
+    signed = one.files
     os.mkfifo(ca)
     believing = TlsSection(ca=str(ca))
     async with running_hub(Config(tls=signed)) as hub, running_agent(AgentSection(name="p"), tls=signed) as polled:
         entry = NodeEntry(name="p", host="localhost", port=polled.port, tls=True)
-        config = Config(nodes=[entry], tls=believing, hub=HubSection(poll_interval_seconds=0.2))
+        pinned = structs.replace(entry, name="pinned", fingerprint=one.fingerprint)
+        config = Config(nodes=[entry, pinned], tls=believing, hub=HubSection(poll_interval_seconds=0.2))
         async with running_agent(reporting_to(hub), pace=QUICK, tls=believing) as agent, running_hub(config) as other:
             await said(agent, "the file of the authorities that it may be signed by could not be read within 0.05 s")
             node = await other.node_when("p", lambda node: node["error"])
             assert node["error"]["code"] == "untrusted"
             assert "could not be read within 0.5 s: its disk hangs" in node["error"]["message"]
-            assert [one.name for one in threading.enumerate()].count("authorities") == 2  # of the agent, and of the hub
+            assert [thread.name for thread in threading.enumerate()].count(
+                "authorities"
+            ) == 2  # of the agent, and of the hub
+            await other.node_when("pinned", lambda node: node["status"] == "online")  # which needs no authority
             ca.rename(was)
             ca.write_bytes(authority.file.read_bytes())
             os.close(os.open(was, os.O_WRONLY))  # who reads may go on

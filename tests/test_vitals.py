@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from gpumon import limits, vitals
 from gpumon.agent import sampler as beat
@@ -27,7 +27,7 @@ from gpumon.listening import listen
 from gpumon.notify import Manager, Status, Trouble
 from gpumon.refusals import Refusals
 from gpumon.serve import serve
-from gpumon.vitals import OwnDoor, Pulse
+from gpumon.vitals import OwnDoor, Pulse, Traffic
 from tests.agent.test_sampler import ScriptedReader
 from tests.authority import Authority
 from tests.hub.world import World
@@ -54,10 +54,13 @@ async def not_found(_: Scope, __: Receive, send: Send) -> None:
 
 @asynccontextmanager
 async def serving(
-    listener: socket.socket, tls: ssl.SSLContext | None = None, visits: Visits | None = None
+    listener: socket.socket,
+    tls: ssl.SSLContext | None = None,
+    visits: Visits | None = None,
+    application: ASGIApp = not_found,
 ) -> AsyncIterator[None]:
     async with asyncio.TaskGroup() as group:
-        task = group.create_task(serve(not_found, listener, visits=visits, tls=tls))
+        task = group.create_task(serve(application, listener, visits=visits, tls=tls))
         try:
             yield
         finally:
@@ -74,7 +77,7 @@ def says(check: Callable[[], Awaitable[str | None]], words: str) -> Callable[[],
 @pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.1", "::"])
 async def test_a_server_that_no_longer_answers_is_found_out_and_any_answer_is_one(host: str) -> None:
     listener = listen(host, 0, "test")
-    door = OwnDoor(listener, Pulse(), tls=False)
+    door = OwnDoor(listener, Traffic(), tls=False)
     async with serving(listener):
         assert await door.trouble() is None
     assert "our own server does not answer" in (await door.trouble() or "")
@@ -84,7 +87,7 @@ async def test_a_server_that_takes_connections_and_hangs_is_found_out(monkeypatc
     monkeypatch.setattr(vitals, "ANSWER_SECONDS", 0.2)
     listener = listen("127.0.0.1", 0, "test")
     twin = listener.dup()  # the kernel goes on taking connections for whom nobody is there
-    door = OwnDoor(listener, Pulse(), tls=False)
+    door = OwnDoor(listener, Traffic(), tls=False)
     async with serving(listener):
         await until(says(door.trouble, "nothing"))
     assert await door.trouble() == "our own server does not answer within 0 s"
@@ -94,52 +97,85 @@ async def test_a_server_that_takes_connections_and_hangs_is_found_out(monkeypatc
 async def test_a_server_with_no_room_for_us_is_well_as_long_as_it_serves_others(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    listener, served = listen("127.0.0.1", 0, "test"), Pulse()
-    door = OwnDoor(listener, served, tls=False)
+    monkeypatch.setattr(vitals, "ANSWER_SECONDS", 0.2)
+    listener, traffic = listen("127.0.0.1", 0, "test"), Traffic()
+    twin = listener.dup()  # the kernel goes on taking connections, as while the server has no more files
+    door = OwnDoor(listener, traffic, tls=False)
     async with serving(listener):
         await until(says(door.trouble, "nothing"))
-    served.beat()  # our own question, it may be
+    traffic.answered.beat()  # our own question, it may be
     assert "our own server does not answer" in (await door.trouble() or "")
-    served.beat()
+    traffic.answered.beat()
     assert await door.trouble() is None
     assert "but serves others" in caplog.text
-    monkeypatch.setattr(vitals, "BESIEGED_SECONDS", 0.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(vitals, "BESIEGED_SECONDS", 0.0)
+        assert "our own server does not answer" in (await door.trouble() or "")
+    traffic.answered = Pulse()
     assert "our own server does not answer" in (await door.trouble() or "")
+    traffic.refused.beat()
+    assert await door.trouble() is None
+    twin.close()
+    assert "our own server does not answer" in (await door.trouble() or "")  # for nobody listens any more
 
 
 @pytest.mark.parametrize("is_secure", [False, True])
-async def test_who_is_answered_and_who_is_turned_away_was_served(
+async def test_a_server_that_takes_our_question_and_answers_nobody_has_hung_whomever_it_turns_away(
+    is_secure: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(vitals, "ANSWER_SECONDS", 0.5)
+    context = Shown(Authority(tmp_path).sign("one").files).context if is_secure else None
+    listener, visits, may_answer = listen("127.0.0.1", 0, "test"), Visits(Refusals()), asyncio.Event()
+    door = OwnDoor(listener, visits.traffic, tls=is_secure)
+    may_answer.set()
+
+    async def hanging(scope: Scope, receive: Receive, send: Send) -> None:
+        await may_answer.wait()
+        await not_found(scope, receive, send)
+
+    async with serving(listener, context, visits, hanging):
+        await until(says(door.trouble, "nothing"))
+        may_answer.clear()
+        for _ in range(3):
+            visits.refused("silent_connection", "192.0.2.1", "one that said nothing")
+            assert "our own server does not answer within" in (await door.trouble() or "")
+        may_answer.set()
+        await until(says(door.trouble, "nothing"))
+
+
+@pytest.mark.parametrize("is_secure", [False, True])
+async def test_it_is_known_who_is_answered_and_who_is_turned_away(
     is_secure: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(limits, "SILENT_SECONDS", 0.1)
     context = Shown(Authority(tmp_path).sign("one").files).context if is_secure else None
     listener, visits = listen("127.0.0.1", 0, "test"), Visits(Refusals())
-    door = OwnDoor(listener, Pulse(), tls=is_secure)
+    door, traffic = OwnDoor(listener, Traffic(), tls=is_secure), visits.traffic
     async with serving(listener, context, visits):
         await until(says(door.trouble, "nothing"))
-        await until_true(lambda: visits.served.beats > 0)
-        before = visits.served.beats
+        await until_true(lambda: traffic.answered.beats > 0)
+        assert traffic.refused.beats == 0
         _, writer = await asyncio.open_connection("127.0.0.1", listener.getsockname()[1])  # who says nothing
         if is_secure:
             writer.write(b"no TLS at all\n")
-        await until_true(lambda: visits.served.beats > before)
+        await until_true(lambda: traffic.refused.beats > 0)
         writer.close()
 
 
 async def test_a_server_that_was_never_reached_is_not_held_to_be_ill(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(vitals, "ANSWER_SECONDS", 0.1)
     listener = listen("127.0.0.1", 0, "test")
-    assert await OwnDoor(listener, Pulse(), tls=False).trouble() is None
+    assert await OwnDoor(listener, Traffic(), tls=False).trouble() is None
     listener.close()
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
-        assert await OwnDoor(bound, Pulse(), tls=False).trouble() is None
+        assert await OwnDoor(bound, Traffic(), tls=False).trouble() is None
 
 
 async def test_behind_tls_the_own_certificate_may_be_for_any_name(tmp_path: Path) -> None:
     signed = Authority(tmp_path).sign("other", "elsewhere.example")
     listener = listen("127.0.0.1", 0, "test")
-    door = OwnDoor(listener, Pulse(), tls=True)
+    door = OwnDoor(listener, Traffic(), tls=True)
     async with serving(listener, Shown(signed.files).context):
         await until(says(door.trouble, "nothing"))
         assert door._has_answered
@@ -176,7 +212,7 @@ async def test_a_hub_that_judges_no_longer_is_not_well(monkeypatch: pytest.Monke
     judged, manager, world = Pulse(), Asked(), World()
     world.push()
     async with serving(listener):
-        await hub_standing.look_after(manager, world.hub, judged, OwnDoor(listener, Pulse(), tls=False))
+        await hub_standing.look_after(manager, world.hub, judged, OwnDoor(listener, Traffic(), tls=False))
         assert manager.trouble is not None
         assert manager.status is not None
         trouble = manager.trouble

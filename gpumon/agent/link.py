@@ -222,9 +222,12 @@ class Link:
         troubled = Counter({one: self._troubled.get(hub, Counter())[one] for one in found})
         self._troubled = {one: self._troubled[one] for one in self._troubled if one in self.hubs} | {hub: troubled}
         addresses = sorted(found, key=lambda one: troubled[one])
-        self._enter("trust", "the file of the authorities that it may be signed by could not be read", TRUST_SECONDS)
-        work = partial(trusting, self._ca, pin_of(hub))
-        tls = await self._disk.ask(work, TRUST_SECONDS) if parts.scheme == "wss" else None
+        is_secure, pin = parts.scheme == "wss", pin_of(hub)
+        tls = trusting(None, pin) if is_secure and pin is not None else None  # of no file: no disk is waited for
+        if is_secure and tls is None:
+            words = "the file of the authorities that it may be signed by could not be read"
+            self._enter("trust", words, TRUST_SECONDS)
+            tls = await self._disk.ask(partial(trusting, self._ca, None), TRUST_SECONDS)
         self._enter("tcp", "nothing answers", pace.tcp)
         socket, address = await dial(addresses, port, pace.tcp, self._watchdog.attempt)
         self._enter("upgrade", "it takes connections and does not answer", pace.upgrade)

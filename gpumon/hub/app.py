@@ -174,7 +174,7 @@ async def run(
     visits = Visits(hub.refusals, entrance.proxies.has, lambda: hub.settings.connections_per_address)
     served, tls = application(hub, ingest, entrance), shown.context if shown else None
     works += [serve(served, listener, hub.close_feeds, visits, tls)]
-    works += [look_after(manager, hub, judged, OwnDoor(listener, visits.served, tls=tls is not None))]
+    works += [look_after(manager, hub, judged, OwnDoor(listener, visits.traffic, tls=tls is not None))]
     with contextlib.closing(roster):
         await _together(works)
 

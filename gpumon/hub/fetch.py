@@ -95,7 +95,7 @@ class Fetcher:
     def believe(self, ca: str | None) -> None:
         """From now on the authorities in ``ca``, as that file is now."""
         self._ca = ca
-        self._contexts.clear()
+        self._contexts = {}  # a new one, for what is being made now is made of the old file
 
     async def report(self, entry: NodeEntry, prefer: str | None = None) -> Fetched:
         """Whatever the first address that answers reports, within 5 s. ``prefer``: the address to try first.
@@ -163,22 +163,27 @@ class Fetcher:
         """How to speak TLS with a node; None where it speaks none."""
         if not entry.tls:
             return None
-        if (known := self._contexts.get(entry.fingerprint)) is not None:
+        contexts = self._contexts
+        if (known := contexts.get(entry.fingerprint)) is not None:
             return known
         try:
-            made = await self._disk.ask(lambda: self._made(entry.fingerprint), CONNECT_SECONDS)
+            # One for a fingerprint is made of no file, and must not wait for a disk that hangs.
+            if entry.fingerprint is not None:
+                made = trusting(None, entry.fingerprint)
+            else:
+                made = await self._disk.ask(self._by_authorities, CONNECT_SECONDS)
         except CertificateError as error:
             raise PollError("untrusted", f"{error}.", HINT_TLS, answered=False) from None
         except TimeoutError:
             words = f"tls.ca: the file could not be read within {CONNECT_SECONDS:g} s: its disk hangs."
             raise PollError("untrusted", words, HINT_TLS, answered=False) from None
-        if len(self._contexts) >= MOST_CONTEXTS:
-            self._contexts.clear()
-        return self._contexts.setdefault(entry.fingerprint, made)
+        if len(contexts) >= MOST_CONTEXTS:
+            contexts.clear()
+        return contexts.setdefault(entry.fingerprint, made)
 
-    def _made(self, fingerprint: str | None) -> ssl.SSLContext:
+    def _by_authorities(self) -> ssl.SSLContext:
         """What those who asked at the same time have had made is not made again."""
-        return self._contexts.get(fingerprint) or trusting(self._ca, fingerprint)
+        return self._contexts.get(None) or trusting(self._ca, None)
 
     async def _from_any(self, entry: NodeEntry, addresses: list[str], end: float, tried: list[str]) -> Fetched:
         """Each address gets a fair part of the time until ``end`` (of the loop's clock) to take a connection."""

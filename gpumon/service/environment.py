@@ -82,12 +82,11 @@ def write(path: Path, changes: Mapping[str, str], heading: str) -> bool:
     variables = _variables(path, text)
     last = {one.name: one for one in variables}
     for one in reversed(variables):  # so that what was found before stays where it was
-        if one.name in changes and one == last[one.name]:
+        if one == last[one.name] and changes.get(one.name, one.value) != one.value:
             text = text[: one.start] + _line(one.name, changes[one.name]) + text[one.end :]
-    if text and not text.endswith("\n"):
-        text += "\n"
-    new = [_line(name, value) for name, value in changes.items() if name not in last]
-    return put(path, (text + "".join(f"{line}\n" for line in new)).encode())
+    new = "".join(f"{_line(name, value)}\n" for name, value in changes.items() if name not in last)
+    between = "\n" if new and text and not text.endswith("\n") else ""
+    return put(path, f"{text}{between}{new}".encode())
 
 
 def _text(path: Path, data: bytes) -> str:
