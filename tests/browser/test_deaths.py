@@ -57,7 +57,7 @@ def test_an_agent_that_is_killed_has_died(lab: Callable[..., Lab], open_page: Op
 def test_an_agent_on_whose_link_nothing_comes_is_silent(
     lab: Callable[..., Lab], open_page: Open, tmp_path: Path
 ) -> None:
-    (tmp_path / "config.json").write_text(json.dumps({"hub": {"stale_after_seconds": 1, "offline_after_seconds": 4}}))
+    (tmp_path / "config.json").write_text(json.dumps({"hub": {"stale_after_seconds": 3, "offline_after_seconds": 6}}))
     site = lab()
     page = open_page(site.url).page
     online(page)

@@ -17,7 +17,7 @@ from tests.fakenvml import Process, datacentre, environment, lost_gpu, no_driver
 from tests.hub.agents import hello, report
 from tests.running import program
 
-IMPATIENT = {"hub": {"stale_after_seconds": 1, "offline_after_seconds": 4}}
+IMPATIENT = {"hub": {"stale_after_seconds": 3, "offline_after_seconds": 6}}
 
 
 def value(page: Page, field: str, gpu: int = 0) -> Any:
