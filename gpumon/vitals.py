@@ -60,7 +60,7 @@ class OwnDoor:
         self._tls = _believing_all() if tls else None
         self._has_answered = False
         self._traffic = traffic
-        self._answered_then = self._refused_then = 0
+        self._answered_then = 0
         self._own: object = None
 
     async def trouble(self) -> str | None:
@@ -77,7 +77,7 @@ class OwnDoor:
         else:
             if said == ANSWER:
                 self._has_answered = True
-                self._answered_then, self._refused_then = self._traffic.answered.beats, self._traffic.refused.beats
+                self._answered_then = self._traffic.answered.beats
                 return None
             why = "answers something that is not HTTP"
         if can_be_full and self._serves_others():
@@ -93,8 +93,9 @@ class OwnDoor:
         # One of them may have been our own last question, counted after its answer was read.
         if answered.beats > self._answered_then + 1 and answered.silence_seconds < BESIEGED_SECONDS:
             return True
+        # They may be turned away in waves, each as long as they may be silent, between which we were answered.
         is_taken = self._own in self._traffic.taken
-        return not is_taken and refused.beats > self._refused_then and refused.silence_seconds < BESIEGED_SECONDS
+        return not is_taken and refused.beats > 0 and refused.silence_seconds < BESIEGED_SECONDS
 
     async def _ask(self) -> bytes:
         self._own = None

@@ -13,7 +13,7 @@ from websockets.asyncio.server import ServerConnection
 from gpumon import handshake, statefile
 from gpumon.agent import joining as module
 from gpumon.agent.app import Service
-from gpumon.agent.identity import Bond, Identity
+from gpumon.agent.identity import Bond, Identity, identity
 from gpumon.agent.joining import Joining, TokenSource
 from gpumon.errors import JoinError
 from gpumon.handshake import JoinToken, KeyPair
@@ -359,6 +359,18 @@ def test_an_agent_whose_disk_hangs_ends_when_it_is_told_to(tmp_path: Path) -> No
         ) as agent:
             agent.wait_for("the file of the agent's own join token could not be read within 3 s")
             assert agent.end() == 0
+
+
+async def test_a_token_that_no_thread_can_be_had_to_read_is_told_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    agent = Joining(identity(None, "n"), TokenSource(None, tmp_path / "token"))
+    with pytest.raises(JoinError, match="token: this machine allows no further thread to read it"):
+        await agent._token_of_file()
 
 
 # ---- the program ----

@@ -67,6 +67,7 @@ def test_memory_that_nobody_tells_is_not_told_as_none_and_a_sleeping_gpu_has_all
 
     assert memory_of(memory_total_bytes=None, memory_free_bytes=None) is None
     assert memory_of(memory_free_bytes=None, memory_used_bytes=0) == 80 * GIB
+    assert memory_of(memory_free_bytes=0) == 0
     asleep = {"asleep": True, "processes": None, "memory_used_bytes": None, "memory_free_bytes": None}
     assert memory_of(**asleep) == 80 * GIB
     assert best(node("n", free_gpu(0, memory_total_bytes=None, memory_free_bytes=None)), memory_bytes=GIB) is None

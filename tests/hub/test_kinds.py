@@ -305,10 +305,16 @@ def test_what_dcgm_exporter_tells_of_no_gpu_is_no_gpu() -> None:
 
 @pytest.mark.parametrize("name", ["DCGM_FI_DEV_CLOCKS_EVENT_REASONS", "DCGM_FI_DEV_CLOCK_THROTTLE_REASONS"])
 def test_dcgm_exporter_tells_reasons_for_throttling_by_their_bits(name: str) -> None:
-    bits = {0: 0x44, 1: 0, 2: 0x100, 3: 2**63 - 16}  # the third one's is of a display, which we have no word for
+    bits = {
+        0: 0x44,
+        1: 0,
+        2: 0x100,
+        3: 2**63 - 16,
+        4: 2**31 - 16,
+    }  # the third one's is of a display, which we have no word for
     page = "".join(f'{name}{{gpu="{gpu}",UUID="GPU-{gpu}"}} {value}\n' for gpu, value in bits.items())
     gpus = dcgm.read(page.encode(), "n").gpus
-    assert [gpu.throttle_reasons for gpu in gpus] == [["sw_power_cap", "hw_thermal_slowdown"], [], [], None]
+    assert [gpu.throttle_reasons for gpu in gpus] == [["sw_power_cap", "hw_thermal_slowdown"], [], [], None, None]
 
 
 @pytest.mark.parametrize(
