@@ -147,7 +147,6 @@ async def test_a_server_that_takes_our_question_and_answers_nobody_has_hung_whom
 async def test_it_is_known_who_is_answered_and_who_is_turned_away(
     is_secure: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(limits, "SILENT_SECONDS", 0.1)
     context = Shown(Authority(tmp_path).sign("one").files).context if is_secure else None
     listener, visits = listen("127.0.0.1", 0, "test"), Visits(Refusals())
     door, traffic = OwnDoor(listener, Traffic(), tls=is_secure), visits.traffic
@@ -155,6 +154,7 @@ async def test_it_is_known_who_is_answered_and_who_is_turned_away(
         await until(says(door.trouble, "nothing"))
         await until_true(lambda: traffic.answered.beats > 0)
         assert traffic.refused.beats == 0
+        monkeypatch.setattr(limits, "SILENT_SECONDS", 0.1)
         _, writer = await asyncio.open_connection("127.0.0.1", listener.getsockname()[1])  # who says nothing
         if is_secure:
             writer.write(b"no TLS at all\n")
