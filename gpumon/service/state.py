@@ -36,6 +36,7 @@ HUB_VARIABLES = ("GPUMON_AGENT_HUB", "GPUMON_HUB")
 NO_FAULTS = ("agents_waiting", "open_push")
 """Notices of a hub that is well."""
 _RESULT = re.compile(r"gpumon-\w+\.service: Failed with result '([\w-]+)'")
+_STATUS = re.compile(r"gpumon-\w+\.service: Main process exited, code=\w+, status=(\d+)/")
 _OWN_WORDS = re.compile(r"(?:^gpumon: |^[\d-]+ [\d:,]+ (?:ERROR|CRITICAL) [\w.]+: )(.*)")
 
 
@@ -151,20 +152,20 @@ def _down(place: Place, found: Mapping[str, str], lines: list[str]) -> Complaint
     log = f"journalctl{_whose(place)} -u {place.name}"
     if found.get("ActiveState") == "inactive" and found.get("Result") == "success":
         return Complaint("It is stopped.", f"systemctl{_whose(place)} start {place.name}")
-    if found.get("SubState") not in ("auto-restart", "failed", "dead") and not _last_result(lines):
+    if found.get("SubState") not in ("auto-restart", "failed", "dead") and not _last(_RESULT, lines):
         return Complaint("It is starting.", log)
     why = _why(found, lines)
     again = ", and is started again and again" if found.get("ActiveState") == "activating" else ""
-    last = next((match[1] for line in reversed(lines) if (match := _OWN_WORDS.match(line))), None)
+    last = _last(_OWN_WORDS, lines)
     said = f"; it said: {one_line(last, MOST_SAID)}" if last else ""
     return Complaint(f"It {why}{again}{said}.", log)
 
 
 def _why(found: Mapping[str, str], lines: list[str]) -> str:
     result: str | None = found.get("Result", "success")
-    if result == "success":
-        result = _last_result(lines)
     status = found.get("ExecMainStatus", "")
+    if result == "success":  # of the one that is being started now, as is its status
+        result, status = _last(_RESULT, lines), _last(_STATUS, lines) or status
     if result == "exit-code":
         return f"ended at its start, since {STATUSES[status]}" if status in STATUSES else f"ended with status {status}"
     if result in ("signal", "core-dump"):
@@ -172,8 +173,8 @@ def _why(found: Mapping[str, str], lines: list[str]) -> str:
     return MEANINGS.get(result or "", f"ended ({one_line(result or 'nobody knows why', MOST_SAID)})")
 
 
-def _last_result(lines: list[str]) -> str | None:
-    return next((match[1] for line in reversed(lines) if (match := _RESULT.match(line))), None)
+def _last(what: re.Pattern[str], lines: list[str]) -> str | None:
+    return next((match[1] for line in reversed(lines) if (match := what.match(line))), None)
 
 
 def _signal(number: str) -> str:

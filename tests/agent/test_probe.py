@@ -274,7 +274,7 @@ async def test_a_gpu_that_hangs_or_kills_its_reader_is_named_and_the_others_are_
     trouble: Any, scenario: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Here with the patience of a machine that is too busy to start a reader within the 20 s that a person waits."""
-    monkeypatch.setattr("gpumon.agent.probe.PATIENCE_SECONDS", dict.fromkeys(probe.PATIENCE_SECONDS, 50.0))
+    monkeypatch.setattr("gpumon.agent.probe.PATIENCE_SECONDS", dict.fromkeys(probe.PATIENCE_SECONDS, 120.0))
     monkeypatch.setattr("gpumon.agent.probe.DEADLINES", dataclasses.replace(probe.DEADLINES, hard=2.0))
     trouble(1, 3).write(scenario)
     for name, value in environment(scenario).items():

@@ -67,10 +67,21 @@ def seen(systemd: Systemd, place: Place | None = None) -> State:
                 "gpumon-agent.service: Failed with result 'exit-code'.",
                 ActiveState="activating",
                 SubState="start",
-                ExecMainStatus="2",
+                ExecMainStatus="0",
             ),
             3,
             "ended with status 2, and is started again and again; it said: agent.host, agent.port: cannot listen on",
+        ),
+        (
+            Saying(
+                "gpumon-agent.service: Main process exited, code=killed, status=9/KILL",
+                "gpumon-agent.service: Failed with result 'signal'.",
+                ActiveState="activating",
+                SubState="start",
+                ExecMainStatus="0",
+            ),
+            3,
+            "It was ended by SIGKILL, and is started again and again",
         ),
         (
             Saying("2026-11-26 21:40:23,295 CRITICAL gpumon.x: \x1b[31mno\x07", **RESTARTING, Result="exit-code"),
