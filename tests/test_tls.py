@@ -152,6 +152,7 @@ async def test_what_a_stuck_viewer_costs_is_bounded(hub: Site, own: Signed, monk
 
 
 async def test_a_connection_keeps_little_ready_for_what_comes(hub: Site, own: Signed) -> None:
+    await hub.get("/health")  # from when it takes connections on, this holds for our end as well
     tracemalloc.start()
     try:
         reader, writer = await asyncio.open_connection("127.0.0.1", hub.port, ssl=pinning(own))
