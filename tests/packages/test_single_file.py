@@ -101,6 +101,12 @@ def test_it_needs_no_library_and_no_loader(frozen: Path) -> None:
     assert "INTERP" not in said
 
 
+def test_python_finds_what_it_needs_beside_itself(frozen: Path) -> None:
+    """Debian's own needs more than the C library, and is loaded before any line of ours can help."""
+    (library,) = (frozen / "folder").rglob("libpython*.so*")
+    assert re.search(r"\(RPATH\).*\[\$ORIGIN\]", stdout_of("readelf", "--dynamic", "--wide", library))
+
+
 def test_what_is_in_it_is_told_with_its_licences(frozen: Path) -> None:
     said = (frozen / "licences").read_text(encoding="utf-8")
     for name in ("Python", "gpumon-fleet", "nvidia-ml-py", "orjson"):
