@@ -183,8 +183,8 @@ def _finish(gpu: _Gpu, exporter: Mapping[str, float]) -> None:
     board, raw = gpu.board, gpu.others
     if exporter.get(APPS_WELL) == 1:
         board.tells_processes()
-    if board.index is None and 0 <= (index := raw.get("index", -1)) < 10_000:  # version 1 has it here only
-        board.index = int(index)
+    if board.index is None and "index" in raw:  # version 1 has it here only
+        board.index = index_of(f"{raw['index']:.0f}")
     for name, field_ in SWITCHES.items():
         if raw.get(name) in (0, 1):
             board.values[field_] = raw[name] == 1
